@@ -1,0 +1,47 @@
+//! A packet on its way out: header inline, data as slices of the message.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::message::Message;
+use crate::units::Priority;
+use crate::wire::HeaderBytes;
+
+/// A packet to send. It owns what it needs, so it can be sent after the core is unlocked.
+#[derive(Clone, Debug)]
+pub struct Transmit {
+    /// Receiver: its address and Homa port.
+    pub to: SocketAddr,
+    /// Address to send from; `None` leaves the choice to the system.
+    pub from: Option<IpAddr>,
+    /// Priority in the network.
+    pub priority: Priority,
+    /// The Homa header.
+    pub header: HeaderBytes,
+    /// The data behind the header.
+    pub payload: Message,
+}
+
+impl Transmit {
+    /// Length of the packet, header and data, in bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.header.as_slice().len() + self.payload.len()
+    }
+
+    /// Never true: there is no packet without a header.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The packet in one piece; for links and tests that cannot gather.
+    #[must_use]
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut packet = Vec::with_capacity(self.len());
+        packet.extend_from_slice(self.header.as_slice());
+        for part in self.payload.parts() {
+            packet.extend_from_slice(part);
+        }
+        packet
+    }
+}

@@ -1,0 +1,197 @@
+//! How calls and sockets fail.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Whether a failed request can have reached the server's application.
+///
+/// Retrying is always safe after [`Delivery::NotSent`]; after [`Delivery::Unknown`] only for
+/// idempotent requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// The server's application has not seen the request and never will.
+    NotSent,
+    /// The request may have been executed.
+    Unknown,
+}
+
+/// What the network reported about a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Unreachable {
+    /// No socket listens on the port (ICMP port unreachable).
+    #[error("nothing listens on that port")]
+    Port,
+    /// The host does not speak the protocol (ICMP protocol unreachable).
+    #[error("the host does not speak the Homa protocol")]
+    Protocol,
+    /// No way to the host.
+    #[error("the host cannot be reached")]
+    Host,
+    /// The network of the host cannot be reached from here.
+    #[error("there is no route to the network")]
+    Network,
+    /// The local system refuses to send there.
+    #[error("the local system does not permit sending there")]
+    Denied,
+}
+
+/// Why an RPC ended without a response, or a request or response was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RpcError {
+    /// A message without bytes: Homa has none.
+    #[error("a Homa message has at least 1 byte, this one has none")]
+    EmptyMessage,
+    /// A message over the limit. Nothing was sent.
+    #[error("a message of {len} bytes is over the limit of {max} bytes")]
+    MessageTooLong {
+        /// Length of the message, in bytes.
+        len: usize,
+        /// The limit, in bytes.
+        max: usize,
+    },
+    /// The peer was silent for too long.
+    #[error("no answer from {peer}: silent for {silent:?}, {resends} RESENDs unanswered")]
+    TimedOut {
+        /// The silent peer.
+        peer: SocketAddr,
+        /// How long nothing was heard.
+        silent: Duration,
+        /// RESENDs sent meanwhile.
+        resends: u32,
+    },
+    /// The network says that the peer cannot be reached.
+    #[error("{peer} is unreachable: {reason}")]
+    Unreachable {
+        /// The peer.
+        peer: SocketAddr,
+        /// What was reported.
+        reason: Unreachable,
+        /// Whether the peer had been heard of for this RPC before.
+        delivery: Delivery,
+    },
+    /// The peer had this RPC and has forgotten it: it was restarted.
+    #[error("{peer} no longer knows the call: it was restarted meanwhile")]
+    PeerRestarted {
+        /// The peer.
+        peer: SocketAddr,
+    },
+    /// The peer announced a response longer than a message can be.
+    #[error("{peer} answered with a message of {len} bytes, over the limit of {max} bytes")]
+    ResponseTooLong {
+        /// The peer.
+        peer: SocketAddr,
+        /// Announced length, in bytes.
+        len: usize,
+        /// The limit, in bytes.
+        max: usize,
+    },
+    /// As many RPCs as the configuration allows are in progress. Nothing was sent.
+    #[error("{limit} calls are in progress, the limit of this socket ({option})")]
+    TooManyRpcs {
+        /// The limit.
+        limit: usize,
+        /// The configuration field that sets it.
+        option: &'static str,
+    },
+    /// The address cannot be used with this socket (another family, port 0). Nothing was sent.
+    #[error("cannot send to {peer}: {reason}")]
+    BadAddress {
+        /// The address.
+        peer: SocketAddr,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The response names an RPC that has ended (the client gave up, for one).
+    #[error("the call has ended")]
+    Stale,
+    /// The socket is closed or has failed.
+    #[error("{reason}")]
+    Closed {
+        /// Why.
+        reason: CloseReason,
+        /// Whether the request had been handed to the network.
+        delivery: Delivery,
+    },
+}
+
+/// Why a socket no longer works.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// It was closed.
+    #[error("the socket is closed")]
+    Closed,
+    /// The runtime whose task drove it has ended.
+    #[error("the runtime that drove the socket has been shut down")]
+    RuntimeGone,
+    /// The link under it failed for good.
+    #[error("the socket's link failed: {0}")]
+    LinkFailed(String),
+    /// A thread panicked inside the protocol core: a bug of ours.
+    #[error("the socket's protocol core panicked (a bug in homa-transport)")]
+    Poisoned,
+}
+
+impl RpcError {
+    /// Whether the request can have reached the server's application.
+    #[must_use]
+    pub const fn delivery(&self) -> Delivery {
+        match self {
+            Self::EmptyMessage
+            | Self::MessageTooLong { .. }
+            | Self::TooManyRpcs { .. }
+            | Self::BadAddress { .. } => Delivery::NotSent,
+            Self::TimedOut { .. }
+            | Self::PeerRestarted { .. }
+            | Self::ResponseTooLong { .. }
+            | Self::Stale => Delivery::Unknown,
+            Self::Unreachable { delivery, .. } | Self::Closed { delivery, .. } => *delivery,
+        }
+    }
+}
+
+/// Why a socket could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// Another socket owns the port.
+    #[error("port {} is in use: another socket is bound to {addr}", addr.port())]
+    AddressInUse {
+        /// The address asked for.
+        addr: SocketAddr,
+    },
+    /// Another listener of this process owns the in-process name.
+    #[error("the in-process name {name:?} is in use")]
+    NameInUse {
+        /// The name asked for.
+        name: String,
+    },
+    /// Called outside a tokio runtime, which a socket needs for its driver task.
+    #[error("a socket must be opened inside a tokio runtime")]
+    NoRuntime,
+    /// A setting is out of range.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The system refused.
+    #[error("cannot open a socket on {addr}: {source}")]
+    Io {
+        /// The address asked for.
+        addr: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A configuration value out of range.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("configuration field `{field}` is {value}, allowed is {allowed}")]
+pub struct ConfigError {
+    /// Name of the field.
+    pub field: &'static str,
+    /// Its value.
+    pub value: String,
+    /// What would be accepted.
+    pub allowed: &'static str,
+}

@@ -1,0 +1,130 @@
+//! Counters of a socket. Never reset; read by copy.
+
+macro_rules! stats {
+    ($($(#[doc = $help:literal])+ $name:ident,)+) => {
+        /// Counters since the socket was opened.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct Stats {
+            $($(#[doc = $help])+ pub $name: u64,)+
+        }
+
+        impl Stats {
+            /// Name, explanation and value of every counter, in a fixed order.
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+                [$((stringify!($name), concat!($($help),+).trim_ascii(), self.$name),)+].into_iter()
+            }
+        }
+
+        impl std::ops::AddAssign for Stats {
+            fn add_assign(&mut self, other: Self) {
+                $(self.$name += other.$name;)+
+            }
+        }
+    };
+}
+
+stats! {
+    /// Packets received, malformed ones included.
+    packets_received,
+    /// Packets sent.
+    packets_sent,
+    /// Bytes received, headers included.
+    bytes_received,
+    /// Bytes sent, headers included.
+    bytes_sent,
+    /// Packets dropped because they are shorter than the header of their type.
+    malformed_truncated,
+    /// Packets dropped because their type is unknown.
+    malformed_type,
+    /// Packets dropped because a field has an impossible value.
+    malformed_field,
+    /// Packets dropped because they were sent to another port.
+    wrong_port,
+    /// DATA packets dropped because they contradict the message they belong to.
+    data_contradictory,
+    /// DATA packets dropped because all or part of their bytes had already arrived.
+    data_duplicate,
+    /// DATA packets dropped because they lie too far beyond what was granted.
+    data_ungranted,
+    /// Packets dropped because their RPC is not known.
+    rpc_not_found,
+    /// Requests dropped because their RPC had been delivered or cancelled before.
+    duplicate_requests,
+    /// Requests dropped because the socket does not serve.
+    requests_unserved,
+    /// Requests refused because too many RPCs or bytes were held.
+    requests_refused,
+    /// Requests begun, as client.
+    requests_sent,
+    /// Requests delivered to the application, as server.
+    requests_received,
+    /// Responses begun, as server.
+    responses_sent,
+    /// Responses delivered to the application, as client.
+    responses_received,
+    /// RPCs that failed, as client.
+    rpcs_failed,
+    /// RPCs that the application gave up, as client.
+    rpcs_cancelled,
+    /// RPCs that the client gave up before they were answered, as server.
+    rpcs_cancelled_by_client,
+    /// RPCs in progress or kept until acknowledged: a level, not a count.
+    rpcs_live,
+    /// DATA packets sent, first transmissions.
+    data_sent,
+    /// DATA packets sent again.
+    data_resent,
+    /// GRANT packets sent.
+    grants_sent,
+    /// RESEND packets sent.
+    resends_sent,
+    /// BUSY packets sent.
+    busy_sent,
+    /// RPC_UNKNOWN packets sent.
+    unknown_sent,
+    /// NEED_ACK packets sent.
+    need_acks_sent,
+    /// ACK packets sent.
+    acks_sent,
+    /// CUTOFFS packets sent.
+    cutoffs_sent,
+    /// Remembered ids of delivered requests given up before their time to bound memory.
+    delivered_ids_evicted,
+    /// Packets that the system dropped because the receive buffer was full.
+    receive_drops,
+    /// Callers woken because their response had come or their call had failed.
+    waiters_woken,
+    /// Requests handed to the server application.
+    requests_handed_over,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_counter_has_a_name_and_an_explanation_and_adds_up() {
+        let mut total = Stats {
+            packets_sent: 2,
+            ..Stats::default()
+        };
+        total += Stats {
+            packets_sent: 3,
+            acks_sent: 1,
+            ..Stats::default()
+        };
+        assert_eq!(total.packets_sent, 5);
+        assert_eq!(total.acks_sent, 1);
+        assert!(
+            total
+                .iter()
+                .all(|(name, help, _)| !name.is_empty() && help.ends_with('.'))
+        );
+        assert!(
+            total
+                .iter()
+                .any(|(name, _, value)| name == "packets_sent" && value == 5)
+        );
+    }
+}

@@ -1,0 +1,200 @@
+//! The seam between messages and what carries them.
+//!
+//! [`Transport`] is all that an RPC layer sees: `Socket` implements it over the userspace
+//! protocol, other backends may join beside it. It is chosen at run time, hence usable as
+//! `dyn Transport`, and poll-based, so that a call costs no boxed future.
+
+use std::fmt;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+
+use crate::endpoint::RpcKey;
+use crate::error::RpcError;
+use crate::message::Message;
+use crate::stats::Stats;
+
+/// Sends requests and takes them, one message each way per RPC.
+pub trait Transport: fmt::Debug + Send + Sync + 'static {
+    /// Sends `request` to `peer` and returns the handle of the RPC. Never blocks.
+    ///
+    /// [`call`] wraps this, [`Transport::poll_response`] and [`Transport::cancel`] into a future.
+    ///
+    /// # Errors
+    /// When nothing was sent: the message is empty or too long, the socket is closed, too many
+    /// RPCs are in progress, the address is unusable.
+    fn start_call(&self, peer: SocketAddr, request: Message) -> Result<RpcKey, RpcError>;
+
+    /// The response, when it is there. The RPC is over once this returns `Ready`.
+    ///
+    /// # Errors
+    /// When the RPC failed; [`RpcError::Stale`] for a handle whose RPC is over.
+    fn poll_response(&self, rpc: RpcKey, cx: &mut Context<'_>) -> Poll<Result<Bytes, RpcError>>;
+
+    /// Gives up an RPC of [`Transport::start_call`]; the server is told if this transport can.
+    fn cancel(&self, rpc: RpcKey);
+
+    /// Whether [`Transport::cancel`] tells the server, so that its handler can stop.
+    fn cancel_reaches_server(&self) -> bool;
+
+    /// Hands every incoming request to `sink`, from now on. `sink` runs in the driver task: it
+    /// must return soon (spawn the work). Requests that came before are handed over first.
+    ///
+    /// # Errors
+    /// [`RpcError::Closed`].
+    fn serve(&self, sink: RequestSink) -> Result<(), RpcError>;
+
+    /// Answers a request. Use [`Responder::respond`].
+    ///
+    /// # Errors
+    /// When the message is empty or too long (the request can still be answered), when the RPC has
+    /// ended ([`RpcError::Stale`]) or the socket is closed.
+    fn respond(&self, rpc: RpcKey, response: Message) -> Result<(), RpcError>;
+
+    /// Gives up a request without an answer; the client will time out.
+    fn abandon(&self, rpc: RpcKey);
+
+    /// Ready when the client has given up this request, or is gone, before it was answered.
+    fn poll_cancelled(&self, rpc: RpcKey, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// Address of this end. The port is the Homa port.
+    fn local_addr(&self) -> SocketAddr;
+
+    /// Longest message, in bytes.
+    fn message_bytes_max(&self) -> usize;
+
+    /// Counters since the start.
+    fn stats(&self) -> Stats;
+
+    /// Stops taking requests and closes: calls in progress fail, acks owed are sent.
+    fn close(&self);
+}
+
+/// What takes the incoming requests of a server.
+pub type RequestSink = Arc<dyn Fn(Incoming) + Send + Sync>;
+
+/// A request that has arrived.
+#[derive(Debug)]
+pub struct Incoming {
+    /// The client: its address and Homa port.
+    pub peer: SocketAddr,
+    /// The request message.
+    pub message: Bytes,
+    /// The way to answer it.
+    pub responder: Responder,
+}
+
+/// The right to answer one request. Dropped without an answer, the request is abandoned.
+#[derive(Debug)]
+pub struct Responder {
+    transport: Arc<dyn Transport>,
+    rpc: Option<RpcKey>,
+}
+
+impl Responder {
+    /// The right to answer `rpc` on `transport`.
+    #[must_use]
+    pub fn new(transport: Arc<dyn Transport>, rpc: RpcKey) -> Self {
+        Self {
+            transport,
+            rpc: Some(rpc),
+        }
+    }
+
+    /// Sends the response.
+    ///
+    /// # Errors
+    /// As [`Transport::respond`]. After an error the responder comes back with it, so that a
+    /// shorter answer can be sent instead.
+    pub fn respond(mut self, response: Message) -> Result<(), (RpcError, Self)> {
+        let Some(rpc) = self.rpc else { return Ok(()) };
+        match self.transport.respond(rpc, response) {
+            Ok(()) => {
+                self.rpc = None;
+                Ok(())
+            }
+            Err(error) => Err((error, self)),
+        }
+    }
+
+    /// Ready when the client has given up this request or is gone.
+    pub fn poll_cancelled(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.rpc {
+            Some(rpc) => self.transport.poll_cancelled(rpc, cx),
+            None => Poll::Ready(()),
+        }
+    }
+
+    /// Longest response, in bytes.
+    #[must_use]
+    pub fn message_bytes_max(&self) -> usize {
+        self.transport.message_bytes_max()
+    }
+}
+
+impl Drop for Responder {
+    fn drop(&mut self) {
+        if let Some(rpc) = self.rpc.take() {
+            self.transport.abandon(rpc);
+        }
+    }
+}
+
+/// Sends `request` to `peer` on `transport` and waits for the response. The request is sent by the
+/// first poll.
+#[must_use]
+pub fn call(transport: Arc<dyn Transport>, peer: SocketAddr, request: Message) -> Call {
+    Call {
+        transport,
+        state: CallState::Unsent { peer, request },
+    }
+}
+
+/// Future of one RPC, see [`call`]. Dropped before the end, the RPC is cancelled.
+#[derive(Debug)]
+pub struct Call {
+    transport: Arc<dyn Transport>,
+    state: CallState,
+}
+
+#[derive(Debug)]
+enum CallState {
+    Unsent { peer: SocketAddr, request: Message },
+    Waiting(RpcKey),
+    Done,
+}
+
+impl Future for Call {
+    type Output = Result<Bytes, RpcError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let CallState::Unsent { peer, request } = &mut self.state {
+            let (peer, request) = (*peer, std::mem::take(request));
+            self.state = CallState::Done;
+            match self.transport.start_call(peer, request) {
+                Ok(rpc) => self.state = CallState::Waiting(rpc),
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        let CallState::Waiting(rpc) = self.state else {
+            return Poll::Ready(Err(RpcError::Stale));
+        };
+        let result = self.transport.poll_response(rpc, cx);
+        if result.is_ready() {
+            self.state = CallState::Done;
+        }
+        result
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if let CallState::Waiting(rpc) = self.state {
+            self.transport.cancel(rpc);
+        }
+    }
+}
