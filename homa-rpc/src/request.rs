@@ -156,6 +156,7 @@ impl<T> IntoRequest<T> for Request<T> {
 }
 
 mod sealed {
+    #[expect(unnameable_types, reason = "nobody else is to implement `IntoRequest`")]
     pub trait Sealed {}
     impl<T> Sealed for T {}
 }

@@ -99,17 +99,6 @@ impl Target {
             }),
         }
     }
-
-    /// The address, if it needs no resolving.
-    pub(crate) const fn literal(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Udp {
-                host: Host::Address(ip),
-                port,
-            } => Some(SocketAddr::new(*ip, *port)),
-            _ => None,
-        }
-    }
 }
 
 impl fmt::Display for Target {
@@ -223,7 +212,7 @@ mod tests {
             assert_eq!(Target::to_call(uri).unwrap().to_string(), uri);
         }
         let slash = Target::to_call("HOMA+UDP://127.0.0.1:4000/").unwrap();
-        assert_eq!(slash.literal(), Some(([127, 0, 0, 1], 4000).into()));
+        assert_eq!(slash.to_string(), "homa+udp://127.0.0.1:4000");
         assert!(Target::to_listen("homa+udp://0.0.0.0:0").is_ok());
     }
 
