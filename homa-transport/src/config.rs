@@ -100,15 +100,40 @@ impl Config {
         let message_max = u32::try_from(MESSAGE_BYTES_MAX).unwrap_or(u32::MAX);
         let day = Duration::from_secs(86_400);
         let millisecond = Duration::from_millis(1);
-        check("unscheduled_bytes", self.unscheduled_bytes, 1..=message_max, "1 to 1,000,000")?;
-        check("max_incoming_bytes", self.max_incoming_bytes, 10_000..=1 << 30, "10,000 to 2^30")?;
+        check(
+            "unscheduled_bytes",
+            self.unscheduled_bytes,
+            1..=message_max,
+            "1 to 1,000,000",
+        )?;
+        check(
+            "max_incoming_bytes",
+            self.max_incoming_bytes,
+            10_000..=1 << 30,
+            "10,000 to 2^30",
+        )?;
         check("window_bytes", self.window_bytes, 0..=1 << 30, "0 to 2^30")?;
         check("max_overcommit", self.max_overcommit, 1..=8, "1 to 8")?;
-        check("grant_increment_bytes", self.grant_increment_bytes, 1..=message_max, "1 to 1,000,000")?;
-        check("timeout_resends", self.timeout_resends, 1..=1000, "1 to 1,000")?;
+        check(
+            "grant_increment_bytes",
+            self.grant_increment_bytes,
+            1..=message_max,
+            "1 to 1,000,000",
+        )?;
+        check(
+            "timeout_resends",
+            self.timeout_resends,
+            1..=1000,
+            "1 to 1,000",
+        )?;
         check("rpcs_max", self.rpcs_max, 1..=1 << 30, "1 to 2^30")?;
         check("peers_max", self.peers_max, 1..=1 << 30, "1 to 2^30")?;
-        check("inbound_bytes_max", self.inbound_bytes_max, MESSAGE_BYTES_MAX..=1 << 44, "1,000,000 to 2^44")?;
+        check(
+            "inbound_bytes_max",
+            self.inbound_bytes_max,
+            MESSAGE_BYTES_MAX..=1 << 44,
+            "1,000,000 to 2^44",
+        )?;
         for (field, value) in [
             ("resend_interval", self.resend_interval),
             ("timeout", self.timeout),
@@ -117,7 +142,11 @@ impl Config {
         ] {
             if value < millisecond || value > day {
                 let value = format!("{value:?}");
-                return Err(ConfigError { field, value, allowed: "1 ms to 1 day" });
+                return Err(ConfigError {
+                    field,
+                    value,
+                    allowed: "1 ms to 1 day",
+                });
             }
         }
         Ok(())
@@ -133,7 +162,11 @@ fn check<T: PartialOrd + ToString>(
     if range.contains(&value) {
         Ok(())
     } else {
-        Err(ConfigError { field, value: value.to_string(), allowed })
+        Err(ConfigError {
+            field,
+            value: value.to_string(),
+            allowed,
+        })
     }
 }
 
@@ -159,13 +192,19 @@ mod tests {
 
     #[test]
     fn a_field_out_of_range_is_named() {
-        let config = Config { max_overcommit: 9, ..Config::default() };
+        let config = Config {
+            max_overcommit: 9,
+            ..Config::default()
+        };
         let error = config.validate().unwrap_err();
         assert_eq!(
             error.to_string(),
             "configuration field `max_overcommit` is 9, allowed is 1 to 8"
         );
-        let config = Config { timeout: Duration::ZERO, ..Config::default() };
+        let config = Config {
+            timeout: Duration::ZERO,
+            ..Config::default()
+        };
         assert_eq!(config.validate().unwrap_err().field, "timeout");
     }
 }

@@ -1,5 +1,6 @@
 //! The Homa transport protocol in userspace.
 
+pub mod config;
 pub mod endpoint;
 pub mod error;
 pub mod link;
@@ -9,6 +10,8 @@ pub mod transport;
 pub mod units;
 pub mod wire;
 
+pub use config::{Config, Wire};
+pub use endpoint::Endpoint;
 pub use error::{BindError, CloseReason, ConfigError, Delivery, RpcError, Unreachable};
 pub use message::Message;
 pub use stats::Stats;

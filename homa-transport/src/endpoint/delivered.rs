@@ -110,7 +110,9 @@ impl Window {
     }
 
     fn contains(&self, number: u64) -> bool {
-        let at = (number / 64).checked_sub(self.base).and_then(|at| usize::try_from(at).ok());
+        let at = (number / 64)
+            .checked_sub(self.base)
+            .and_then(|at| usize::try_from(at).ok());
         let bits = at.and_then(|at| self.words.get(at)).copied().unwrap_or(0);
         bits & (1 << (number % 64)) != 0 || self.outliers.contains(&number)
     }
@@ -141,7 +143,9 @@ mod tests {
     fn ids_in_any_order_are_told_apart_exactly() {
         let mut delivered = Delivered::default();
         let base = u64::MAX / 2 & !1;
-        let ids: Vec<u64> = (0..5_000).map(|i| base.wrapping_add((i * 7919) % 10_007 * 4)).collect();
+        let ids: Vec<u64> = (0..5_000)
+            .map(|i| base.wrapping_add((i * 7919) % 10_007 * 4))
+            .collect();
         for id in &ids {
             assert!(delivered.insert(RpcId::new(*id), at(1), MEMORY));
         }
@@ -168,7 +172,8 @@ mod tests {
         for i in 0..1000_u64 {
             assert!(delivered.contains(RpcId::new(i << 40), at(1), MEMORY));
         }
-        let kept = (1000..100_000_u64).filter(|i| delivered.insert(RpcId::new(i << 40), at(1), MEMORY));
+        let kept =
+            (1000..100_000_u64).filter(|i| delivered.insert(RpcId::new(i << 40), at(1), MEMORY));
         assert!(kept.count() <= OUTLIERS_MAX + WORDS_MAX);
         assert!(delivered.current.words.len() <= WORDS_MAX);
         assert!(delivered.insert(RpcId::new(u64::MAX), at(9_999), MEMORY));

@@ -92,13 +92,21 @@ impl GrantScheduler {
     }
 
     fn forget(&mut self, rpc: RpcKey) -> bool {
-        let Some(known) = self.messages.remove(rpc) else { return false };
+        let Some(known) = self.messages.remove(rpc) else {
+            return false;
+        };
         self.incoming -= known.incoming();
         self.order.remove(&known.rank(rpc));
         true
     }
 
+    /// True if the message takes part in granting.
+    pub(crate) fn knows(&self, rpc: RpcKey) -> bool {
+        self.messages.contains_key(rpc)
+    }
+
     /// Bytes granted and not received, over all messages that need grants.
+    #[cfg(test)]
     pub(crate) const fn incoming(&self) -> u64 {
         self.incoming
     }
@@ -111,19 +119,27 @@ impl GrantScheduler {
         let active = self.order.len().min(self.limits.max_overcommit);
         let window = self.window(active);
         for (rank, (_, _, rpc)) in self.order.iter().take(active).enumerate() {
-            let Some(message) = self.messages.get_mut(*rpc) else { continue };
+            let Some(message) = self.messages.get_mut(*rpc) else {
+                continue;
+            };
             let wanted = message.received.saturating_add(window).min(message.length);
             let headroom = self.limits.max_incoming.saturating_sub(self.incoming);
             let headroom = u32::try_from(headroom).unwrap_or(u32::MAX);
             let raise = wanted.saturating_sub(message.granted).min(headroom);
-            let least = self.limits.increment.min(message.length - message.granted);
+            // A window smaller than two increments must not stop its message.
+            let left = message.length - message.granted;
+            let least = self.limits.increment.min(left).min(window / 2);
             if raise == 0 || raise < least {
                 continue;
             }
             message.granted += raise;
             self.incoming += u64::from(raise);
             let priority = priority::scheduled(self.limits.scheduled_max, rank, active);
-            return Some(Grant { rpc: *rpc, offset: message.granted, priority });
+            return Some(Grant {
+                rpc: *rpc,
+                offset: message.granted,
+                priority,
+            });
         }
         self.changed = false;
         None
@@ -155,7 +171,12 @@ mod tests {
     }
 
     fn fresh(birth: u64, length: u32) -> Progress {
-        Progress { birth, length, received: 1_424, granted: 40_000 }
+        Progress {
+            birth,
+            length,
+            received: 1_424,
+            granted: 40_000,
+        }
     }
 
     #[test]
@@ -164,9 +185,20 @@ mod tests {
         let rpc = keys.insert(());
         grants.on_progress(rpc, fresh(0, 1_000_000));
         let grant = grants.next().unwrap();
-        assert_eq!(grant, Grant { rpc, offset: 201_424, priority: Priority::LOWEST });
+        assert_eq!(
+            grant,
+            Grant {
+                rpc,
+                offset: 201_424,
+                priority: Priority::LOWEST
+            }
+        );
         assert_eq!(grants.next(), None);
-        let progress = Progress { received: 11_424, granted: 201_424, ..fresh(0, 1_000_000) };
+        let progress = Progress {
+            received: 11_424,
+            granted: 201_424,
+            ..fresh(0, 1_000_000)
+        };
         grants.on_progress(rpc, progress);
         assert_eq!(grants.next().unwrap().offset, 211_424);
     }
@@ -175,10 +207,19 @@ mod tests {
     fn a_short_step_waits_unless_it_is_the_last() {
         let (mut keys, mut grants) = scheduler(400_000);
         let rpc = keys.insert(());
-        let progress = Progress { birth: 0, length: 300_000, received: 101_424, granted: 300_000 - 5 };
+        let progress = Progress {
+            birth: 0,
+            length: 300_000,
+            received: 101_424,
+            granted: 300_000 - 5,
+        };
         grants.on_progress(rpc, progress);
         assert_eq!(grants.next().unwrap().offset, 300_000);
-        let progress = Progress { received: 3_000, granted: 201_424, ..progress };
+        let progress = Progress {
+            received: 3_000,
+            granted: 201_424,
+            ..progress
+        };
         grants.on_progress(rpc, progress);
         assert_eq!(grants.next(), None);
     }
@@ -196,7 +237,10 @@ mod tests {
         let given: Vec<Grant> = std::iter::from_fn(|| grants.next()).collect();
         assert_eq!(given.len(), 8);
         assert_eq!(given[0].rpc, all[8]);
-        assert!(given.iter().all(|grant| grant.rpc != all[0]), "the longest has to wait");
+        assert!(
+            given.iter().all(|grant| grant.rpc != all[0]),
+            "the longest has to wait"
+        );
         let levels: Vec<u8> = given.iter().map(|grant| grant.priority.level()).collect();
         assert_eq!(levels, [3, 2, 1, 0, 0, 0, 0, 0]);
         grants.remove(all[8]);
@@ -209,7 +253,12 @@ mod tests {
         let all: Vec<RpcKey> = (0..5)
             .map(|i| {
                 let rpc = keys.insert(());
-                let progress = Progress { birth: i, length: 500_000, received: 0, granted: 10_000 };
+                let progress = Progress {
+                    birth: i,
+                    length: 500_000,
+                    received: 0,
+                    granted: 10_000,
+                };
                 grants.on_progress(rpc, progress);
                 rpc
             })

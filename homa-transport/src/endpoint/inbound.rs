@@ -41,7 +41,14 @@ impl InMessage {
     pub(crate) fn new(length: u32, incoming: u32, reserve: u32) -> Self {
         let buffer = Vec::with_capacity(index(reserve.min(length)));
         let granted = incoming.min(length);
-        Self { length, granted, received: 0, recv_end: 0, gaps: Vec::new(), buffer }
+        Self {
+            length,
+            granted,
+            received: 0,
+            recv_end: 0,
+            gaps: Vec::new(),
+            buffer,
+        }
     }
 
     pub(crate) const fn length(&self) -> u32 {
@@ -83,7 +90,10 @@ impl InMessage {
     /// bytes whole (homa_incoming.c, `homa_add_packet`); taking the new part lets a sender cut its
     /// packets anew for another MTU.
     pub(crate) fn add(&mut self, offset: u32, data: &[u8]) -> Added {
-        let Some(end) = u32::try_from(data.len()).ok().and_then(|len| offset.checked_add(len)) else {
+        let Some(end) = u32::try_from(data.len())
+            .ok()
+            .and_then(|len| offset.checked_add(len))
+        else {
             return Added::Refused;
         };
         if end > self.length || offset >= end {
@@ -102,7 +112,11 @@ impl InMessage {
         if end > self.recv_end {
             self.append(offset, end, data);
         }
-        if self.received > before { Added::New } else { Added::Duplicate }
+        if self.received > before {
+            Added::New
+        } else {
+            Added::Duplicate
+        }
     }
 
     /// Stores the part of `[offset, end)` that lies at or past `recv_end`.
@@ -112,7 +126,8 @@ impl InMessage {
             self.gaps.push(self.recv_end..start);
             self.buffer.resize(index(start), 0);
         }
-        self.buffer.extend_from_slice(data.get(index(start - offset)..).unwrap_or_default());
+        self.buffer
+            .extend_from_slice(data.get(index(start - offset)..).unwrap_or_default());
         self.received += end - start;
         self.recv_end = end;
     }
@@ -148,7 +163,10 @@ impl InMessage {
     /// The ranges to ask for again: every gap, and the granted tail.
     pub(crate) fn missing(&self) -> impl Iterator<Item = Range<u32>> + '_ {
         let tail = self.recv_end..self.granted;
-        self.gaps.iter().cloned().chain(std::iter::once(tail).filter(|tail| tail.start < tail.end))
+        self.gaps
+            .iter()
+            .cloned()
+            .chain(std::iter::once(tail).filter(|tail| tail.start < tail.end))
     }
 
     /// True if no byte has arrived.
@@ -158,7 +176,12 @@ impl InMessage {
 
     /// The message, once complete.
     pub(crate) fn into_bytes(self) -> Bytes {
-        debug_assert!(self.is_complete(), "{} of {} bytes", self.received, self.length);
+        debug_assert!(
+            self.is_complete(),
+            "{} of {} bytes",
+            self.received,
+            self.length
+        );
         self.buffer.into()
     }
 }
@@ -207,7 +230,10 @@ mod tests {
         let mut message = InMessage::new(10_000, 5_000, 5_000);
         add(&mut message, 1000..2000);
         add(&mut message, 3000..4000);
-        assert_eq!(message.missing().collect::<Vec<_>>(), [0..1000, 2000..3000, 4000..5000]);
+        assert_eq!(
+            message.missing().collect::<Vec<_>>(),
+            [0..1000, 2000..3000, 4000..5000]
+        );
         assert!(!message.has_all_granted());
         add(&mut message, 2200..2300);
         assert_eq!(
@@ -258,6 +284,12 @@ mod tests {
         assert!(message.has_all_granted());
         message.grant(700);
         assert!(!message.has_all_granted());
-        assert_eq!(message.missing().collect::<Vec<_>>(), [Range { start: 400, end: 700 }]);
+        assert_eq!(
+            message.missing().collect::<Vec<_>>(),
+            [Range {
+                start: 400,
+                end: 700
+            }]
+        );
     }
 }

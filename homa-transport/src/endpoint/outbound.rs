@@ -56,7 +56,10 @@ impl OutMessage {
     /// If the length does not fit the protocol; the caller has checked it.
     pub(crate) fn new(message: Message, unscheduled: u32, segment_bytes: u32) -> Self {
         let length = u32::try_from(message.len()).unwrap_or(0);
-        assert!(length > 0 && segment_bytes > 0, "{length} bytes in packets of {segment_bytes}");
+        assert!(
+            length > 0 && segment_bytes > 0,
+            "{length} bytes in packets of {segment_bytes}"
+        );
         let unscheduled = unscheduled.min(length);
         Self {
             message,
@@ -142,7 +145,11 @@ impl OutMessage {
                 queued.incoming = queued.incoming.max(range.end);
                 queued.priority = priority;
             }
-            None => self.resends.push(Resend { incoming: range.end, range, priority }),
+            None => self.resends.push(Resend {
+                incoming: range.end,
+                range,
+                priority,
+            }),
         }
     }
 
@@ -157,7 +164,11 @@ impl OutMessage {
             if resend.range.start >= resend.range.end {
                 self.resends.remove(0);
             }
-            return Some(Segment { range, incoming, kind });
+            return Some(Segment {
+                range,
+                incoming,
+                kind,
+            });
         }
         if self.sent >= self.granted {
             return None;
@@ -169,14 +180,22 @@ impl OutMessage {
             SegmentKind::Scheduled(self.scheduled_priority)
         };
         self.sent = range.end;
-        Some(Segment { range, incoming: self.unscheduled, kind })
+        Some(Segment {
+            range,
+            incoming: self.unscheduled,
+            kind,
+        })
     }
 }
 
 /// The packet that holds byte `offset`: packets start at multiples of the segment size, with one
 /// extra cut at the unscheduled limit.
 fn segment_at(offset: u32, unscheduled: u32, segment_bytes: u32, length: u32) -> Range<u32> {
-    let (base, limit) = if offset < unscheduled { (0, unscheduled) } else { (unscheduled, length) };
+    let (base, limit) = if offset < unscheduled {
+        (0, unscheduled)
+    } else {
+        (unscheduled, length)
+    };
     let start = base + (offset - base) / segment_bytes * segment_bytes;
     start..start.saturating_add(segment_bytes).min(limit)
 }
@@ -202,7 +221,13 @@ mod tests {
         assert_eq!(packets[28], 39_872..40_000);
         assert!(!message.is_sendable());
         message.grant(40_001, Priority::LOWEST);
-        assert_eq!(drain(&mut message), [Range { start: 40_000, end: 41_424 }]);
+        assert_eq!(
+            drain(&mut message),
+            [Range {
+                start: 40_000,
+                end: 41_424
+            }]
+        );
     }
 
     #[test]
@@ -214,7 +239,13 @@ mod tests {
         assert_eq!(first.range, 1424..2848);
         assert_eq!(first.incoming, 3000);
         assert_eq!(first.kind, SegmentKind::Resent(Some(Priority::HIGHEST)));
-        assert_eq!(drain(&mut message), [Range { start: 2848, end: 4272 }]);
+        assert_eq!(
+            drain(&mut message),
+            [Range {
+                start: 2848,
+                end: 4272
+            }]
+        );
     }
 
     #[test]

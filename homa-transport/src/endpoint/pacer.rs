@@ -55,7 +55,13 @@ mod tests {
         let mut order = Vec::new();
         while let Some(key) = queue.first() {
             let at = all.iter().position(|k| *k == key).unwrap();
-            queue.remove(key, Rank { remaining: ranks[at].0, birth: ranks[at].1 });
+            queue.remove(
+                key,
+                Rank {
+                    remaining: ranks[at].0,
+                    birth: ranks[at].1,
+                },
+            );
             order.push(at);
         }
         assert_eq!(order, [3, 2, 1, 0]);

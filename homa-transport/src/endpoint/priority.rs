@@ -17,10 +17,16 @@ pub(crate) struct UnscheduledCutoffs {
 impl UnscheduledCutoffs {
     /// What a sender uses before a peer has sent its cutoffs: version 0, level 6 for all.
     /// Source: homa_peer.c, `homa_peer_alloc`.
-    pub(crate) const UNKNOWN: Self = Self { cutoffs: [0, 0, 0, 0, 0, 0, UNLIMITED, 0], version: 0 };
+    pub(crate) const UNKNOWN: Self = Self {
+        cutoffs: [0, 0, 0, 0, 0, 0, UNLIMITED, 0],
+        version: 0,
+    };
 
     /// The module's default, version 1.
-    pub(crate) const FACTORY: Self = Self { cutoffs: FACTORY, version: 1 };
+    pub(crate) const FACTORY: Self = Self {
+        cutoffs: FACTORY,
+        version: 1,
+    };
 
     /// What a peer has sent. Level 0 takes what no other does.
     /// Source: homa_incoming.c, `homa_cutoffs_pkt`.
@@ -40,14 +46,22 @@ impl UnscheduledCutoffs {
     /// The highest level whose cutoff is at least `length`.
     /// Source: homa_peer.c, `homa_unsched_priority`.
     pub(crate) fn level(&self, length: u32) -> Priority {
-        let level = self.cutoffs.iter().rposition(|cutoff| *cutoff >= length).unwrap_or(0);
+        let level = self
+            .cutoffs
+            .iter()
+            .rposition(|cutoff| *cutoff >= length)
+            .unwrap_or(0);
         Priority::saturating(u8::try_from(level).unwrap_or(0))
     }
 
     /// The highest level left for scheduled bytes: one below the lowest that unscheduled ones use.
     /// Source: homa_utils.c, `homa_prios_changed`.
     pub(crate) fn scheduled_max(&self) -> u8 {
-        let lowest = self.cutoffs.iter().rposition(|cutoff| *cutoff >= 1_000_000).unwrap_or(0);
+        let lowest = self
+            .cutoffs
+            .iter()
+            .rposition(|cutoff| *cutoff >= 1_000_000)
+            .unwrap_or(0);
         u8::try_from(lowest.saturating_sub(1)).unwrap_or(0)
     }
 }
@@ -69,9 +83,8 @@ mod tests {
     #[test]
     fn factory_cutoffs_choose_the_modules_levels() {
         let cutoffs = UnscheduledCutoffs::FACTORY;
-        let levels = [1, 200, 201, 2_800, 2_801, 15_000, 15_001, 1_000_000].map(|length| {
-            cutoffs.level(length).level()
-        });
+        let levels = [1, 200, 201, 2_800, 2_801, 15_000, 15_001, 1_000_000]
+            .map(|length| cutoffs.level(length).level());
         assert_eq!(levels, [7, 7, 6, 6, 5, 5, 4, 4]);
         assert_eq!(cutoffs.scheduled_max(), 3);
     }
@@ -93,7 +106,9 @@ mod tests {
     #[test]
     fn few_active_messages_use_the_lowest_levels() {
         let levels = |active: usize| -> Vec<u8> {
-            (0..active).map(|rank| scheduled(3, rank, active).level()).collect()
+            (0..active)
+                .map(|rank| scheduled(3, rank, active).level())
+                .collect()
         };
         assert_eq!(levels(1), [0]);
         assert_eq!(levels(2), [1, 0]);

@@ -37,7 +37,9 @@ impl Timers {
     pub(crate) fn set(&mut self, at: Instant, rpc: RpcKey) -> Instant {
         if self.entries == 0 {
             // An empty wheel may lag behind; let it start where it is needed.
-            self.next_tick = self.next_tick.max((at.as_nanos() / TICK_NANOS).saturating_sub(SLOTS / 2));
+            self.next_tick = self
+                .next_tick
+                .max((at.as_nanos() / TICK_NANOS).saturating_sub(SLOTS / 2));
         }
         let wanted = at.as_nanos().div_ceil(TICK_NANOS);
         let tick = wanted.clamp(self.next_tick, self.next_tick + SLOTS - 1);
@@ -63,7 +65,9 @@ impl Timers {
             let slot = slot_of(tick);
             let word = self.occupied.get(slot / 64).copied().unwrap_or(0) >> (slot % 64);
             if word != 0 {
-                return Some(Instant::from_nanos((tick + u64::from(word.trailing_zeros())) * TICK_NANOS));
+                return Some(Instant::from_nanos(
+                    (tick + u64::from(word.trailing_zeros())) * TICK_NANOS,
+                ));
             }
             tick += 64 - (slot % 64) as u64;
         }
