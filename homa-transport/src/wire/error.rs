@@ -58,7 +58,7 @@ pub enum Malformed {
     },
     /// An acknowledged RPC is named by an id that is not a client's.
     #[error(
-        "acknowledged ids are even (a client's) and not 0, entry {index} of {packet_type} is {client_id:#x}"
+        "acknowledged ids are even (a client's) and not 0, this one (entry {index} of {packet_type}) is {client_id:#x}"
     )]
     InvalidAckId {
         /// Type of the packet, ACK or DATA.
