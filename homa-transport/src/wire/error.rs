@@ -1,7 +1,5 @@
 //! What is wrong with a packet.
 
-use std::mem::size_of;
-
 use super::header::CommonHeader;
 use super::{MESSAGE_BYTES_MAX, PacketType};
 use crate::units::Priority;
