@@ -1,7 +1,5 @@
 //! What is wrong with a packet.
 
-use std::mem::size_of;
-
 use super::header::CommonHeader;
 use super::{MESSAGE_BYTES_MAX, PacketType};
 use crate::units::Priority;
@@ -58,7 +56,7 @@ pub enum Malformed {
     },
     /// An acknowledged RPC is named by an id that is not a client's.
     #[error(
-        "acknowledged ids are even (a client's) and not 0, entry {index} of {packet_type} is {client_id:#x}"
+        "acknowledged ids are even (a client's) and not 0, this one (entry {index} of {packet_type}) is {client_id:#x}"
     )]
     InvalidAckId {
         /// Type of the packet, ACK or DATA.

@@ -5,8 +5,6 @@
 //!
 //! Source: homa_wire.h.
 
-use std::mem::size_of;
-
 use zerocopy::byteorder::big_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 

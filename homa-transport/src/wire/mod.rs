@@ -28,7 +28,6 @@ mod error;
 mod header;
 
 use std::fmt;
-use std::mem::size_of;
 
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
