@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn ids_in_any_order_are_told_apart_exactly() {
         let mut delivered = Delivered::default();
-        let base = u64::MAX / 2 & !1;
+        let base = (u64::MAX / 2) & !1;
         let ids: Vec<u64> = (0..5_000)
             .map(|i| base.wrapping_add((i * 7919) % 10_007 * 4))
             .collect();

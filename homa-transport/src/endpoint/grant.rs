@@ -257,7 +257,7 @@ mod tests {
                     birth: i,
                     length: 500_000,
                     received: 0,
-                    granted: 10_000,
+                    granted: 0,
                 };
                 grants.on_progress(rpc, progress);
                 rpc

@@ -81,7 +81,9 @@ impl Endpoint {
             id: header.sender_id.other_side(),
         };
         let rpc = self.find(&arrival);
-        if let Some(entry) = rpc.and_then(|key| self.table.get_mut(key)) {
+        if !matches!(packet, Packet::RpcUnknown)
+            && let Some(entry) = rpc.and_then(|key| self.table.get_mut(key))
+        {
             entry.liveness.heard = now;
         }
         match (packet, rpc) {

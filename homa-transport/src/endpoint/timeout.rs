@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::rpc::{Rpc, State};
+use super::rpc::{Liveness, Rpc, State};
 use super::timer::backed_off;
 use super::{Endpoint, RpcKey};
 use crate::error::{Delivery, RpcError, Unreachable};
@@ -88,13 +88,7 @@ impl Endpoint {
                 .is_some_and(|inbound| inbound.has_all_granted()),
             State::Responding => rpc.out.as_ref().is_some_and(|out| out.is_sendable()),
             State::InService | State::Abandoned => {
-                // A client that waits asks from time to time; one that does not is gone.
-                let end = rpc.liveness.heard + very_long;
-                return if now >= end {
-                    Verdict::GiveUp
-                } else {
-                    Verdict::Wait(end)
-                };
+                return rpc.liveness.waiting_client(now, config.timeout);
             }
         };
         if nothing_due {
@@ -220,6 +214,28 @@ impl Endpoint {
                 delivery,
             },
         );
+    }
+}
+
+impl Liveness {
+    /// A client that waits for its response asks from time to time; one of which nothing is heard in
+    /// `RPC_TIMEOUTS` timer runs, a timeout apart each, is gone. Runs are counted rather than time, so
+    /// that a stall of our own does not look like its silence.
+    fn waiting_client(&mut self, now: Instant, timeout: Duration) -> Verdict {
+        if self.heard > self.asked {
+            self.unanswered = 0;
+        }
+        let due = self.heard.max(self.asked) + timeout;
+        if now < due {
+            return Verdict::Wait(due);
+        }
+        self.asked = now;
+        self.unanswered += 1;
+        if self.unanswered >= RPC_TIMEOUTS {
+            Verdict::GiveUp
+        } else {
+            Verdict::Wait(now + timeout)
+        }
     }
 }
 

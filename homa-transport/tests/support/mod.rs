@@ -1,5 +1,9 @@
 //! Two endpoints joined by a network in virtual time, whose faults are scripted packet by packet.
-#![allow(unreachable_pub, missing_debug_implementations, reason = "a module of test binaries")]
+#![allow(
+    unreachable_pub,
+    missing_debug_implementations,
+    reason = "a module of test binaries"
+)]
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
