@@ -14,6 +14,17 @@ use crate::endpoint::Transmit;
 use crate::error::Unreachable;
 
 pub mod clock;
+pub mod mem;
+pub mod udp;
+
+mod control;
+mod icmp;
+mod path_mtu;
+mod reports;
+mod reservation;
+mod send_failure;
+mod sys;
+mod write_waiter;
 
 /// A way to move packets.
 pub trait Link: fmt::Debug + Send + Sync + 'static {

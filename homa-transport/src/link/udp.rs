@@ -1,0 +1,527 @@
+//! One Homa packet per UDP datagram. `WIRE-UDP.md` describes what goes over the network.
+
+use std::io::{self, IoSlice};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, Once, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use libc::c_int;
+use socket2::{Domain, MsgHdr, Protocol, SockAddr, Socket, Type};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::runtime::Handle;
+
+use super::control::{self, SendControl};
+use super::icmp::{ExtendedError, NetworkError};
+use super::path_mtu::PathMtu;
+use super::reports::Reports;
+use super::reservation::PortReservation;
+use super::send_failure::SendFailure;
+use super::write_waiter::WriteWaiter;
+use super::{Link, PacketMeta, RecvBatch, sys};
+use crate::endpoint::Transmit;
+use crate::error::{BindError, Unreachable};
+
+/// Room a datagram may need, in bytes: its length field has 16 bits.
+const DATAGRAM_BYTES_MAX: usize = 65_535;
+/// Times that a packet is tried when errors of other peers keep getting in its way.
+const SEND_ATTEMPTS: usize = 4;
+/// Errors in a row after which receiving makes a pause for other tasks.
+const RECEIVE_ERRORS_MAX: usize = 64;
+/// Slices of a packet that are sent without being joined.
+const SLICES_MAX: usize = 16;
+/// Ports tried when the system chooses one whose name somebody else holds.
+const PORT_ATTEMPTS: usize = 16;
+
+/// Settings of a [`UdpLink`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UdpOptions {
+    /// Receive buffer to ask the system for, in bytes of packets.
+    ///
+    /// Default 4 MiB. The limit is the system's (`net.core.rmem_max`).
+    pub receive_buffer_bytes: usize,
+    /// Send buffer to ask the system for, in bytes of packets.
+    ///
+    /// Default 1 MiB. The limit is the system's (`net.core.wmem_max`). What is in there is beyond
+    /// the control of the protocol, which would send the shortest message first.
+    pub send_buffer_bytes: usize,
+}
+
+impl Default for UdpOptions {
+    fn default() -> Self {
+        Self {
+            receive_buffer_bytes: 4 << 20,
+            send_buffer_bytes: 1 << 20,
+        }
+    }
+}
+
+/// A UDP socket as a [`Link`].
+#[derive(Debug)]
+pub struct UdpLink {
+    socket: AsyncFd<Socket>,
+    local: SocketAddr,
+    destinations: Destinations,
+    receive_buffer_bytes: usize,
+    reports: Reports,
+    paths: PathMtu,
+    write_waiter: WriteWaiter,
+    /// The last packet found the queue of the network device full.
+    device_full: AtomicBool,
+    /// Held while the socket lets packets be sent in fragments.
+    fragmenting: Mutex<()>,
+    truncated: AtomicU64,
+    _reservation: PortReservation,
+}
+
+/// Which addresses a socket can send to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Destinations {
+    V4,
+    V6,
+    /// An IPv6 socket that shows IPv4 addresses as mapped ones.
+    Both,
+}
+
+impl UdpLink {
+    /// Opens a socket on `addr`; port 0 lets the system choose one ([`Link::local_addr`] tells).
+    /// `[::]` takes IPv4 as well. No other socket of this network namespace can share the port.
+    ///
+    /// # Errors
+    /// [`BindError::AddressInUse`], [`BindError::NoRuntime`] outside a tokio runtime,
+    /// [`BindError::Io`] for what else the system may say.
+    ///
+    /// # Panics
+    /// If the tokio runtime was built without I/O.
+    pub fn bind(addr: SocketAddr, options: &UdpOptions) -> Result<Self, BindError> {
+        let runtime = Handle::try_current().map_err(|_| BindError::NoRuntime)?;
+        let bind_error = |source: io::Error| match source.kind() {
+            io::ErrorKind::AddrInUse => BindError::AddressInUse { addr },
+            _ => BindError::Io { addr, source },
+        };
+        let addr = match addr {
+            SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_none() => addr,
+            _ => SocketAddr::new(addr.ip().to_canonical(), addr.port()),
+        };
+        let (socket, reservation) = open_reserved(addr, options).map_err(bind_error)?;
+        let receive_buffer_bytes = socket.recv_buffer_size().map_err(bind_error)? / 2;
+        warn_of_small_buffer(receive_buffer_bytes, options.receive_buffer_bytes);
+        let local = local_address(&socket).map_err(bind_error)?;
+        // PRIORITY, because an error alone makes no socket readable to tokio.
+        let interest = Interest::READABLE | Interest::PRIORITY;
+        Ok(Self {
+            socket: sys::register(socket, interest).map_err(bind_error)?,
+            local,
+            destinations: Destinations::of(addr),
+            receive_buffer_bytes,
+            reports: Reports::default(),
+            paths: PathMtu::default(),
+            write_waiter: WriteWaiter::new(runtime),
+            device_full: AtomicBool::new(false),
+            fragmenting: Mutex::new(()),
+            truncated: AtomicU64::new(0),
+            _reservation: reservation,
+        })
+    }
+
+    /// Bytes of packets that the system holds until they are received: what was asked for, or less
+    /// if its limit is lower. What it needs beside the packets is not part of it.
+    #[must_use]
+    pub const fn receive_buffer_bytes(&self) -> usize {
+        self.receive_buffer_bytes
+    }
+
+    fn socket(&self) -> &Socket {
+        self.socket.get_ref()
+    }
+
+    fn send_one(&self, packet: &Transmit) -> io::Result<Sent> {
+        let Some(to) = self.destinations.reach(packet.to) else {
+            self.reports.push(packet.to, Unreachable::Network);
+            return Ok(Sent::Done);
+        };
+        for attempt in 0..SEND_ATTEMPTS {
+            let error = match self.transmit(to, packet) {
+                Ok(()) => return Ok(Sent::Done),
+                Err(error) => error,
+            };
+            let failure = SendFailure::of(&error);
+            match failure {
+                SendFailure::Blocked => return Ok(Sent::Blocked),
+                SendFailure::DeviceFull => return Ok(Sent::DeviceFull),
+                SendFailure::Interrupted => continue,
+                SendFailure::Fatal => return Err(error),
+                SendFailure::TooLong | SendFailure::Refused(_) | SendFailure::OfOthers => {}
+            }
+            // The failure may be that of an earlier packet to another peer, which the system tells
+            // whoever comes next. So try again, until no such error was in the way.
+            let in_the_way = self.collect_errors();
+            if attempt > 0 && !in_the_way {
+                self.give_up(to, packet, failure);
+                return Ok(Sent::Done);
+            }
+        }
+        tracing::debug!(peer = %packet.to, "packet lost among errors of other peers");
+        Ok(Sent::Done)
+    }
+
+    /// Ends a packet whose `failure` is its own.
+    fn give_up(&self, to: SocketAddr, packet: &Transmit, failure: SendFailure) {
+        match failure {
+            SendFailure::Refused(reason) => self.reports.push(packet.to, reason),
+            SendFailure::TooLong => {
+                // Later messages are cut into shorter packets. This one keeps its boundaries, so
+                // it would never arrive, and its RPC would hang.
+                if let Err(error) = self.transmit_in_fragments(to, packet) {
+                    tracing::debug!(peer = %packet.to, bytes = packet.len(), %error, "packet too long");
+                    self.reports.push(packet.to, Unreachable::Denied);
+                }
+            }
+            _ => tracing::debug!(peer = %packet.to, ?failure, "packet lost"),
+        }
+    }
+
+    /// Hands one datagram to the system. `to` is the receiver with IPv4 addresses unmapped.
+    fn transmit(&self, to: SocketAddr, packet: &Transmit) -> io::Result<()> {
+        let name = SockAddr::from(match to {
+            SocketAddr::V4(v4) if self.destinations == Destinations::Both => {
+                SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port())
+            }
+            _ => to,
+        });
+        let control = SendControl::new(to, packet.from, packet.priority);
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let joined;
+        let buffers = if let Some(buffers) = gather(packet, &mut slices) {
+            buffers
+        } else {
+            joined = packet.to_vec();
+            &[IoSlice::new(&joined)]
+        };
+        let message = MsgHdr::new()
+            .with_addr(&name)
+            .with_buffers(buffers)
+            .with_control(control.as_slice());
+        self.socket()
+            .sendmsg(&message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
+            .map(drop)
+    }
+
+    /// Sends a packet that is too long for its way as several IP fragments.
+    fn transmit_in_fragments(&self, to: SocketAddr, packet: &Transmit) -> io::Result<()> {
+        let _only_one = self
+            .fragmenting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        // A packet that another thread sends meanwhile may be fragmented too, which does no harm.
+        self.destinations
+            .set_path_mtu_discovery(self.socket(), libc::IP_PMTUDISC_WANT)?;
+        let result = self.transmit(to, packet);
+        self.destinations
+            .set_path_mtu_discovery(self.socket(), libc::IP_PMTUDISC_DO)?;
+        result
+    }
+
+    /// Empties the system's error queue, and returns whether an error in it may have made a system
+    /// call fail that had nothing to do with it.
+    fn collect_errors(&self) -> bool {
+        let mut any_from_network = false;
+        let mut control = [0; control::RECEIVE_BYTES];
+        // The queue shares the bounds of the receive buffer; an error that comes while this runs
+        // may wait for the next time.
+        for _ in 0..1024 {
+            let flags = libc::MSG_ERRQUEUE;
+            let received = match sys::receive(self.socket(), &mut [], &mut control, flags) {
+                Ok(received) => received,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => break,
+            };
+            let control = control.get(..received.control_len).unwrap_or_default();
+            let Some(error) = control::messages(control).find_map(ExtendedError::parse) else {
+                continue;
+            };
+            any_from_network |= error.is_from_network();
+            let Some(peer) = received.address.map(canonical) else {
+                continue;
+            };
+            match error.meaning() {
+                Some(NetworkError::Unreachable(reason)) => self.reports.push(peer, reason),
+                Some(NetworkError::PacketTooBig { mtu }) => self.paths.learn(peer.ip(), mtu),
+                None => {}
+            }
+        }
+        any_from_network
+    }
+
+    fn receive_into(&self, batch: &mut RecvBatch) -> io::Result<Filled> {
+        let mut control = [0; control::RECEIVE_BYTES];
+        let mut errors = 0;
+        while batch.packets.len() < RecvBatch::PACKETS_MAX {
+            let start = batch.packets.last().map_or(0, |last| last.range.end);
+            let room = batch.buffer.get_mut(start..).unwrap_or_default();
+            if room.len() < DATAGRAM_BYTES_MAX && !batch.packets.is_empty() {
+                break;
+            }
+            let received = match sys::receive(self.socket(), room, &mut control, 0) {
+                Ok(received) => received,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Ok(Filled::Drained);
+                }
+                Err(error) if is_fatal_to_receiving(&error) => return Err(error),
+                Err(_) if errors < RECEIVE_ERRORS_MAX => {
+                    errors += 1;
+                    self.collect_errors();
+                    continue;
+                }
+                Err(_) => break,
+            };
+            let Some(peer) = received.address.map(canonical) else {
+                continue;
+            };
+            if received.truncated {
+                self.truncated.fetch_add(1, Ordering::Relaxed);
+                continue;
+            }
+            let control = control.get(..received.control_len).unwrap_or_default();
+            batch.packets.push(PacketMeta {
+                peer,
+                local: control::local_address(control)
+                    .unwrap_or_else(|| self.local.ip().to_canonical()),
+                range: start..start + received.len,
+            });
+        }
+        Ok(Filled::Full)
+    }
+}
+
+impl Link for UdpLink {
+    fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    fn packet_bytes_max(&self, peer: SocketAddr) -> usize {
+        self.paths.packet_bytes_max(peer)
+    }
+
+    fn send(&self, batch: &[Transmit]) -> io::Result<usize> {
+        for (done, packet) in batch.iter().enumerate() {
+            match self.send_one(packet)? {
+                Sent::Done => {
+                    if self.device_full.load(Ordering::Relaxed) {
+                        self.device_full.store(false, Ordering::Relaxed);
+                    }
+                }
+                Sent::Blocked => return Ok(done),
+                Sent::DeviceFull => {
+                    // Not only a full queue looks like this, a filter's rule does too: it must
+                    // not hold up the other packets for ever.
+                    let waited_for = done == 0 && self.device_full.load(Ordering::Relaxed);
+                    self.device_full.store(!waited_for, Ordering::Relaxed);
+                    if !waited_for {
+                        return Ok(done);
+                    }
+                    tracing::debug!(peer = %packet.to, "packet lost at the network device");
+                }
+            }
+        }
+        Ok(batch.len())
+    }
+
+    fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let device_full = self.device_full.load(Ordering::Relaxed);
+        ready!(self.write_waiter.poll(cx, self.socket(), device_full))?;
+        // Errors still in the queue would make the socket look writable again and again.
+        self.collect_errors();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_recv(&self, cx: &mut Context<'_>, batch: &mut RecvBatch) -> Poll<io::Result<()>> {
+        loop {
+            self.reports.take(&mut batch.unreachable);
+            let mut readable = match self.socket.poll_read_ready(cx)? {
+                Poll::Ready(readable) => readable,
+                Poll::Pending if !batch.is_empty() => return Poll::Ready(Ok(())),
+                Poll::Pending if self.reports.wait(cx.waker()) => return Poll::Pending,
+                Poll::Pending => continue,
+            };
+            let filled = self.receive_into(batch)?;
+            if batch.packets.is_empty() {
+                // Nothing to read: so it was an error, whether or not a system call has failed.
+                self.collect_errors();
+            }
+            self.reports.take(&mut batch.unreachable);
+            if filled == Filled::Drained {
+                readable.clear_ready();
+            }
+            if !batch.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            if filled == Filled::Full {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn receive_drops(&self) -> u64 {
+        let by_system = sys::receive_drops(self.socket()).unwrap_or(0);
+        u64::from(by_system) + self.truncated.load(Ordering::Relaxed)
+    }
+}
+
+/// What became of a packet.
+enum Sent {
+    /// It is sent, or lost: either way it need not be sent again.
+    Done,
+    /// The send buffer is full.
+    Blocked,
+    /// The queue of the network device is full.
+    DeviceFull,
+}
+
+/// Why receiving ended.
+#[derive(PartialEq, Eq)]
+enum Filled {
+    /// There may be more.
+    Full,
+    /// There was nothing more.
+    Drained,
+}
+
+impl Destinations {
+    const fn of(addr: SocketAddr) -> Self {
+        match addr {
+            SocketAddr::V4(_) => Self::V4,
+            SocketAddr::V6(v6) if v6.ip().is_unspecified() => Self::Both,
+            SocketAddr::V6(_) => Self::V6,
+        }
+    }
+
+    const fn domain(self) -> Domain {
+        match self {
+            Self::V4 => Domain::IPV4,
+            Self::V6 | Self::Both => Domain::IPV6,
+        }
+    }
+
+    /// `to` with IPv4 addresses unmapped, if a socket of this kind gets there.
+    fn reach(self, to: SocketAddr) -> Option<SocketAddr> {
+        let to = canonical(to);
+        match (self, to) {
+            (Self::V4, SocketAddr::V6(_)) | (Self::V6, SocketAddr::V4(_)) => None,
+            _ => Some(to),
+        }
+    }
+
+    /// Calls `set` for each protocol that such a socket uses, with two options to choose from.
+    fn set(self, socket: &Socket, v4: c_int, v6: c_int, value: c_int) -> io::Result<()> {
+        if self != Self::V6 {
+            sys::set_option(socket, libc::IPPROTO_IP, v4, value)?;
+        }
+        if self != Self::V4 {
+            sys::set_option(socket, libc::IPPROTO_IPV6, v6, value)?;
+        }
+        Ok(())
+    }
+
+    /// The values of the two protocols' options are the same.
+    fn set_path_mtu_discovery(self, socket: &Socket, value: c_int) -> io::Result<()> {
+        const _: () = assert!(libc::IP_PMTUDISC_WANT == libc::IPV6_PMTUDISC_WANT);
+        const _: () = assert!(libc::IP_PMTUDISC_DO == libc::IPV6_PMTUDISC_DO);
+        self.set(
+            socket,
+            libc::IP_MTU_DISCOVER,
+            libc::IPV6_MTU_DISCOVER,
+            value,
+        )
+    }
+}
+
+/// A socket bound to `addr` and the right to its port.
+fn open_reserved(addr: SocketAddr, options: &UdpOptions) -> io::Result<(Socket, PortReservation)> {
+    let mut attempts = if addr.port() == 0 { PORT_ATTEMPTS } else { 1 };
+    loop {
+        attempts -= 1;
+        let socket = open(addr, options)?;
+        match PortReservation::acquire(local_address(&socket)?) {
+            Ok(reservation) => return Ok((socket, reservation)),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && attempts > 0 => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn open(addr: SocketAddr, options: &UdpOptions) -> io::Result<Socket> {
+    let destinations = Destinations::of(addr);
+    let socket = Socket::new(destinations.domain(), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_nonblocking(true)?;
+    if destinations != Destinations::V4 {
+        socket.set_only_v6(destinations == Destinations::V6)?;
+    }
+    // Above its limit the system takes the limit.
+    socket.set_recv_buffer_size(buffer_bytes(options.receive_buffer_bytes))?;
+    socket.set_send_buffer_size(buffer_bytes(options.send_buffer_bytes))?;
+    destinations.set(&socket, libc::IP_PKTINFO, libc::IPV6_RECVPKTINFO, 1)?;
+    destinations.set(&socket, libc::IP_RECVERR, libc::IPV6_RECVERR, 1)?;
+    destinations.set_path_mtu_discovery(&socket, libc::IP_PMTUDISC_DO)?;
+    sys::set_option(&socket, libc::SOL_SOCKET, sys::SO_SELECT_ERR_QUEUE, 1)?;
+    socket.bind(&addr.into())?;
+    Ok(socket)
+}
+
+/// The system takes an `int` and doubles it.
+fn buffer_bytes(wanted: usize) -> usize {
+    wanted.min(1 << 30)
+}
+
+fn warn_of_small_buffer(got: usize, wanted: usize) {
+    static ONCE: Once = Once::new();
+    if got < wanted / 2 {
+        ONCE.call_once(|| {
+            tracing::warn!(
+                wanted_bytes = wanted,
+                got_bytes = got,
+                "the system limits UDP receive buffers, so packets may be lost; \
+                 raise net.core.rmem_max"
+            );
+        });
+    }
+}
+
+fn local_address(socket: &Socket) -> io::Result<SocketAddr> {
+    let not_ip = || io::Error::other("a UDP socket's local address is not an IP address");
+    socket.local_addr()?.as_socket().ok_or_else(not_ip)
+}
+
+/// One form for each peer: IPv4 addresses unmapped, no flow label.
+fn canonical(addr: SocketAddr) -> SocketAddr {
+    match addr {
+        SocketAddr::V4(_) => addr,
+        SocketAddr::V6(v6) => match v6.ip().to_canonical() {
+            IpAddr::V4(v4) => SocketAddr::new(v4.into(), v6.port()),
+            IpAddr::V6(ip) => SocketAddrV6::new(ip, v6.port(), 0, v6.scope_id()).into(),
+        },
+    }
+}
+
+/// The slices of a packet, unless they are too many.
+fn gather<'s, 'p>(
+    packet: &'p Transmit,
+    slices: &'s mut [IoSlice<'p>; SLICES_MAX],
+) -> Option<&'s [IoSlice<'p>]> {
+    let mut count = 0;
+    let header = std::iter::once(packet.header.as_slice());
+    for part in header.chain(packet.payload.parts().map(|part| &part[..])) {
+        *slices.get_mut(count)? = IoSlice::new(part);
+        count += 1;
+    }
+    slices.get(..count)
+}
+
+fn is_fatal_to_receiving(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EBADF | libc::ENOTSOCK | libc::EFAULT | libc::EINVAL | libc::ENOTCONN)
+    )
+}
