@@ -170,7 +170,8 @@ mod tests {
         let to = "127.0.0.1:4000".parse().unwrap();
         let control = SendControl::new(to, Some("127.0.0.2".parse().unwrap()), Priority::LOWEST);
         let bytes = control.as_slice();
-        for len in 0..bytes.len() {
+        // The padding behind the last one may be missing.
+        for len in 0..bytes.len() - (WORD - size_of::<c_int>()) {
             assert!(messages(&bytes[..len]).count() < 2, "{len}");
         }
         for len in [0, 1, HEADER - 1, usize::MAX] {
