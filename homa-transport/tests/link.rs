@@ -1,11 +1,16 @@
 //! The links as their users see them: packets in, packets and reports out.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that panics has failed, as it should"
+)]
 
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Wake, Waker};
 
 use bytes::Bytes;
 use homa_transport::endpoint::Transmit;
@@ -507,7 +512,8 @@ fn mem_needs_no_runtime_and_wakes_across_threads() {
     let receive_parked = |link: &MemLink| {
         let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
         let mut batch = RecvBatch::new();
-        while let Poll::Pending = link.poll_recv(&mut Context::from_waker(&waker), &mut batch) {
+        let mut cx = Context::from_waker(&waker);
+        while link.poll_recv(&mut cx, &mut batch).is_pending() {
             std::thread::park();
         }
         assert_eq!(batch.packets.len(), 1);

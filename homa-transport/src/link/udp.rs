@@ -158,28 +158,37 @@ impl UdpLink {
             // whoever comes next. So try again, until no such error was in the way.
             let in_the_way = self.collect_errors();
             if attempt > 0 && !in_the_way {
-                self.give_up(to, packet, failure);
-                return Ok(Sent::Done);
+                return Ok(self.give_up(to, packet, failure));
             }
         }
         tracing::debug!(peer = %packet.to, "packet lost among errors of other peers");
         Ok(Sent::Done)
     }
 
-    /// Ends a packet whose `failure` is its own.
-    fn give_up(&self, to: SocketAddr, packet: &Transmit, failure: SendFailure) {
+    /// Settles a packet whose `failure` is its own.
+    fn give_up(&self, to: SocketAddr, packet: &Transmit, failure: SendFailure) -> Sent {
         match failure {
             SendFailure::Refused(reason) => self.reports.push(packet.to, reason),
-            SendFailure::TooLong => {
-                // Later messages are cut into shorter packets. This one keeps its boundaries, so
-                // it would never arrive, and its RPC would hang.
-                if let Err(error) = self.transmit_in_fragments(to, packet) {
-                    tracing::debug!(peer = %packet.to, bytes = packet.len(), %error, "packet too long");
-                    self.reports.push(packet.to, Unreachable::Denied);
-                }
-            }
+            SendFailure::TooLong => return self.send_in_fragments(to, packet),
             _ => tracing::debug!(peer = %packet.to, ?failure, "packet lost"),
         }
+        Sent::Done
+    }
+
+    /// Sends a packet that is too long for its way. Later messages are cut into shorter packets, but
+    /// this one keeps its boundaries: whole it would never arrive, and its RPC would hang.
+    fn send_in_fragments(&self, to: SocketAddr, packet: &Transmit) -> Sent {
+        let Err(error) = self.transmit_in_fragments(to, packet) else {
+            return Sent::Done;
+        };
+        match SendFailure::of(&error) {
+            SendFailure::Blocked => return Sent::Blocked,
+            SendFailure::DeviceFull => return Sent::DeviceFull,
+            SendFailure::TooLong => self.reports.push(packet.to, Unreachable::Denied),
+            _ => {}
+        }
+        tracing::debug!(peer = %packet.to, bytes = packet.len(), %error, "packet lost");
+        Sent::Done
     }
 
     /// Hands one datagram to the system. `to` is the receiver with IPv4 addresses unmapped.
@@ -208,7 +217,7 @@ impl UdpLink {
             .map(drop)
     }
 
-    /// Sends a packet that is too long for its way as several IP fragments.
+    /// Hands one datagram to the system, which may send it as several IP fragments.
     fn transmit_in_fragments(&self, to: SocketAddr, packet: &Transmit) -> io::Result<()> {
         let _only_one = self
             .fragmenting
