@@ -1,6 +1,6 @@
 //! Links move packets between hosts. They know nothing of the protocol.
 //!
-//! The driver of a [`Socket`](crate::Socket) sends what the protocol core gives it with
+//! The driver of a `Socket` sends what the protocol core gives it with
 //! [`Link::send`] (any thread, never blocking) and receives in batches with
 //! [`Link::poll_recv`] (the driver task alone).
 
@@ -24,6 +24,7 @@ mod reports;
 mod reservation;
 mod send_failure;
 mod sys;
+mod udp_socket;
 mod write_waiter;
 
 /// A way to move packets.
