@@ -118,10 +118,20 @@ async fn send_all(link: &dyn Link, mut rest: &[Transmit]) {
     }
 }
 
-/// A port on which nothing listens any more.
-fn closed_port(ip: &str) -> SocketAddr {
-    let socket = UdpSocket::bind((ip, 0)).unwrap();
-    socket.local_addr().unwrap()
+/// A port that refuses packets, and that no other test is given meanwhile: its socket listens to
+/// one peer alone.
+struct ClosedPort(UdpSocket);
+
+impl ClosedPort {
+    fn new(ip: &str) -> Self {
+        let socket = UdpSocket::bind((ip, 0)).unwrap();
+        socket.connect((ip, 9)).unwrap();
+        Self(socket)
+    }
+
+    fn addr(&self) -> SocketAddr {
+        self.0.local_addr().unwrap()
+    }
 }
 
 #[derive(Default)]
@@ -197,7 +207,8 @@ async fn a_closed_port_is_reported_for_its_peer_alone_and_the_other_packets_arri
     for ip in ["127.0.0.1", "::1"] {
         let any_port = SocketAddr::new(ip.parse().unwrap(), 0);
         let (sender, receiver) = (try_bind(any_port).unwrap(), try_bind(any_port).unwrap());
-        let (dead, also_dead) = (closed_port(ip), closed_port(ip));
+        let closed = [ClosedPort::new(ip), ClosedPort::new(ip)];
+        let [dead, also_dead] = closed.each_ref().map(ClosedPort::addr);
         let alive = receiver.local_addr();
         for round in 0..50u8 {
             let batch = [dead, alive, also_dead, alive, alive]
@@ -221,7 +232,8 @@ async fn a_closed_port_is_reported_for_its_peer_alone_and_the_other_packets_arri
 #[tokio::test]
 async fn a_closed_ipv4_port_is_reported_by_a_dual_stack_socket() {
     let sender = bind("[::]:0");
-    let dead = closed_port("127.0.0.1");
+    let closed = ClosedPort::new("127.0.0.1");
+    let dead = closed.addr();
     send_all(&sender, &[packet(dead, &b"x"[..])]).await;
     let reports = receive(&sender, 0, 1).await.reports;
     assert_eq!(reports, [(dead, Unreachable::Port)]);
@@ -235,7 +247,8 @@ async fn an_error_wakes_the_receiver_once_and_leaves_it_asleep() {
         async move { receive(&*sender, 0, 1).await.reports }
     });
     tokio::task::yield_now().await;
-    let dead = closed_port("127.0.0.1");
+    let closed = ClosedPort::new("127.0.0.1");
+    let dead = closed.addr();
     send_all(&*sender, &[packet(dead, &b"x"[..])]).await;
     assert_eq!(waiting.await.unwrap(), [(dead, Unreachable::Port)]);
 
@@ -280,7 +293,7 @@ async fn what_the_system_refuses_to_send_is_reported_and_the_rest_is_sent() {
     let no_port = addr("127.0.0.1:0");
     let foreign_source = Transmit {
         from: Some("192.0.2.99".parse().unwrap()),
-        ..packet(closed_port("127.0.0.1"), &b"x"[..])
+        ..packet(addr("127.0.0.1:9"), &b"x"[..])
     };
     let batch = [
         packet(no_port, &b"x"[..]),
