@@ -266,6 +266,12 @@ impl Endpoint {
         }
     }
 
+    /// The other end of an RPC.
+    #[must_use]
+    pub fn peer_of(&self, rpc: RpcKey) -> Option<SocketAddr> {
+        self.table.get(rpc).map(|rpc| rpc.addr)
+    }
+
     /// Closes: forgets all RPCs of ours, telling their servers, and queues the acks owed. Send what
     /// [`Endpoint::poll_transmit`] yields afterwards.
     pub fn close(&mut self) {

@@ -2,6 +2,9 @@
 #![allow(
     unreachable_pub,
     missing_debug_implementations,
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::type_complexity,
     reason = "a module of test binaries"
 )]
 
