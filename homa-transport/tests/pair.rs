@@ -150,7 +150,7 @@ fn all_packets_of_one_type_lost_for_a_while_change_nothing() {
 #[test]
 fn no_length_fails_under_heavy_random_faults() {
     for seed in 0..60_u64 {
-        let len = [1, 700, 1_425, 40_001, 120_000, 1_000_000][seed as usize % 6];
+        let len = [1, 700, 1_425, 40_001, 120_000, 1_000_000][usize::try_from(seed % 6).unwrap()];
         let mut random = Random(seed + 1);
         echo(len, Wire::Encapsulated, move |_| {
             match random.next() % 100 {
@@ -179,9 +179,9 @@ impl Random {
 fn many_calls_at_once_under_loss_each_run_once() {
     let mut pair = Pair::new();
     let mut random = Random(77);
-    pair.fate = Box::new(move |_| choose(random.next() % 10 == 0, Fate::Drop));
+    pair.fate = Box::new(move |_| choose(random.next().is_multiple_of(10), Fate::Drop));
     for cookie in 0..500_u64 {
-        let len = 8 + (cookie as usize * 997) % 30_000;
+        let len = 8 + usize::try_from(cookie * 997 % 30_000).unwrap();
         let mut request = pattern(len, 1);
         request[..8].copy_from_slice(&cookie.to_be_bytes());
         pair.call(request, cookie);
