@@ -1,28 +1,17 @@
 //! The one place that opens sockets: client sockets shared per runtime, server sockets per URI.
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
-use homa_transport::{BindError, Transport};
+use homa_transport::{BindError, Config, Socket, Transport};
 use tokio::runtime::{self, Handle};
 
 /// What a client socket can reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Wire {
-    UdpV4,
-    UdpV6,
+    Udp,
     Mem,
-}
-
-impl Wire {
-    /// The wire that reaches a UDP address.
-    pub(crate) const fn to(peer: SocketAddr) -> Self {
-        match peer {
-            SocketAddr::V4(_) => Self::UdpV4,
-            SocketAddr::V6(_) => Self::UdpV6,
-        }
-    }
 }
 
 type Key = (runtime::Id, Wire);
@@ -88,24 +77,24 @@ impl Drop for Entry {
 }
 
 fn open_client(wire: Wire) -> Result<Arc<dyn Transport>, BindError> {
-    match wire {
-        Wire::UdpV4 => listen_udp((Ipv4Addr::UNSPECIFIED, 0).into()),
-        Wire::UdpV6 => listen_udp((Ipv6Addr::UNSPECIFIED, 0).into()),
-        Wire::Mem => Err(BindError::NoRuntime),
-    }
+    let socket = match wire {
+        Wire::Udp => Socket::udp_client(Config::default())?,
+        Wire::Mem => Socket::mem_client(Config::default())?,
+    };
+    Ok(Arc::new(socket))
 }
 
 /// A socket bound to `addr`; port 0 is the system's choice.
-pub(crate) fn listen_udp(_addr: SocketAddr) -> Result<Arc<dyn Transport>, BindError> {
-    Err(BindError::NoRuntime)
+pub(crate) fn listen_udp(addr: SocketAddr) -> Result<Arc<dyn Transport>, BindError> {
+    Ok(Arc::new(Socket::udp(addr, Config::default())?))
 }
 
 /// A socket that in-process callers reach by `name`.
-pub(crate) fn listen_mem(_name: &str) -> Result<Arc<dyn Transport>, BindError> {
-    Err(BindError::NoRuntime)
+pub(crate) fn listen_mem(name: &str) -> Result<Arc<dyn Transport>, BindError> {
+    Ok(Arc::new(Socket::mem_listen(name, Config::default())?))
 }
 
 /// The address of the in-process listener `name`, if there is one now.
-pub(crate) fn resolve_mem(_name: &str) -> Option<SocketAddr> {
-    None
+pub(crate) fn resolve_mem(name: &str) -> Option<SocketAddr> {
+    Socket::mem_resolve(name)
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use homa_rpc::Server;
 use homa_transport::Transport;
 use support::frames::{self, Raw};
-use support::{EchoServer, Handle, Msg, handler, net, run};
+use support::{EchoServer, Handle, Msg, Wire, handler, net, run};
 use tokio::sync::mpsc;
 
 /// What a handler reports.
@@ -40,10 +40,9 @@ fn never() -> (EchoServer<Handle>, mpsc::Receiver<Event>) {
     (service, events)
 }
 
-#[tokio::test]
-async fn dropping_the_call_drops_the_handler() {
+async fn dropping_the_call_drops_the_handler(wire: Wire) {
     let (service, mut events) = never();
-    let running = run(Server::builder().add_service(service), net::pair());
+    let running = run(Server::builder().add_service(service), wire.pair());
     let call = tokio::spawn(running.echo().say(Msg::default()));
     assert_eq!(events.recv().await, Some(Event::Begun));
     call.abort();
@@ -143,3 +142,5 @@ async fn a_cancel_of_another_client_does_nothing() {
     assert_eq!(events.recv().await, Some(Event::Dropped));
     waiting.abort();
 }
+
+on_every_wire!(dropping_the_call_drops_the_handler,);

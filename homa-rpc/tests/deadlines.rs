@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use homa_rpc::{Channel, Code, Delivery, Request, Response, Server};
 use support::frames::{self, Raw};
-use support::{EchoClient, Msg, handler, net, run, run_echo};
+use support::{EchoClient, Msg, Wire, handler, net, run};
 use tokio::time::{Instant, sleep};
 
 const DEADLINE_EXCEEDED: u8 = 4;
@@ -40,7 +40,7 @@ async fn the_client_gives_up_in_time_and_names_a_silent_server() {
 #[tokio::test(start_paused = true)]
 async fn the_server_learns_what_is_left_and_ends_the_handler_itself() {
     let dropped = Arc::new(AtomicUsize::new(0));
-    let running = run_echo(handler({
+    let running = Wire::Net.run_echo(handler({
         let dropped = Arc::clone(&dropped);
         move |_| {
             let guard = OnDrop(Arc::clone(&dropped));
@@ -76,7 +76,7 @@ impl Drop for OnDrop {
 #[tokio::test(start_paused = true)]
 async fn work_that_is_expired_when_it_comes_is_refused_before_dispatch() {
     let calls = Arc::new(AtomicUsize::new(0));
-    let running = run_echo(handler({
+    let running = Wire::Net.run_echo(handler({
         let calls = Arc::clone(&calls);
         move |request: Request<Msg>| {
             calls.fetch_add(1, Ordering::SeqCst);
@@ -115,7 +115,7 @@ async fn work_that_is_expired_when_it_comes_is_refused_before_dispatch() {
 
 #[tokio::test(start_paused = true)]
 async fn a_handler_that_is_too_late_does_not_win_over_the_deadline() {
-    let running = run_echo(handler(async |request: Request<Msg>| {
+    let running = Wire::Net.run_echo(handler(async |request: Request<Msg>| {
         sleep(Duration::from_millis(50)).await;
         Ok(Response::new(request.into_inner()))
     }));
@@ -127,7 +127,7 @@ async fn a_handler_that_is_too_late_does_not_win_over_the_deadline() {
 
 #[tokio::test(start_paused = true)]
 async fn a_timeout_of_nothing_sends_nothing() {
-    let running = run_echo(handler(async |_| pending().await));
+    let running = Wire::Net.run_echo(handler(async |_| pending().await));
     let status = running.echo().say(within(Duration::ZERO)).await;
     let status = status.unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded);
@@ -137,13 +137,13 @@ async fn a_timeout_of_nothing_sends_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn the_longest_timeout_is_no_limit() {
-    let running = run_echo(support::echo());
+    let running = Wire::Net.run_echo(support::echo());
     assert!(running.echo().say(within(Duration::MAX)).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_timeout_of_the_channel_holds_where_a_call_has_none_of_its_own() {
-    let running = run_echo(handler(async |_| pending().await));
+    let running = Wire::Net.run_echo(handler(async |_| pending().await));
     let channel = Channel::builder()
         .socket(running.client.clone())
         .timeout(Duration::from_millis(30))
@@ -193,7 +193,7 @@ async fn the_deadline_covers_layers_of_the_client_too() {
             })
         }
     }
-    let running = run_echo(support::echo());
+    let running = Wire::Net.run_echo(support::echo());
     let begun = Instant::now();
     let echo = EchoClient::new(Slow(running.channel.clone()));
     let status = echo.say(within(Duration::from_millis(20))).await;

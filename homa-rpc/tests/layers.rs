@@ -10,7 +10,7 @@ use std::time::Duration;
 use homa_rpc::{Body, BoxError, Code, Request, Response, Server, Status};
 use homa_rpc::{final_status, try_clone_request};
 use support::echo_client::EchoClient;
-use support::{Msg, echo, handler, net, run, run_echo};
+use support::{Msg, Wire, echo, handler, run};
 use tokio::sync::Notify;
 use tower::buffer::BufferLayer;
 use tower::limit::ConcurrencyLimitLayer;
@@ -20,7 +20,7 @@ use tower::{ServiceBuilder, ServiceExt};
 
 #[tokio::test(start_paused = true)]
 async fn a_timeout_layer_is_deadline_exceeded_on_either_side() {
-    let running = run_echo(handler(async |_| pending().await));
+    let running = Wire::Net.run_echo(handler(async |_| pending().await));
     let service = ServiceBuilder::new()
         .layer(TimeoutLayer::new(Duration::from_millis(10)))
         .service(running.channel.clone());
@@ -30,7 +30,7 @@ async fn a_timeout_layer_is_deadline_exceeded_on_either_side() {
     let server = Server::builder()
         .layer(TimeoutLayer::new(Duration::from_millis(10)))
         .add_service(handler(async |_| pending().await));
-    let running = run(server, net::pair());
+    let running = run(server, Wire::Net.pair());
     let status = running.echo().say(Msg::default()).await;
     assert_eq!(status.unwrap_err().code(), Code::DeadlineExceeded);
 }
@@ -48,10 +48,9 @@ fn gated(go: &Arc<Notify>, come: &Arc<Notify>) -> support::EchoServer<support::H
     })
 }
 
-#[tokio::test]
-async fn shed_load_over_a_concurrency_limit_is_resource_exhausted_on_the_client() {
+async fn shed_load_over_a_concurrency_limit_is_resource_exhausted_on_the_client(wire: Wire) {
     let (go, come) = (Arc::default(), Arc::default());
-    let running = run_echo(gated(&go, &come));
+    let running = wire.run_echo(gated(&go, &come));
     let service = ServiceBuilder::new()
         .layer(LoadShedLayer::new())
         .layer(ConcurrencyLimitLayer::new(1))
@@ -65,14 +64,13 @@ async fn shed_load_over_a_concurrency_limit_is_resource_exhausted_on_the_client(
     assert!(first.await.unwrap().is_ok());
 }
 
-#[tokio::test]
-async fn shed_load_over_a_concurrency_limit_is_resource_exhausted_on_the_server() {
+async fn shed_load_over_a_concurrency_limit_is_resource_exhausted_on_the_server(wire: Wire) {
     let (go, come) = (Arc::default(), Arc::default());
     let server = Server::builder()
         .layer(LoadShedLayer::new())
         .layer(ConcurrencyLimitLayer::new(1))
         .add_service(gated(&go, &come));
-    let running = run(server, net::pair());
+    let running = run(server, wire.pair());
     let first = tokio::spawn(running.echo().say(Msg::of("first")));
     come.notified().await;
     let status = running.echo().say(Msg::of("second")).await.unwrap_err();
@@ -81,13 +79,12 @@ async fn shed_load_over_a_concurrency_limit_is_resource_exhausted_on_the_server(
     assert!(first.await.unwrap().is_ok());
 }
 
-#[tokio::test]
-async fn a_concurrency_limit_alone_makes_calls_wait() {
+async fn a_concurrency_limit_alone_makes_calls_wait(wire: Wire) {
     let (go, come): (Arc<Notify>, Arc<Notify>) = (Arc::default(), Arc::default());
     let server = Server::builder()
         .layer(ConcurrencyLimitLayer::new(1))
         .add_service(gated(&go, &come));
-    let running = run(server, net::pair());
+    let running = run(server, wire.pair());
     let first = tokio::spawn(running.echo().say(Msg::of("first")));
     come.notified().await;
     let second = tokio::spawn(running.echo().say(Msg::of("second")));
@@ -98,9 +95,8 @@ async fn a_concurrency_limit_alone_makes_calls_wait() {
     assert_eq!(second.await.unwrap().unwrap().get_ref().text(), "second");
 }
 
-#[tokio::test]
-async fn a_buffer_passes_calls_and_errors() {
-    let running = run_echo(handler(async |request: Request<Msg>| {
+async fn a_buffer_passes_calls_and_errors(wire: Wire) {
+    let running = wire.run_echo(handler(async |request: Request<Msg>| {
         if request.get_ref().text() == "fail" {
             return Err(Status::not_found("nothing"));
         }
@@ -139,10 +135,9 @@ impl tower::retry::Policy<http::Request<Body>, http::Response<Body>, Status> for
     }
 }
 
-#[tokio::test]
-async fn a_retry_layer_sees_statuses_and_sends_the_same_request_again() {
+async fn a_retry_layer_sees_statuses_and_sends_the_same_request_again(wire: Wire) {
     let calls = Arc::new(AtomicUsize::new(0));
-    let running = run_echo(handler({
+    let running = wire.run_echo(handler({
         let calls = Arc::clone(&calls);
         move |request: Request<Msg>| {
             let call = calls.fetch_add(1, Ordering::SeqCst);
@@ -165,8 +160,7 @@ async fn a_retry_layer_sees_statuses_and_sends_the_same_request_again() {
     assert_eq!(calls.load(Ordering::SeqCst), 3);
 }
 
-#[tokio::test]
-async fn the_first_layer_of_a_server_sees_a_call_first() {
+async fn the_first_layer_of_a_server_sees_a_call_first(wire: Wire) {
     let mark = |name: &'static str| {
         tower::util::MapRequestLayer::new(move |mut request: http::Request<Body>| {
             let value = http::HeaderValue::from_static(name);
@@ -181,13 +175,12 @@ async fn the_first_layer_of_a_server_sees_a_call_first() {
             let seen: Vec<_> = request.metadata().get_all("seen").collect();
             Ok(Response::new(Msg::of(&seen.join(","))))
         }));
-    let running = run(server, net::pair());
+    let running = run(server, wire.pair());
     let reply = running.echo().say(Msg::default()).await.unwrap();
     assert_eq!(reply.get_ref().text(), "first,second");
 }
 
-#[tokio::test]
-async fn layers_that_wrap_bodies_work_on_both_sides() {
+async fn layers_that_wrap_bodies_work_on_both_sides(wire: Wire) {
     use http_body_util::BodyExt;
     use http_body_util::combinators::UnsyncBoxBody;
 
@@ -211,7 +204,7 @@ async fn layers_that_wrap_bodies_work_on_both_sides() {
             response.trailing_metadata_mut().insert("t", "1").unwrap();
             Ok(response)
         }));
-    let running = run(server, net::pair());
+    let running = run(server, wire.pair());
     let service = running
         .channel
         .clone()
@@ -237,8 +230,7 @@ async fn layers_that_wrap_bodies_work_on_both_sides() {
     assert_eq!(status.details(), "det");
 }
 
-#[tokio::test]
-async fn an_http_error_of_a_layer_is_mapped_on_either_side() {
+async fn an_http_error_of_a_layer_is_mapped_on_either_side(wire: Wire) {
     let forbid = |mut response: http::Response<Body>| {
         *response.status_mut() = http::StatusCode::FORBIDDEN;
         response
@@ -246,11 +238,11 @@ async fn an_http_error_of_a_layer_is_mapped_on_either_side() {
     let server = Server::builder()
         .layer(tower::util::MapResponseLayer::new(forbid))
         .add_service(echo());
-    let running = run(server, net::pair());
+    let running = run(server, wire.pair());
     let status = running.echo().say(Msg::default()).await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied);
 
-    let running = run_echo(echo());
+    let running = wire.run_echo(echo());
     let service = ServiceBuilder::new()
         .layer(tower::util::MapResponseLayer::new(forbid))
         .service(running.channel.clone());
@@ -258,14 +250,13 @@ async fn an_http_error_of_a_layer_is_mapped_on_either_side() {
     assert_eq!(status.unwrap_err().code(), Code::PermissionDenied);
 }
 
-#[tokio::test]
-async fn errors_of_layers_keep_their_meaning() {
+async fn errors_of_layers_keep_their_meaning(wire: Wire) {
     let fail = |_: http::Request<Body>| async {
         Err::<http::Response<Body>, BoxError>(Status::unauthenticated("who are you?").into())
     };
     let layer = tower::layer::layer_fn(move |_inner| tower::service_fn(fail));
     let server = Server::builder().layer(layer).add_service(echo());
-    let running = run(server, net::pair());
+    let running = run(server, wire.pair());
     let status = running.echo().say(Msg::default()).await.unwrap_err();
     assert_eq!(status.code(), Code::Unauthenticated);
     assert_eq!(status.message(), "who are you?");
@@ -275,3 +266,15 @@ async fn errors_of_layers_keep_their_meaning() {
         .unwrap_err();
     assert_eq!(status.code(), Code::Unauthenticated);
 }
+
+on_every_wire!(
+    shed_load_over_a_concurrency_limit_is_resource_exhausted_on_the_client,
+    shed_load_over_a_concurrency_limit_is_resource_exhausted_on_the_server,
+    a_concurrency_limit_alone_makes_calls_wait,
+    a_buffer_passes_calls_and_errors,
+    a_retry_layer_sees_statuses_and_sends_the_same_request_again,
+    the_first_layer_of_a_server_sees_a_call_first,
+    layers_that_wrap_bodies_work_on_both_sides,
+    an_http_error_of_a_layer_is_mapped_on_either_side,
+    errors_of_layers_keep_their_meaning,
+);

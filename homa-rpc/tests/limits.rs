@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use homa_rpc::{Code, Delivery, Request, Response, Server};
-use support::{EchoClient, Msg, echo, handler, net, run, run_echo};
+use support::{EchoClient, Msg, Wire, echo, handler, run};
 use tokio::sync::Notify;
 
 const FRAME_MAX: usize = 1_000_000;
@@ -24,9 +24,8 @@ fn encoded_as(len: usize) -> Msg {
     message
 }
 
-#[tokio::test]
-async fn a_request_may_fill_a_frame_and_not_more() {
-    let running = run_echo(handler(async |request: Request<Msg>| {
+async fn a_request_may_fill_a_frame_and_not_more(wire: Wire) {
+    let running = wire.run_echo(handler(async |request: Request<Msg>| {
         let len = request.get_ref().data.len();
         Ok(Response::new(Msg::of(&len.to_string())))
     }));
@@ -44,9 +43,8 @@ async fn a_request_may_fill_a_frame_and_not_more() {
     assert_eq!(running.client.stats().requests_sent, before);
 }
 
-#[tokio::test]
-async fn a_response_may_fill_a_frame_and_not_more() {
-    let running = run_echo(handler(async |request: Request<Msg>| {
+async fn a_response_may_fill_a_frame_and_not_more(wire: Wire) {
+    let running = wire.run_echo(handler(async |request: Request<Msg>| {
         let len: usize = request.get_ref().text().parse().unwrap();
         Ok(Response::new(encoded_as(len)))
     }));
@@ -62,9 +60,8 @@ async fn a_response_may_fill_a_frame_and_not_more() {
     assert!(status.message().contains("1000000"), "{status}");
 }
 
-#[tokio::test]
-async fn a_status_too_long_for_a_frame_becomes_one_that_says_so() {
-    let running = run_echo(handler(async |_| {
+async fn a_status_too_long_for_a_frame_becomes_one_that_says_so(wire: Wire) {
+    let running = wire.run_echo(handler(async |_| {
         let details = Bytes::from(vec![0; FRAME_MAX]);
         Err(homa_rpc::Status::with_details(Code::Aborted, "", details))
     }));
@@ -73,9 +70,8 @@ async fn a_status_too_long_for_a_frame_becomes_one_that_says_so() {
     assert!(status.message().contains("1000064"), "{status}");
 }
 
-#[tokio::test]
-async fn metadata_over_its_limit_is_refused_on_either_side() {
-    let running = run_echo(handler(async |request: Request<Msg>| {
+async fn metadata_over_its_limit_is_refused_on_either_side(wire: Wire) {
+    let running = wire.run_echo(handler(async |request: Request<Msg>| {
         let mut response = Response::new(Msg::default());
         if request.get_ref().text() == "much" {
             let value = "v".repeat(homa_rpc::metadata::BYTES_MAX);
@@ -105,15 +101,14 @@ async fn metadata_over_its_limit_is_refused_on_either_side() {
     assert_eq!(status.code(), Code::ResourceExhausted);
 }
 
-#[tokio::test]
-async fn message_limits_hold_on_each_side_and_name_the_option() {
+async fn message_limits_hold_on_each_side_and_name_the_option(wire: Wire) {
     let running = run(
         Server::builder().add_service(
             echo()
                 .max_decoding_message_size(20_000)
                 .max_encoding_message_size(20_000),
         ),
-        net::pair(),
+        wire.pair(),
     );
     assert!(running.echo().say(encoded_as(20_000)).await.is_ok());
     let status = running.echo().say(encoded_as(20_001)).await.unwrap_err();
@@ -122,7 +117,7 @@ async fn message_limits_hold_on_each_side_and_name_the_option() {
     assert!(status.message().contains("20000"), "{status}");
     assert!(status.message().contains("max_decoding_message_size"));
 
-    let running = run_echo(echo());
+    let running = wire.run_echo(echo());
     let client = EchoClient::new(running.channel.clone()).max_encoding_message_size(20_000);
     assert!(client.say(encoded_as(20_000)).await.is_ok());
     let status = client.say(encoded_as(20_001)).await.unwrap_err();
@@ -134,8 +129,7 @@ async fn message_limits_hold_on_each_side_and_name_the_option() {
     assert!(status.message().contains("max_decoding_message_size"));
 }
 
-#[tokio::test]
-async fn calls_in_progress_are_limited_and_the_excess_refused_before_dispatch() {
+async fn calls_in_progress_are_limited_and_the_excess_refused_before_dispatch(wire: Wire) {
     let (go, come): (Arc<Notify>, Arc<Notify>) = (Arc::default(), Arc::default());
     let service = handler({
         let (go, come) = (Arc::clone(&go), Arc::clone(&come));
@@ -149,7 +143,7 @@ async fn calls_in_progress_are_limited_and_the_excess_refused_before_dispatch() 
         }
     });
     let server = Server::builder().concurrency_limit(2).add_service(service);
-    let running = run(server, net::pair());
+    let running = run(server, wire.pair());
     let mut calls = Vec::new();
     for _ in 0..2 {
         calls.push(tokio::spawn(running.echo().say(Msg::default())));
@@ -168,3 +162,12 @@ async fn calls_in_progress_are_limited_and_the_excess_refused_before_dispatch() 
     go.notify_one();
     assert!(again.await.unwrap().is_ok());
 }
+
+on_every_wire!(
+    a_request_may_fill_a_frame_and_not_more,
+    a_response_may_fill_a_frame_and_not_more,
+    a_status_too_long_for_a_frame_becomes_one_that_says_so,
+    metadata_over_its_limit_is_refused_on_either_side,
+    message_limits_hold_on_each_side_and_name_the_option,
+    calls_in_progress_are_limited_and_the_excess_refused_before_dispatch,
+);

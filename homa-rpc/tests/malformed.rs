@@ -4,11 +4,12 @@ mod support;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use homa_rpc::{Channel, Code};
 use homa_transport::Transport;
 use support::frames::{self, Raw};
-use support::{EchoClient, Msg, echo, net, run_echo};
+use support::{EchoClient, Msg, Wire, echo};
 
 const UNIMPLEMENTED: u8 = 12;
 const INTERNAL: u8 = 13;
@@ -22,9 +23,8 @@ fn full_call() -> Raw {
     }
 }
 
-#[tokio::test]
-async fn a_frame_by_the_specification_is_understood_and_answered_by_it() {
-    let running = run_echo(echo());
+async fn a_frame_by_the_specification_is_understood_and_answered_by_it(wire: Wire) {
+    let running = wire.run_echo(echo());
     let frame = full_call().bytes();
     let reply = frames::send(&running.client, running.server.local_addr(), frame).await;
     let reply = reply.unwrap();
@@ -36,9 +36,8 @@ async fn a_frame_by_the_specification_is_understood_and_answered_by_it() {
     assert_eq!(reply.message, Raw::call().message);
 }
 
-#[tokio::test]
-async fn every_truncation_and_bit_flip_gets_a_reply_and_the_server_goes_on() {
-    let running = run_echo(echo());
+async fn every_truncation_and_bit_flip_gets_a_reply_and_thesocket_goes_on(wire: Wire) {
+    let running = wire.run_echo(echo());
     let server: SocketAddr = running.server.local_addr();
     let good = full_call().bytes();
     for len in 1..good.len() {
@@ -55,9 +54,8 @@ async fn every_truncation_and_bit_flip_gets_a_reply_and_the_server_goes_on() {
     assert_eq!(reply.get_ref().text(), "fine");
 }
 
-#[tokio::test]
-async fn an_unknown_version_is_unimplemented_naming_both() {
-    let running = run_echo(echo());
+async fn an_unknown_version_is_unimplemented_naming_both(wire: Wire) {
+    let running = wire.run_echo(echo());
     let frame = Raw {
         version: 7,
         ..Raw::call()
@@ -72,9 +70,8 @@ async fn an_unknown_version_is_unimplemented_naming_both() {
     assert_ne!(reply.flags & frames::REFUSED, 0);
 }
 
-#[tokio::test]
-async fn what_is_specified_but_not_built_is_unimplemented() {
-    let running = run_echo(echo());
+async fn what_is_specified_but_not_built_is_unimplemented(wire: Wire) {
+    let running = wire.run_echo(echo());
     let server = running.server.local_addr();
     let streaming = frames::MESSAGE | frames::SINGLE;
     let cases = [
@@ -104,9 +101,8 @@ async fn what_is_specified_but_not_built_is_unimplemented() {
     }
 }
 
-#[tokio::test]
-async fn contents_that_make_no_sense_are_internal() {
-    let running = run_echo(echo());
+async fn contents_that_make_no_sense_are_internal(wire: Wire) {
+    let running = wire.run_echo(echo());
     let server = running.server.local_addr();
     let cases = [
         Raw {
@@ -160,20 +156,25 @@ async fn contents_that_make_no_sense_are_internal() {
     }
 }
 
-/// A channel to a server whose replies are made by `reply`.
-fn scripted(reply: impl Fn(u64) -> Vec<u8> + Send + Sync + 'static) -> EchoClient {
-    let (client, server): (Arc<dyn Transport>, Arc<dyn Transport>) = net::pair();
-    frames::scripted(&server, reply);
-    // The registry of nodes holds servers weakly.
-    std::mem::forget(Arc::clone(&server));
-    let channel = Channel::builder().socket(client);
-    let uri = format!("homa+udp://{}", server.local_addr());
-    EchoClient::new(channel.build(uri).unwrap())
+/// A client of a server whose replies are made by `reply`.
+struct Scripted {
+    echo: EchoClient,
+    socket: Arc<dyn Transport>,
 }
 
-#[tokio::test]
-async fn a_good_reply_made_by_hand_is_understood() {
-    let echo = scripted(|id| {
+fn scripted(wire: Wire, reply: impl Fn(u64) -> Vec<u8> + Send + Sync + 'static) -> Scripted {
+    let (client, server) = wire.pair();
+    frames::scripted(&server, reply);
+    let channel = Channel::builder().socket(client);
+    let uri = format!("homa+udp://{}", server.local_addr());
+    Scripted {
+        echo: EchoClient::new(channel.build(uri).unwrap()),
+        socket: server,
+    }
+}
+
+async fn a_good_reply_made_by_hand_is_understood(wire: Wire) {
+    let server = scripted(wire, |id| {
         let reply = Raw {
             initial: b"\0\x01\0\0\0\x01kv".to_vec(),
             trailing: b"\0\x05\0\0\0\x02t-bin\0\xff".to_vec(),
@@ -182,33 +183,44 @@ async fn a_good_reply_made_by_hand_is_understood() {
         };
         reply.bytes()
     });
-    let reply = echo.say(Msg::default()).await.unwrap();
+    let reply = server.echo.say(Msg::default()).await.unwrap();
     assert_eq!(reply.get_ref().text(), "hi");
     assert_eq!(reply.metadata().get("k"), Some("v"));
     let trailing = reply.trailing_metadata().unwrap().get_bin("t-bin");
     assert_eq!(trailing.unwrap().unwrap(), b"\0\xff".as_slice());
 }
 
-#[tokio::test]
-async fn truncated_replies_are_internal_and_flipped_bits_do_no_harm() {
-    let len = Raw::reply(0).bytes().len();
-    for cut in 1..len {
-        let echo = scripted(move |id| Raw::reply(id).bytes()[..cut].to_vec());
-        let status = echo.say(Msg::default()).await.unwrap_err();
+async fn truncated_replies_are_internal_and_flipped_bits_do_no_harm(wire: Wire) {
+    let good = Raw::reply(0).bytes().len();
+    let cut = AtomicUsize::new(0);
+    let server = scripted(wire, move |id| {
+        let cut = cut.fetch_add(1, Ordering::SeqCst) + 1;
+        Raw::reply(id).bytes()[..cut].to_vec()
+    });
+    for cut in 1..good {
+        let status = server.echo.say(Msg::default()).await.unwrap_err();
         assert_eq!(status.code(), Code::Internal, "cut to {cut} bytes");
     }
-    for bit in 0..len * 8 {
-        let echo = scripted(move |id| {
-            let mut bad = Raw::reply(id).bytes();
-            bad[bit / 8] ^= 1 << (bit % 8);
-            bad
-        });
-        drop(echo.say(Msg::default()).await);
+    assert!(server.echo.say(Msg::default()).await.is_ok(), "not cut");
+    let bit = AtomicUsize::new(0);
+    let server = scripted(wire, move |id| {
+        let bit = bit.fetch_add(1, Ordering::SeqCst);
+        let mut bad = Raw::reply(id).bytes();
+        if let Some(byte) = bad.get_mut(bit / 8) {
+            *byte ^= 1 << (bit % 8);
+        }
+        bad
+    });
+    for _ in 0..good * 8 {
+        drop(server.echo.say(Msg::default()).await);
     }
+    assert!(
+        server.echo.say(Msg::default()).await.is_ok(),
+        "no bit flipped"
+    );
 }
 
-#[tokio::test]
-async fn replies_that_do_not_belong_to_the_call_are_internal_and_name_the_server() {
+async fn replies_that_do_not_belong_to_the_call_are_internal_and_name_thesocket(wire: Wire) {
     let cases: [fn(u64) -> Raw; 4] = [
         |id| Raw::reply(id + 1),
         |id| Raw {
@@ -226,31 +238,30 @@ async fn replies_that_do_not_belong_to_the_call_are_internal_and_name_the_server
         },
     ];
     for reply in cases {
-        let echo = scripted(move |id| reply(id).bytes());
-        let status = echo.say(Msg::default()).await.unwrap_err();
+        let server = scripted(wire, move |id| reply(id).bytes());
+        let status = server.echo.say(Msg::default()).await.unwrap_err();
         assert_eq!(status.code(), Code::Internal, "{status}");
-        assert!(status.message().contains("127.9.9.9:"), "{status}");
+        let name = server.socket.local_addr().to_string();
+        assert!(status.message().contains(&name), "{status}");
     }
 }
 
-#[tokio::test]
-async fn a_reply_of_another_version_is_unimplemented_naming_both() {
-    let echo = scripted(|id| {
+async fn a_reply_of_another_version_is_unimplemented_naming_both(wire: Wire) {
+    let server = scripted(wire, |id| {
         Raw {
             version: 2,
             ..Raw::reply(id)
         }
         .bytes()
     });
-    let status = echo.say(Msg::default()).await.unwrap_err();
+    let status = server.echo.say(Msg::default()).await.unwrap_err();
     assert_eq!(status.code(), Code::Unimplemented);
     assert!(status.message().contains("version 2"), "{status}");
     assert!(status.message().contains("version 1"), "{status}");
 }
 
-#[tokio::test]
-async fn success_without_a_message_is_an_error() {
-    let echo = scripted(|id| {
+async fn success_without_a_message_is_an_error(wire: Wire) {
+    let server = scripted(wire, |id| {
         let reply = Raw {
             flags: frames::END,
             message: vec![],
@@ -258,13 +269,12 @@ async fn success_without_a_message_is_an_error() {
         };
         reply.bytes()
     });
-    let status = echo.say(Msg::default()).await.unwrap_err();
+    let status = server.echo.say(Msg::default()).await.unwrap_err();
     assert_eq!(status.code(), Code::Unimplemented);
 }
 
-#[tokio::test]
-async fn an_unknown_status_code_is_unknown_with_its_number() {
-    let echo = scripted(|id| {
+async fn an_unknown_status_code_is_unknown_with_its_number(wire: Wire) {
+    let server = scripted(wire, |id| {
         let reply = Raw {
             flags: frames::END,
             code: 99,
@@ -273,7 +283,21 @@ async fn an_unknown_status_code_is_unknown_with_its_number() {
         };
         reply.bytes()
     });
-    let status = echo.say(Msg::default()).await.unwrap_err();
+    let status = server.echo.say(Msg::default()).await.unwrap_err();
     assert_eq!(status.code(), Code::Unknown);
     assert!(status.message().contains("99"), "{status}");
 }
+
+on_every_wire!(
+    a_frame_by_the_specification_is_understood_and_answered_by_it,
+    every_truncation_and_bit_flip_gets_a_reply_and_thesocket_goes_on,
+    an_unknown_version_is_unimplemented_naming_both,
+    what_is_specified_but_not_built_is_unimplemented,
+    contents_that_make_no_sense_are_internal,
+    a_good_reply_made_by_hand_is_understood,
+    truncated_replies_are_internal_and_flipped_bits_do_no_harm,
+    replies_that_do_not_belong_to_the_call_are_internal_and_name_thesocket,
+    a_reply_of_another_version_is_unimplemented_naming_both,
+    success_without_a_message_is_an_error,
+    an_unknown_status_code_is_unknown_with_its_number,
+);

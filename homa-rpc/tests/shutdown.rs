@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use homa_rpc::{Code, Delivery, Request, Response, Server, Status};
-use support::{EchoServer, Handle, Msg, handler, net, run};
+use support::{EchoServer, Handle, Msg, Wire, handler, net, run};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -24,11 +24,10 @@ fn gated(go: &Arc<Notify>, come: &Arc<Notify>) -> EchoServer<Handle> {
     })
 }
 
-#[tokio::test]
-async fn a_graceful_shutdown_finishes_what_runs_and_refuses_what_is_new() {
+async fn a_graceful_shutdown_finishes_what_runs_and_refuses_what_is_new(wire: Wire) {
     let (go, come) = (Arc::default(), Arc::default());
     let server = Server::builder().add_service(gated(&go, &come));
-    let mut running = run(server, net::pair());
+    let mut running = run(server, wire.pair());
     let first = tokio::spawn(running.echo().say(Msg::of("first")));
     come.notified().await;
     running.stop();
@@ -74,8 +73,7 @@ async fn the_drain_timeout_ends_what_does_not_finish() {
     running.task.await.unwrap().unwrap();
 }
 
-#[tokio::test]
-async fn a_server_that_is_dropped_answers_what_it_had_begun() {
+async fn a_server_that_is_dropped_answers_what_it_had_begun(wire: Wire) {
     let come: Arc<Notify> = Arc::default();
     let service = handler({
         let come = Arc::clone(&come);
@@ -84,7 +82,7 @@ async fn a_server_that_is_dropped_answers_what_it_had_begun() {
             pending::<Result<Response<Msg>, Status>>()
         }
     });
-    let running = run(Server::builder().add_service(service), net::pair());
+    let running = run(Server::builder().add_service(service), wire.pair());
     let call = tokio::spawn(running.echo().say(Msg::default()));
     come.notified().await;
     running.task.abort();
@@ -92,9 +90,8 @@ async fn a_server_that_is_dropped_answers_what_it_had_begun() {
     assert_eq!(status.code(), Code::Unavailable);
 }
 
-#[tokio::test]
-async fn a_server_without_calls_ends_at_once() {
-    let mut running = run(Server::builder().add_service(support::echo()), net::pair());
+async fn a_server_without_calls_ends_at_once(wire: Wire) {
+    let mut running = run(Server::builder().add_service(support::echo()), wire.pair());
     running.echo().say(Msg::default()).await.unwrap();
     running.stop();
     (&mut running.task).await.unwrap().unwrap();
@@ -123,3 +120,9 @@ fn a_call_whose_task_dies_with_the_servers_runtime_is_answered() {
     let status = clients.block_on(call).unwrap().unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
 }
+
+on_every_wire!(
+    a_graceful_shutdown_finishes_what_runs_and_refuses_what_is_new,
+    a_server_that_is_dropped_answers_what_it_had_begun,
+    a_server_without_calls_ends_at_once,
+);

@@ -7,27 +7,24 @@ use std::error::Error;
 use bytes::Bytes;
 use homa_rpc::{Code, Delivery, Request, Response, Server, Status};
 use support::other_client::OtherClient;
-use support::{EchoClient, Msg, echo, handler, net, other_handler, run, run_echo};
+use support::{EchoClient, Msg, Wire, echo, handler, other_handler, run};
 
-#[tokio::test]
-async fn a_message_comes_back_and_an_empty_one_too() {
-    let running = run_echo(echo());
+async fn a_message_comes_back_and_an_empty_one_too(wire: Wire) {
+    let running = wire.run_echo(echo());
     for text in ["hello", ""] {
         let reply = running.echo().say(Msg::of(text)).await.unwrap();
         assert_eq!(reply.get_ref().text(), text);
     }
 }
 
-#[tokio::test]
-async fn a_call_can_be_spawned_and_outlive_its_client() {
-    let running = run_echo(echo());
+async fn a_call_can_be_spawned_and_outlive_its_client(wire: Wire) {
+    let running = wire.run_echo(echo());
     let call = tokio::spawn(running.echo().say(Msg::of("x")));
     assert_eq!(call.await.unwrap().unwrap().get_ref().text(), "x");
 }
 
-#[tokio::test]
-async fn metadata_travels_both_ways_in_order_with_duplicates() {
-    let running = run_echo(handler(async |request: Request<Msg>| {
+async fn metadata_travels_both_ways_in_order_with_duplicates(wire: Wire) {
+    let running = wire.run_echo(handler(async |request: Request<Msg>| {
         let mut response = Response::new(Msg::default());
         for value in request.metadata().get_all("list") {
             response.metadata_mut().append("list-back", value).unwrap();
@@ -63,9 +60,8 @@ async fn metadata_travels_both_ways_in_order_with_duplicates() {
     assert!(reply.metadata().get("agent").is_none());
 }
 
-#[tokio::test]
-async fn every_code_arrives_with_message_details_and_metadata() {
-    let running = run_echo(handler(async |request: Request<Msg>| {
+async fn every_code_arrives_with_message_details_and_metadata(wire: Wire) {
+    let running = wire.run_echo(handler(async |request: Request<Msg>| {
         let code = Code::new(request.get_ref().data[0]).unwrap();
         let message = "\t test \r\n \u{e9} % \u{1F600} \0";
         let mut status = Status::with_details(code, message, Bytes::from_static(b"\0\xff"));
@@ -91,16 +87,14 @@ async fn every_code_arrives_with_message_details_and_metadata() {
     }
 }
 
-#[tokio::test]
-async fn a_handler_cannot_fail_with_the_code_ok() {
-    let running = run_echo(handler(async |_| Err(Status::new(Code::Ok, "fine"))));
+async fn a_handler_cannot_fail_with_the_code_ok(wire: Wire) {
+    let running = wire.run_echo(handler(async |_| Err(Status::new(Code::Ok, "fine"))));
     let status = running.echo().say(Msg::default()).await.unwrap_err();
     assert_eq!(status.code(), Code::Unknown);
 }
 
-#[tokio::test]
-async fn unknown_services_and_methods_are_unimplemented_and_named() {
-    let running = run_echo(echo());
+async fn unknown_services_and_methods_are_unimplemented_and_named(wire: Wire) {
+    let running = wire.run_echo(echo());
     let status = running.echo().missing(Msg::default()).await.unwrap_err();
     assert_eq!(status.code(), Code::Unimplemented);
     assert!(status.message().contains("/test.Echo/Missing"), "{status}");
@@ -110,11 +104,10 @@ async fn unknown_services_and_methods_are_unimplemented_and_named() {
     assert!(status.message().contains("test.Other"), "{status}");
 }
 
-#[tokio::test]
-async fn several_services_share_one_socket() {
+async fn several_services_share_one_socket(wire: Wire) {
     let other = other_handler(async |_| Ok(Response::new(Msg::of("other"))));
     let server = Server::builder().add_service(echo()).add_service(other);
-    let running = run(server, net::pair());
+    let running = run(server, wire.pair());
     let reply = running.echo().say(Msg::of("echo")).await.unwrap();
     assert_eq!(reply.get_ref().text(), "echo");
     let other = OtherClient::new(running.channel.clone());
@@ -122,16 +115,14 @@ async fn several_services_share_one_socket() {
     assert_eq!(reply.get_ref().text(), "other");
 }
 
-#[tokio::test]
-async fn a_service_added_twice_is_an_error_that_names_it() {
+async fn a_service_added_twice_is_an_error_that_names_it(wire: Wire) {
     let server = Server::builder().add_service(echo()).add_service(echo());
-    let error = server.bind_socket(net::node()).unwrap_err();
+    let error = server.bind_socket(wire.pair().1).unwrap_err();
     assert!(error.to_string().contains("test.Echo"), "{error}");
 }
 
-#[tokio::test]
-async fn the_handler_knows_the_client_and_the_deadline() {
-    let running = run_echo(handler(async |request: Request<Msg>| {
+async fn the_handler_knows_the_client_and_the_deadline(wire: Wire) {
+    let running = wire.run_echo(handler(async |request: Request<Msg>| {
         let peer = request.remote_addr().unwrap();
         let deadline = request.deadline().is_some();
         Ok(Response::new(Msg::of(&format!("{peer} {deadline}"))))
@@ -145,9 +136,8 @@ async fn the_handler_knows_the_client_and_the_deadline() {
     assert_eq!(reply.get_ref().text(), format!("{addr} true"));
 }
 
-#[tokio::test]
-async fn a_panic_of_the_handler_is_unknown_and_the_server_lives_on() {
-    let running = run_echo(handler(async |request: Request<Msg>| {
+async fn a_panic_of_the_handler_is_unknown_and_the_server_lives_on(wire: Wire) {
+    let running = wire.run_echo(handler(async |request: Request<Msg>| {
         assert_ne!(request.get_ref().text(), "panic", "as asked");
         Ok(Response::new(request.into_inner()))
     }));
@@ -160,9 +150,8 @@ async fn a_panic_of_the_handler_is_unknown_and_the_server_lives_on() {
     assert_eq!(reply.get_ref().text(), "fine");
 }
 
-#[tokio::test]
-async fn a_unary_call_is_one_rpc_of_the_transport() {
-    let running = run_echo(handler(async |request: Request<Msg>| {
+async fn a_unary_call_is_one_rpc_of_the_transport(wire: Wire) {
+    let running = wire.run_echo(handler(async |request: Request<Msg>| {
         if request.get_ref().text() == "fail" {
             return Err(Status::not_found(""));
         }
@@ -178,9 +167,8 @@ async fn a_unary_call_is_one_rpc_of_the_transport() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_concurrent_calls_on_one_channel_all_answer() {
-    let running = run_echo(handler(async |request: Request<Msg>| {
+async fn a_thousand_concurrent_calls_on_one_channel_all_answer(wire: Wire) {
+    let running = wire.run_echo(handler(async |request: Request<Msg>| {
         tokio::task::yield_now().await;
         Ok(Response::new(request.into_inner()))
     }));
@@ -194,24 +182,25 @@ async fn a_thousand_concurrent_calls_on_one_channel_all_answer() {
     }
 }
 
-#[tokio::test]
-async fn a_dead_server_is_unavailable_not_sent_and_named() {
-    let client = net::node();
+async fn a_dead_server_is_unavailable_not_sent_and_named(wire: Wire) {
+    let (client, server) = wire.pair();
+    let dead = server.local_addr();
+    server.close();
+    drop(server);
     let channel = homa_rpc::Channel::builder().socket(client);
-    let channel = channel.build("homa+udp://127.9.9.8:77").unwrap();
+    let channel = channel.build(format!("homa+udp://{dead}")).unwrap();
     let status = EchoClient::new(channel)
         .say(Msg::default())
         .await
         .unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
     assert_eq!(status.delivery(), Delivery::NotSent);
-    assert!(status.message().contains("127.9.9.8:77"), "{status}");
+    assert!(status.message().contains(&dead.to_string()), "{status}");
     assert!(status.source().unwrap().is::<homa_transport::RpcError>());
 }
 
-#[tokio::test]
-async fn a_closed_socket_is_unavailable_and_the_server_named() {
-    let running = run_echo(echo());
+async fn a_closed_socket_is_unavailable_and_the_server_named(wire: Wire) {
+    let running = wire.run_echo(echo());
     running.client.close();
     let status = running.echo().say(Msg::default()).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
@@ -219,8 +208,7 @@ async fn a_closed_socket_is_unavailable_and_the_server_named() {
     assert!(status.message().contains(&address), "{status}");
 }
 
-#[tokio::test]
-async fn messages_that_are_no_protobuf_are_internal_on_either_side() {
+async fn messages_that_are_no_protobuf_are_internal_on_either_side(wire: Wire) {
     use homa_rpc::client::Caller;
     use homa_rpc::{Codec, MethodDescriptor};
 
@@ -237,7 +225,7 @@ async fn messages_that_are_no_protobuf_are_internal_on_either_side() {
         }
     }
     static SAY: MethodDescriptor = MethodDescriptor::unary("test.Echo", "Say", "/test.Echo/Say");
-    let running = run_echo(echo());
+    let running = wire.run_echo(echo());
     let raw = Caller::new(running.channel.clone());
     let bad = Request::new(Bytes::from_static(b"\xff\xff"));
     let status = raw.unary(bad, &SAY, Raw).await.unwrap_err();
@@ -246,3 +234,21 @@ async fn messages_that_are_no_protobuf_are_internal_on_either_side() {
     let reply = raw.unary(good, &SAY, Raw).await.unwrap();
     assert_eq!(reply.get_ref(), b"\x0a\x01x".as_slice());
 }
+
+on_every_wire!(
+    a_message_comes_back_and_an_empty_one_too,
+    a_call_can_be_spawned_and_outlive_its_client,
+    metadata_travels_both_ways_in_order_with_duplicates,
+    every_code_arrives_with_message_details_and_metadata,
+    a_handler_cannot_fail_with_the_code_ok,
+    unknown_services_and_methods_are_unimplemented_and_named,
+    several_services_share_one_socket,
+    a_service_added_twice_is_an_error_that_names_it,
+    the_handler_knows_the_client_and_the_deadline,
+    a_panic_of_the_handler_is_unknown_and_the_server_lives_on,
+    a_unary_call_is_one_rpc_of_the_transport,
+    a_thousand_concurrent_calls_on_one_channel_all_answer,
+    a_dead_server_is_unavailable_not_sent_and_named,
+    a_closed_socket_is_unavailable_and_the_server_named,
+    messages_that_are_no_protobuf_are_internal_on_either_side,
+);

@@ -67,7 +67,7 @@ impl Routes {
                 (Host::Address(_), Some(current)) => Ok(Some(current.route)),
                 (Host::Address(ip), None) => {
                     let peer = SocketAddr::new(*ip, *port);
-                    self.open(peer, Wire::to(peer)).map(Some)
+                    self.open(peer, Wire::Udp).map(Some)
                 }
                 (Host::Name(_), current) => Ok(current
                     .filter(|current| current.proven)
@@ -127,7 +127,7 @@ impl Routes {
             }
         }
         match lookup.untried.pop_front() {
-            Some(peer) => self.open(peer, Wire::to(peer)),
+            Some(peer) => self.open(peer, Wire::Udp),
             None => Err(Status::internal("an address list ran empty")),
         }
     }

@@ -6,13 +6,15 @@
 pub mod frames;
 pub mod net;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use homa_rpc::codegen::BoxFuture;
 use homa_rpc::server::Router;
 use homa_rpc::{Body, BoundServer, BoxError, Channel, Request, Response, ServerError, Status};
 use homa_rpc::{Server, ServerBuilder};
-use homa_transport::Transport;
+use homa_transport::{Config, Socket, Transport};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tower::Service;
@@ -307,7 +309,60 @@ where
     }
 }
 
-/// The test service alone, over the switch.
-pub fn run_echo(service: EchoServer<Handle>) -> Running {
-    run(Server::builder().add_service(service), net::pair())
+/// What carries the messages of a test.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Wire {
+    /// The switch of [`net`], without Homa.
+    Net,
+    /// Homa over UDP on the loopback interface.
+    Udp,
+    /// Homa in process.
+    Mem,
+}
+
+static NEXT_NAME: AtomicUsize = AtomicUsize::new(0);
+
+impl Wire {
+    /// A client socket and a server socket.
+    pub fn pair(self) -> (Arc<dyn Transport>, Arc<dyn Transport>) {
+        let config = Config::default;
+        match self {
+            Self::Net => net::pair(),
+            Self::Udp => {
+                let any = SocketAddr::from(([127, 0, 0, 1], 0));
+                let client = Socket::udp(any, config()).unwrap();
+                let server = Socket::udp(any, config()).unwrap();
+                (Arc::new(client), Arc::new(server))
+            }
+            Self::Mem => {
+                let name = format!("pair-{}", NEXT_NAME.fetch_add(1, Ordering::Relaxed));
+                let client = Socket::mem_client(config()).unwrap();
+                let server = Socket::mem_listen(&name, config()).unwrap();
+                (Arc::new(client), Arc::new(server))
+            }
+        }
+    }
+
+    /// A server with one service, and a channel to it.
+    pub fn run_echo(self, service: EchoServer<Handle>) -> Running {
+        run(Server::builder().add_service(service), self.pair())
+    }
+}
+
+/// Makes tests of functions that take the wire to run on.
+#[macro_export]
+macro_rules! on_every_wire {
+    ($($name:ident,)+) => {
+        $crate::on_every_wire!(@ over_net Net $($name)+);
+        $crate::on_every_wire!(@ over_udp Udp $($name)+);
+        $crate::on_every_wire!(@ over_mem Mem $($name)+);
+    };
+    (@ $module:ident $wire:ident $($name:ident)+) => {
+        mod $module {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(super::Wire::$wire).await;
+            })+
+        }
+    };
 }

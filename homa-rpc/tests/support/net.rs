@@ -12,6 +12,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use homa_transport::endpoint::RpcKey;
+use homa_transport::transport::CallKey;
 use homa_transport::{
     CloseReason, Delivery, Incoming, Message, RequestSink, Responder, RpcError, Stats, Transport,
     Unreachable,
@@ -34,7 +35,7 @@ pub struct Node {
 #[derive(Default)]
 struct Inner {
     closed: bool,
-    calls: HashMap<RpcKey, Slot>,
+    calls: HashMap<CallKey, Slot>,
     served: HashMap<RpcKey, Served>,
     sink: Option<RequestSink>,
     waiting: Vec<Incoming>,
@@ -50,12 +51,12 @@ struct Slot {
 
 struct Served {
     client: Arc<Node>,
-    call: RpcKey,
+    call: CallKey,
     cancelled: bool,
     waker: Option<Waker>,
 }
 
-fn key() -> RpcKey {
+fn key<K: slotmap::Key>() -> K {
     slotmap::KeyData::from_ffi(NEXT_RPC.fetch_add(1, Ordering::Relaxed)).into()
 }
 
@@ -82,7 +83,7 @@ pub fn pair() -> (Arc<dyn Transport>, Arc<dyn Transport>) {
 }
 
 impl Node {
-    fn finish(&self, call: RpcKey, result: Result<Bytes, RpcError>) {
+    fn finish(&self, call: CallKey, result: Result<Bytes, RpcError>) {
         let mut inner = self.inner.lock().unwrap();
         let Some(slot) = inner.calls.get_mut(&call) else {
             return;
@@ -112,8 +113,8 @@ impl Node {
         }
     }
 
-    fn deliver(self: Arc<Self>, client: Arc<Self>, call: RpcKey, message: Bytes) -> RpcKey {
-        let rpc = key();
+    fn deliver(self: Arc<Self>, client: Arc<Self>, call: CallKey, message: Bytes) -> RpcKey {
+        let rpc: RpcKey = key();
         let incoming = Incoming {
             peer: client.addr,
             message,
@@ -142,9 +143,9 @@ impl Node {
 }
 
 impl Transport for Node {
-    fn start_call(&self, peer: SocketAddr, request: Message) -> Result<RpcKey, RpcError> {
+    fn start_call(&self, peer: SocketAddr, request: Message) -> Result<CallKey, RpcError> {
         self.check(&request)?;
-        let rpc = key();
+        let rpc: CallKey = key();
         let server = {
             let nodes = NODES.lock().unwrap();
             nodes.as_ref().and_then(|nodes| nodes.get(&peer)?.upgrade())
@@ -173,7 +174,7 @@ impl Transport for Node {
         Ok(rpc)
     }
 
-    fn poll_response(&self, rpc: RpcKey, cx: &mut Context<'_>) -> Poll<Result<Bytes, RpcError>> {
+    fn poll_response(&self, rpc: CallKey, cx: &mut Context<'_>) -> Poll<Result<Bytes, RpcError>> {
         let mut inner = self.inner.lock().unwrap();
         let Some(slot) = inner.calls.get_mut(&rpc) else {
             return Poll::Ready(Err(RpcError::Stale));
@@ -191,7 +192,7 @@ impl Transport for Node {
         }
     }
 
-    fn cancel(&self, rpc: RpcKey) {
+    fn cancel(&self, rpc: CallKey) {
         let slot = self.inner.lock().unwrap().calls.remove(&rpc);
         if !self.carries_cancel.load(Ordering::Relaxed) {
             return;
