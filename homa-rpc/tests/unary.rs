@@ -183,10 +183,8 @@ async fn a_thousand_concurrent_calls_on_one_channel_all_answer(wire: Wire) {
 }
 
 async fn a_dead_server_is_unavailable_not_sent_and_named(wire: Wire) {
-    let (client, server) = wire.pair();
-    let dead = server.local_addr();
-    server.close();
-    drop(server);
+    let (client, _server) = wire.pair();
+    let dead = wire.dead();
     let channel = homa_rpc::Channel::builder().socket(client);
     let channel = channel.build(format!("homa+udp://{dead}")).unwrap();
     let status = EchoClient::new(channel)
@@ -194,7 +192,7 @@ async fn a_dead_server_is_unavailable_not_sent_and_named(wire: Wire) {
         .await
         .unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
-    assert_eq!(status.delivery(), Delivery::NotSent);
+    assert_eq!(status.delivery(), Delivery::NotSent, "{status}");
     assert!(status.message().contains(&dead.to_string()), "{status}");
     assert!(status.source().unwrap().is::<homa_transport::RpcError>());
 }

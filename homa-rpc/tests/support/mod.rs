@@ -343,6 +343,18 @@ impl Wire {
         }
     }
 
+    /// An address at which nobody listens.
+    pub fn dead(self) -> SocketAddr {
+        match self {
+            Self::Net => ([127, 9, 9, 8], 77).into(),
+            Self::Udp => {
+                let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+                socket.local_addr().unwrap()
+            }
+            Self::Mem => "[100::ffff:ffff]:1".parse().unwrap(),
+        }
+    }
+
     /// A server with one service, and a channel to it.
     pub fn run_echo(self, service: EchoServer<Handle>) -> Running {
         run(Server::builder().add_service(service), self.pair())
