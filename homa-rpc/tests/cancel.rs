@@ -1,4 +1,5 @@
 //! Dropping a call's future drops its handler, whether the transport carries that or not.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Deadlines: enforced at either end, whatever the other one does. The clock is tokio's, paused.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Tower layers on clients and servers.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Limits of sizes and numbers, at the limit and one off.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Malformed frames in either direction: that call fails, everything else goes on.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 
 mod support;
 

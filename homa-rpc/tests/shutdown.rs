@@ -1,4 +1,5 @@
 //! How a server ends, and what that means for calls.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Servers and channels by URI: real sockets, opened by the crate.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 
 mod support;
 

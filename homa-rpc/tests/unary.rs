@@ -1,4 +1,5 @@
 //! Unary calls: what arrives at the other side, and how calls end.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 
 mod support;
 

@@ -105,6 +105,11 @@ impl<T: CallService> Caller<T> {
     ///
     /// The request's timeout starts with the first poll and is enforced here, outside all layers
     /// of the service. Dropping the future cancels the call.
+    ///
+    /// # Errors
+    /// The status of the server, or one made here: DEADLINE_EXCEEDED, UNAVAILABLE if the server
+    /// cannot be reached, RESOURCE_EXHAUSTED if a message is too long, INTERNAL if one cannot be
+    /// read.
     pub fn unary<Req, Res, C>(
         &self,
         request: Request<Req>,

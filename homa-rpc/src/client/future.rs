@@ -37,6 +37,10 @@ pin_project_lite::pin_project! {
     }
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is the usual one, boxing it would cost an allocation per call"
+)]
 enum State {
     /// All there is to say.
     Failed(Option<Status>),

@@ -161,6 +161,10 @@ fn request(call: Call, info: CallInfo) -> http::Request<Body> {
 }
 
 /// How a dispatched call ended.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is the usual one, boxing it would cost an allocation per call"
+)]
 enum Outcome {
     Answer(Answer),
     Cancelled,

@@ -27,7 +27,7 @@ static NEXT_RPC: AtomicU64 = AtomicU64::new(1);
 /// One socket of the switch.
 pub struct Node {
     addr: SocketAddr,
-    me: Weak<Node>,
+    me: Weak<Self>,
     pub carries_cancel: AtomicBool,
     inner: Mutex<Inner>,
 }
