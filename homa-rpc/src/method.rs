@@ -44,6 +44,9 @@ impl MethodDescriptor {
 }
 
 /// What is known of a call, carried inside [`Body`](crate::Body) so that it costs no allocation.
+///
+/// A layer that wraps the body in a type of its own hides this from those behind it: the server
+/// then doesn't learn the deadline (the client still enforces it), the handler not the peer.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CallInfo {
     /// The other side, if known: on a server the client.

@@ -218,99 +218,34 @@ mod tests {
 
     #[test]
     fn bad_uris_are_typed_errors_that_name_the_value_and_what_is_allowed() {
-        let cases: [(&str, fn(&UriError) -> bool, &str); 20] = [
-            ("", |e| matches!(e, UriError::NoScheme(_)), "homa+udp://"),
-            (
-                "127.0.0.1:1",
-                |e| matches!(e, UriError::NoScheme(_)),
-                "homa+udp://",
-            ),
-            (
-                "http://h:1",
-                |e| matches!(e, UriError::UnknownScheme { .. }),
-                "homa+udp://",
-            ),
-            (
-                "homa://h:1",
-                |e| matches!(e, UriError::NativeNotBuilt(_)),
-                "homa+udp://",
-            ),
-            (
-                "homa+udp://h",
-                |e| matches!(e, UriError::NoPort(_)),
-                "host:port",
-            ),
-            (
-                "homa+udp://h:",
-                |e| matches!(e, UriError::NoPort(_)),
-                "host:port",
-            ),
-            (
-                "homa+udp://[::1]",
-                |e| matches!(e, UriError::NoPort(_)),
-                "host:port",
-            ),
-            (
-                "homa+udp://h:0",
-                |e| matches!(e, UriError::PortZero(_)),
-                "1 to 65535",
-            ),
-            (
-                "homa+udp://h:65536",
-                |e| matches!(e, UriError::Port { .. }),
-                "65535",
-            ),
-            (
-                "homa+udp://h:+1",
-                |e| matches!(e, UriError::Port { .. }),
-                "65535",
-            ),
-            (
-                "homa+udp://h:x",
-                |e| matches!(e, UriError::Port { .. }),
-                "65535",
-            ),
-            ("homa+udp://:1", |e| matches!(e, UriError::Host(_)), "IPv6"),
-            (
-                "homa+udp://::1:1",
-                |e| matches!(e, UriError::Host(_)),
-                "IPv6",
-            ),
-            (
-                "homa+udp://[::1:1",
-                |e| matches!(e, UriError::Host(_)),
-                "IPv6",
-            ),
-            (
-                "homa+udp://a b:1",
-                |e| matches!(e, UriError::Host(_)),
-                "IPv6",
-            ),
-            (
-                "homa+udp://h:1/p",
-                |e| matches!(e, UriError::Unexpected { part: "path", .. }),
-                "path",
-            ),
-            (
-                "homa+udp://h:1?q",
-                |e| matches!(e, UriError::Unexpected { part: "query", .. }),
-                "query",
-            ),
-            (
-                "homa+udp://u@h:1",
-                |e| matches!(e, UriError::Unexpected { .. }),
-                "user",
-            ),
-            ("homa+mem://", |e| matches!(e, UriError::Name(_)), "letters"),
-            (
-                "homa+mem://a:1",
-                |e| matches!(e, UriError::Name(_)),
-                "letters",
-            ),
+        let cases = [
+            ("", "NoScheme", "homa+udp://"),
+            ("127.0.0.1:1", "NoScheme", "homa+udp://"),
+            ("http://h:1", "UnknownScheme", "homa+udp://"),
+            ("homa://h:1", "NativeNotBuilt", "homa+udp://"),
+            ("homa+udp://h", "NoPort", "host:port"),
+            ("homa+udp://h:", "NoPort", "host:port"),
+            ("homa+udp://[::1]", "NoPort", "host:port"),
+            ("homa+udp://h:0", "PortZero", "1 to 65535"),
+            ("homa+udp://h:65536", "Port ", "65535"),
+            ("homa+udp://h:+1", "Port ", "65535"),
+            ("homa+udp://h:x", "Port ", "65535"),
+            ("homa+udp://:1", "Host", "IPv6"),
+            ("homa+udp://::1:1", "Host", "IPv6"),
+            ("homa+udp://[::1:1", "Host", "IPv6"),
+            ("homa+udp://[h]:1", "Host", "IPv6"),
+            ("homa+udp://a b:1", "Host", "IPv6"),
+            ("homa+udp://h:1/p", "Unexpected", "path"),
+            ("homa+udp://h:1?q", "Unexpected", "query"),
+            ("homa+udp://h:1#f", "Unexpected", "fragment"),
+            ("homa+udp://u@h:1", "Unexpected", "user"),
+            ("homa+mem://", "Name", "letters"),
+            ("homa+mem://a:1", "Name", "letters"),
         ];
         for (uri, expected, allowed) in cases {
             let error = Target::to_call(uri).unwrap_err();
-            assert!(expected(&error), "{uri:?}: {error:?}");
+            let debug = format!("{error:?}");
+            assert!(debug.starts_with(expected), "{uri:?}: {debug}");
             let text = error.to_string();
             assert!(text.contains(&format!("{uri:?}")), "{text}");
             assert!(text.contains(allowed), "{text}");

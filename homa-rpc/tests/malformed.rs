@@ -222,8 +222,12 @@ async fn truncated_replies_are_internal_and_flipped_bits_do_no_harm(wire: Wire) 
 }
 
 async fn replies_that_do_not_belong_to_the_call_are_internal_and_name_thesocket(wire: Wire) {
-    let cases: [fn(u64) -> Raw; 4] = [
+    let cases: [fn(u64) -> Raw; 5] = [
         |id| Raw::reply(id + 1),
+        |id| Raw {
+            flags: frames::MESSAGE | frames::END | 0x0004,
+            ..Raw::reply(id)
+        },
         |id| Raw {
             kind: 0x82,
             ..Raw::reply(id)

@@ -18,9 +18,9 @@ use tokio::time::Instant;
 use super::channel::Inner;
 use super::resolve::Route;
 use crate::body::{self, Body, End, Whole};
-use crate::frame::{self, CallHead, Kind};
+use crate::frame::{self, CallHead, FrameError, Kind};
 use crate::metadata::Metadata;
-use crate::status::Status;
+use crate::status::{Code, Status};
 
 /// Ids of calls: unique in this process, with a random start, so that a process that gets the
 /// port of a dead one doesn't repeat its ids.
@@ -99,11 +99,13 @@ impl Future for Attempt {
 /// The HTTP view of a reply.
 fn response(frame: Bytes, call_id: u64, peer: SocketAddr) -> Result<http::Response<Body>, Status> {
     let reply = frame::decode_reply(frame, Kind::Call, call_id).map_err(|error| {
-        let status = Status::from(error);
-        Status::new(
-            status.code(),
-            format!("malformed reply from {peer}: {}", status.message()),
-        )
+        let text = format!("malformed reply from {peer}: {error}");
+        // A server may only use what this side said it can read.
+        let code = match error {
+            FrameError::Unsupported(_) => Code::Internal,
+            error => Status::from(error).code(),
+        };
+        Status::new(code, text)
     })?;
     let mut response = match (reply.message, reply.status) {
         (None, Some(status)) => body::failed(status),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use homa_transport::Delivery;
 use http::{HeaderMap, Uri};
 use tokio::time::{Instant, Sleep};
 
@@ -69,7 +70,11 @@ impl ResponseFuture {
             deadline,
             message,
         };
-        let state = match body.map(Body::into_whole) {
+        let mut state = match body.map(Body::into_whole) {
+            _ if deadline::has_passed(deadline) => {
+                let status = expired(&channel, &parts.uri);
+                State::Failed(Some(status.with_delivery(Delivery::NotSent)))
+            }
             Ok(Ok(whole)) => match whole.message {
                 Some(message) => State::of(outgoing(message)),
                 None => State::Failed(Some(no_message())),
@@ -78,7 +83,6 @@ impl ResponseFuture {
             Err(body) => State::Boxed(Box::pin(read_and_send(outgoing(Bytes::new()), body))),
         };
         let mut timer = None;
-        let mut state = state;
         if let Some(own) = own {
             match deadline::timer(own) {
                 Ok(sleep) => timer = Some(sleep),
@@ -114,6 +118,14 @@ fn effective_deadline(
         (Some(stub), _) => (Some(stub), None),
         (None, own) => (own, own),
     }
+}
+
+fn expired(channel: &Inner, uri: &Uri) -> Status {
+    Status::deadline_exceeded(format!(
+        "the deadline passed while waiting for {} ({})",
+        channel.target,
+        uri.path()
+    ))
 }
 
 fn no_message() -> Status {
@@ -171,7 +183,7 @@ async fn send(outgoing: Outgoing) -> Result<http::Response<Body>, Status> {
             }
             Err(error) => {
                 let more = routes.failed(&route, &error);
-                let safe = error.delivery() == homa_transport::Delivery::NotSent;
+                let safe = error.delivery() == Delivery::NotSent;
                 if !(more && safe && attempts < ADDRESSES_MAX) {
                     return Err(outgoing.channel.failure(error));
                 }
@@ -207,11 +219,7 @@ impl Future for ResponseFuture {
         if timed_out || deadline::has_passed(*this.deadline) {
             let status = match result {
                 Poll::Ready(Err(status)) if status.code() == Code::DeadlineExceeded => status,
-                _ => Status::deadline_exceeded(format!(
-                    "the deadline passed while waiting for {} ({})",
-                    this.channel.target,
-                    this.uri.path()
-                )),
+                _ => expired(this.channel, this.uri),
             };
             // Dropping the call cancels it.
             *this.state = State::Failed(None);

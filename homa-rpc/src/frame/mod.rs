@@ -79,3 +79,68 @@ fn too_long(what: &str, frame: usize, message: usize, max: usize) -> Status {
     ))
     .with_delivery(homa_transport::Delivery::NotSent)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use http::{HeaderMap, HeaderValue};
+
+    use super::*;
+
+    /// The bytes of the n-th example of the specification.
+    fn example(n: usize) -> Vec<u8> {
+        let section = include_str!("../../WIRE.md").split("## 9. Example").nth(1);
+        let block = section.unwrap().split("```text\n").nth(n + 1).unwrap();
+        let block = block.split("```").next().unwrap();
+        let hex: String = block
+            .lines()
+            .filter_map(|line| line.split("   ").next())
+            .flat_map(|line| line.chars().filter(char::is_ascii_hexdigit))
+            .collect();
+        let byte = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+        (0..hex.len()).step_by(2).map(byte).collect()
+    }
+
+    const MESSAGE: &[u8] = &[0x0a, 2, b'h', b'i'];
+
+    #[test]
+    fn the_call_of_the_specification_is_made_and_read() {
+        let mut metadata = HeaderMap::new();
+        metadata.insert("k", HeaderValue::from_static("v"));
+        let head = CallHead {
+            call_id: 0x1122_3344_5566_7788,
+            timeout: Some(Duration::from_millis(5)),
+            cancel_frame: false,
+            path: "/test.Echo/Say",
+            metadata: &metadata,
+        };
+        let made = encode_call(head, Bytes::from_static(MESSAGE), 1000).unwrap();
+        assert_eq!(made.into_bytes(), example(0));
+        let Ok(Request::Call(call)) = decode_request(example(0).into()) else {
+            panic!("not a call")
+        };
+        assert_eq!(call.path, "/test.Echo/Say");
+        assert_eq!(call.metadata, metadata);
+        assert_eq!(call.message, MESSAGE);
+    }
+
+    #[test]
+    fn the_reply_of_the_specification_is_made_and_read() {
+        let none = HeaderMap::new();
+        let head = ReplyHead {
+            kind: Kind::Call,
+            call_id: 0x1122_3344_5566_7788,
+            load: 1,
+            initial: &none,
+            trailing: &none,
+            status: None,
+        };
+        let made = encode_reply(head, Some(Bytes::from_static(MESSAGE)), 1000).unwrap();
+        assert_eq!(made.into_bytes(), example(1));
+        let reply = decode_reply(example(1).into(), Kind::Call, head.call_id).unwrap();
+        assert_eq!(reply.message.unwrap(), MESSAGE);
+        assert!(reply.status.is_none());
+    }
+}

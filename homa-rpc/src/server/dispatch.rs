@@ -80,7 +80,7 @@ where
                 self.shared.cancellations.cancel(peer, reply.call_id());
                 reply.send(Answer::default());
             }
-            Err(error) => reply.send(Status::from(error).into()),
+            Err(error) => reply.send(Status::from(error).refused().into()),
         }
     }
 
@@ -111,7 +111,9 @@ where
         if call.cancel_frame {
             cancellable = self.shared.cancellations.begin(peer, call.call_id);
             if cancellable.is_none() {
-                let status = Status::cancelled("the client had cancelled the call before it came");
+                let status = Status::cancelled(
+                    "the call was cancelled before it came, or another one has its id",
+                );
                 return reply.send(status.refused().into());
             }
         }
@@ -124,7 +126,7 @@ where
         let message_max = reply
             .responder()
             .map_or(usize::MAX, homa_transport::Responder::message_bytes_max);
-        let handler = handle(self.service.clone(), request(call, info), message_max);
+        let handler = handle(&self.service, request(call, info), message_max);
         let outcome = race(handler, &self.shared.gate, &reply, deadline, cancellable).await;
         match outcome {
             Outcome::Answer(answer) => reply.send(answer),
@@ -222,13 +224,14 @@ async fn race(
 }
 
 /// Layers, router and handler, to the end of the response's body.
-async fn handle<S, B>(mut service: S, request: http::Request<Body>, message_max: usize) -> Answer
+async fn handle<S, B>(service: &S, request: http::Request<Body>, message_max: usize) -> Answer
 where
-    S: Service<http::Request<Body>, Response = http::Response<B>>,
+    S: Service<http::Request<Body>, Response = http::Response<B>> + Clone,
     S::Error: Into<BoxError>,
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
+    let mut service = service.clone();
     let failed = |error: S::Error| Answer::from(Status::from_error(error.into()).of_handler());
     if let Err(error) = poll_fn(|cx| service.poll_ready(cx)).await {
         return failed(error);
