@@ -1,7 +1,7 @@
 //! Enforcing a deadline around a future.
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::Poll;
 
 use homa_transport::Delivery;
@@ -16,10 +16,10 @@ use crate::status::{Code, Status};
 ///
 /// A passed deadline wins over whatever the future yields, except over its own word that the
 /// deadline passed, which may say more. The future is polled before the clock is looked at, so
-/// that it has the chance to say so.
+/// that it has the chance to say so. It is passed pinned, since by value it would be stored twice.
 pub(crate) async fn enforce<T>(
     deadline: Option<Instant>,
-    future: impl Future<Output = Result<T, Status>>,
+    mut future: Pin<&mut impl Future<Output = Result<T, Status>>>,
     expired: impl Fn() -> Status,
 ) -> Result<T, Status> {
     let Some(deadline) = deadline else {
@@ -29,7 +29,6 @@ pub(crate) async fn enforce<T>(
         return Err(expired().with_delivery(Delivery::NotSent));
     }
     let mut timer = pin!(timer(deadline)?);
-    let mut future = pin!(future);
     poll_fn(|cx| {
         if let Poll::Ready(result) = future.as_mut().poll(cx) {
             return Poll::Ready(match result {
@@ -75,29 +74,34 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(5)).await;
             Ok(1)
         };
-        let status = enforce(deadline, late, expired).await.unwrap_err();
+        let status = enforce(deadline, pin!(late), expired).await.unwrap_err();
         assert_eq!(status.message(), "generic");
         let deadline = Some(Instant::now() + Duration::from_millis(5));
         let never = pending::<Result<(), Status>>();
-        assert!(enforce(deadline, never, expired).await.is_err());
+        assert!(enforce(deadline, pin!(never), expired).await.is_err());
     }
 
     #[tokio::test(start_paused = true)]
     async fn before_the_deadline_the_outcome_passes_and_a_more_exact_word_is_kept() {
         let deadline = Some(Instant::now() + Duration::from_millis(5));
-        assert_eq!(enforce(deadline, ready(Ok(1)), expired).await.unwrap(), 1);
+        assert_eq!(
+            enforce(deadline, pin!(ready(Ok(1))), expired)
+                .await
+                .unwrap(),
+            1
+        );
         let exact = async {
             tokio::time::sleep(Duration::from_millis(5)).await;
             Err::<(), _>(Status::deadline_exceeded("exact"))
         };
-        let status = enforce(deadline, exact, expired).await.unwrap_err();
+        let status = enforce(deadline, pin!(exact), expired).await.unwrap_err();
         assert_eq!(status.message(), "exact");
     }
 
     #[tokio::test]
     async fn work_whose_deadline_has_passed_is_not_begun() {
         let begun = async { panic!("begun") };
-        let result: Result<(), Status> = enforce(Some(Instant::now()), begun, expired).await;
+        let result: Result<(), Status> = enforce(Some(Instant::now()), pin!(begun), expired).await;
         assert_eq!(result.unwrap_err().delivery(), Delivery::NotSent);
     }
 }

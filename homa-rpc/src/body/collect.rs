@@ -1,14 +1,14 @@
 //! Reading a body of any type to its end: one message and what follows.
 
+use std::future::Future;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 
 use super::{Body, End, PREFIX_LEN, Whole, read_status};
-use crate::cast::try_cast;
 use crate::error::BoxError;
 use crate::metadata::Metadata;
 use crate::method::CallInfo;
@@ -17,36 +17,51 @@ use crate::status::Status;
 /// The contents of `body`: taken out if it is ours, else read to the end.
 ///
 /// `message_max` bounds what is read of a foreign body, in bytes without the prefix.
-pub(crate) async fn collect<B>(body: B, message_max: usize) -> Result<(Whole, CallInfo), Status>
+pub(crate) fn collect<B>(body: B, message_max: usize) -> Collect
 where
-    B: http_body::Body<Data = Bytes> + 'static,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    match try_cast::<B, Body>(body) {
-        Ok(body) => {
-            let info = *body.info();
-            match body.into_whole() {
-                Ok(whole) => Ok((whole, info)),
-                Err(body) => Ok((read(body, message_max).await?, info)),
-            }
-        }
-        Err(body) => Ok((read(body, message_max).await?, CallInfo::default())),
+    let body = Body::new(body);
+    let info = *body.info();
+    match body.into_whole() {
+        Ok(whole) => Collect::Ready(Some(whole), info),
+        Err(body) => Collect::Reading(Box::pin(read(body, message_max)), info),
     }
 }
 
-async fn read<B>(body: B, message_max: usize) -> Result<Whole, Status>
-where
-    B: http_body::Body<Data = Bytes>,
-    B::Error: Into<BoxError>,
-{
+/// Future of [`collect`]. Small, since every call holds it: reading is boxed.
+pub(crate) enum Collect {
+    Ready(Option<Whole>, CallInfo),
+    Reading(
+        Pin<Box<dyn Future<Output = Result<Whole, Status>> + Send>>,
+        CallInfo,
+    ),
+}
+
+impl Future for Collect {
+    type Output = Result<(Whole, CallInfo), Status>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut *self {
+            Self::Ready(whole, info) => Poll::Ready(match whole.take() {
+                Some(whole) => Ok((whole, *info)),
+                None => Err(Status::internal("a body was collected twice")),
+            }),
+            Self::Reading(read, info) => {
+                let whole = ready!(read.as_mut().poll(cx));
+                Poll::Ready(whole.map(|whole| (whole, *info)))
+            }
+        }
+    }
+}
+
+async fn read(body: Body, message_max: usize) -> Result<Whole, Status> {
     let mut body = pin!(body);
     let mut data = Joined::default();
     let mut trailers = None;
     while let Some(frame) = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
-        match frame
-            .map_err(|error| Status::from_error(error.into()))?
-            .into_data()
-        {
+        match frame?.into_data() {
             Ok(more) => {
                 data.push(more);
                 if data.len() > message_max.saturating_add(PREFIX_LEN) {

@@ -1,6 +1,7 @@
 //! Typed calls over any service: what generated clients are made of.
 
 use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -130,7 +131,7 @@ impl<T: CallService> Caller<T> {
                 method: Some(method),
             };
             let deadline = info.deadline;
-            let call = async move {
+            let call = pin!(async move {
                 let message = codec.encode(message)?;
                 caller.limits.check_encoding(message.len())?;
                 let mut body = Body::request(message);
@@ -142,7 +143,7 @@ impl<T: CallService> Caller<T> {
                 *request.headers_mut() = metadata.into_headers();
                 *request.extensions_mut() = extensions;
                 caller.exchange(request, codec).await
-            };
+            });
             deadline::enforce(deadline, call, || expired(method, timeout, deadline)).await
         }
     }

@@ -3,7 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -126,8 +126,11 @@ where
         let message_max = reply
             .responder()
             .map_or(usize::MAX, homa_transport::Responder::message_bytes_max);
-        let handler = handle(&self.service, request(call, info), message_max);
-        let outcome = race(handler, &self.shared.gate, &reply, deadline, cancellable).await;
+        let outcome = {
+            // Pinned here: passed on by value it would be stored twice in the task.
+            let handler = pin!(handle(&self.service, request(call, info), message_max));
+            race(handler, &self.shared.gate, &reply, deadline, cancellable).await
+        };
         match outcome {
             Outcome::Answer(answer) => reply.send(answer),
             Outcome::Cancelled => reply.abandon(),
@@ -175,9 +178,9 @@ enum Outcome {
     Stopped,
 }
 
-/// Runs the handler until it is done or not wanted any more; then drops it.
+/// Runs the handler until it is done or not wanted any more.
 async fn race(
-    handler: impl Future<Output = Answer>,
+    mut handler: Pin<&mut impl Future<Output = Answer>>,
     gate: &Gate,
     reply: &PendingReply,
     deadline: Option<Instant>,
@@ -185,7 +188,6 @@ async fn race(
 ) -> Outcome {
     let mut stopping = pin!(gate.stopping());
     let mut timer = pin!(deadline.map(sleep_until));
-    let mut handler = pin!(handler);
     poll_fn(|cx| {
         // The handler first: one that is done at once costs nothing more.
         match catch_unwind(AssertUnwindSafe(|| handler.as_mut().poll(cx))) {
