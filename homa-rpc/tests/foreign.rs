@@ -90,11 +90,13 @@ async fn the_timeout_of_a_foreign_stub_is_enforced_and_passed_on() {
     assert!((20_000_000..=25_000_000).contains(&left), "{left} ns");
 }
 
-/// A service made of a function of the path, that is ready at the second asking only.
+type Respond = fn() -> http::Response<Full<Bytes>>;
+
+/// A service that always answers the same, and is ready at the second asking only.
 #[derive(Clone)]
 struct Foreign {
     asked: bool,
-    respond: fn() -> http::Response<Full<Bytes>>,
+    respond: Respond,
 }
 
 impl NamedService for Foreign {
@@ -123,7 +125,7 @@ impl Service<http::Request<Body>> for Foreign {
 }
 
 async fn foreign_services_are_served_and_their_outcome_understood(wire: Wire) {
-    let cases: [(fn() -> http::Response<Full<Bytes>>, Code); 4] = [
+    let cases: [(Respond, Code); 4] = [
         (
             || {
                 let response = http::Response::builder().header("grpc-status", "7");
