@@ -1,7 +1,9 @@
-//! Keeps code in the comments of `.proto` files from becoming doctests.
+//! Makes the comments of `.proto` files fit for rustdoc.
 //!
 //! Rustdoc compiles and runs code blocks that don't say what they are, and those marked as Rust.
-//! So blocks by fence get a language, and blocks by indentation get a fence.
+//! So blocks by fence get a language, and blocks by indentation get a fence. References of the form
+//! `[Book][library.v1.Book]`, a convention in `.proto` files, would be broken links: only their
+//! text is kept. (URLs and other brackets are escaped by prost-build.)
 
 use prost_types::FileDescriptorSet;
 
@@ -20,13 +22,13 @@ pub(crate) fn make_safe(set: &mut FileDescriptorSet) {
             &mut location.trailing_comments,
         ] {
             if let Some(text) = comment {
-                *text = mark_code_as_text(text);
+                *text = for_rustdoc(text);
             }
         }
     }
 }
 
-fn mark_code_as_text(comment: &str) -> String {
+fn for_rustdoc(comment: &str) -> String {
     let lines = comment.lines().filter(|line| !line.trim().is_empty());
     let margin = lines.map(indent).min().unwrap_or(0);
     let mut marker = Marker {
@@ -109,7 +111,7 @@ impl Marker {
             .collect();
         if fence.len() < 3 {
             self.block = Block::Text;
-            self.out.push(line.to_owned());
+            self.out.push(without_references(line));
             return;
         }
         let runs = content
@@ -128,6 +130,34 @@ impl Marker {
     fn fence(&mut self, fence: &str) {
         self.out.push(format!(" {fence}"));
     }
+}
+
+/// Replaces each `[text][protobuf.Name]` by its text.
+fn without_references(line: &str) -> String {
+    let is_name = |name: &str| {
+        !name.is_empty()
+            && name
+                .chars()
+                .all(|c| c.is_alphanumeric() || matches!(c, '.' | '_'))
+    };
+    let mut out = String::new();
+    let mut rest = line;
+    while let Some((before, after)) = rest.split_once("][") {
+        match (before.rsplit_once('['), after.split_once(']')) {
+            (Some((start, text)), Some((name, behind))) if is_name(name) && !text.contains(']') => {
+                out.push_str(start);
+                out.push_str(text);
+                rest = behind;
+            }
+            _ => {
+                out.push_str(before);
+                out.push_str("][");
+                rest = after;
+            }
+        }
+    }
+    out.push_str(rest);
+    out
 }
 
 /// Whether rustdoc still takes a code block for Rust when its info string has this word.
@@ -172,14 +202,14 @@ mod tests {
     #[test]
     fn plain_text_stays_as_it_is() {
         let text = " First line.\n   continued deeper\n\n Second.\n - item\n   more\n";
-        assert_eq!(mark_code_as_text(text), text);
-        assert_eq!(mark_code_as_text(""), "");
+        assert_eq!(for_rustdoc(text), text);
+        assert_eq!(for_rustdoc(""), "");
     }
 
     #[test]
     fn code_by_indentation_gets_a_fence() {
         assert_eq!(
-            mark_code_as_text(" Example:\n\n     let x = 1;\n\n     f(x);\n Done.\n"),
+            for_rustdoc(" Example:\n\n     let x = 1;\n\n     f(x);\n Done.\n"),
             " Example:\n\n ```text\n     let x = 1;\n\n     f(x);\n ```\n Done.\n"
         );
     }
@@ -187,7 +217,7 @@ mod tests {
     #[test]
     fn code_at_the_end_is_closed() {
         assert_eq!(
-            mark_code_as_text(" Example:\n\n     f(x);\n"),
+            for_rustdoc(" Example:\n\n     f(x);\n"),
             " Example:\n\n ```text\n     f(x);\n ```\n"
         );
     }
@@ -195,26 +225,36 @@ mod tests {
     #[test]
     fn four_spaces_are_code_because_one_more_is_added() {
         assert_eq!(
-            mark_code_as_text(" A\n\n    f()\n"),
+            for_rustdoc(" A\n\n    f()\n"),
             " A\n\n ```text\n    f()\n ```\n"
         );
-        assert_eq!(mark_code_as_text(" A\n\n   f()\n"), " A\n\n   f()\n");
+        assert_eq!(for_rustdoc(" A\n\n   f()\n"), " A\n\n   f()\n");
     }
 
     #[test]
     fn paragraphs_of_a_list_item_are_not_code() {
         let text = " 1. First\n\n    still first\n\n Text\n";
-        assert_eq!(mark_code_as_text(text), text);
+        assert_eq!(for_rustdoc(text), text);
+    }
+
+    #[test]
+    fn references_to_protobuf_names_keep_only_their_text() {
+        assert_eq!(
+            for_rustdoc(" See [Get][a.b.Get], [x][y](z) and [List][a.List].\n"),
+            " See Get, x(z) and List.\n"
+        );
+        let text = " [0, 9) and [a] [b], a[1][b c], ][\n";
+        assert_eq!(for_rustdoc(text), text);
     }
 
     #[test]
     fn fences_without_a_language_or_with_rust_become_text() {
         assert_eq!(
-            mark_code_as_text(" ```\n x\n ```\n y\n"),
+            for_rustdoc(" ```\n x\n ```\n y\n"),
             " ```text\n x\n ```\n y\n"
         );
         assert_eq!(
-            mark_code_as_text(" ```rust,no_run\n x\n ```\n"),
+            for_rustdoc(" ```rust,no_run\n x\n ```\n"),
             " ```text\n x\n ```\n"
         );
     }
@@ -222,6 +262,6 @@ mod tests {
     #[test]
     fn fences_with_another_language_stay() {
         let text = " ```json\n     {}\n\n         1\n ```\n";
-        assert_eq!(mark_code_as_text(text), text);
+        assert_eq!(for_rustdoc(text), text);
     }
 }

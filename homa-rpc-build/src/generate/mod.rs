@@ -145,9 +145,10 @@ fn allowed_lints() -> TokenStream {
     quote! {
         #![allow(
             deprecated,
+            unused_imports,
             unused_qualifications,
-            clippy::absolute_paths,
             clippy::doc_markdown,
+            clippy::match_single_binding,
             clippy::missing_errors_doc,
             clippy::too_many_lines,
             clippy::unit_arg,

@@ -58,9 +58,10 @@ pub mod outer {
 pub mod keywords_client {
     #![allow(
         deprecated,
+        unused_imports,
         unused_qualifications,
-        clippy::absolute_paths,
         clippy::doc_markdown,
+        clippy::match_single_binding,
         clippy::missing_errors_doc,
         clippy::too_many_lines,
         clippy::unit_arg,
@@ -247,9 +248,10 @@ pub mod keywords_client {
 pub mod keywords_server {
     #![allow(
         deprecated,
+        unused_imports,
         unused_qualifications,
-        clippy::absolute_paths,
         clippy::doc_markdown,
+        clippy::match_single_binding,
         clippy::missing_errors_doc,
         clippy::too_many_lines,
         clippy::unit_arg,
@@ -478,9 +480,10 @@ pub mod keywords_server {
 pub mod http_imports_client {
     #![allow(
         deprecated,
+        unused_imports,
         unused_qualifications,
-        clippy::absolute_paths,
         clippy::doc_markdown,
+        clippy::match_single_binding,
         clippy::missing_errors_doc,
         clippy::too_many_lines,
         clippy::unit_arg,
@@ -614,9 +617,10 @@ pub mod http_imports_client {
 pub mod http_imports_server {
     #![allow(
         deprecated,
+        unused_imports,
         unused_qualifications,
-        clippy::absolute_paths,
         clippy::doc_markdown,
+        clippy::match_single_binding,
         clippy::missing_errors_doc,
         clippy::too_many_lines,
         clippy::unit_arg,
@@ -799,9 +803,10 @@ pub mod http_imports_server {
 pub mod service_client {
     #![allow(
         deprecated,
+        unused_imports,
         unused_qualifications,
-        clippy::absolute_paths,
         clippy::doc_markdown,
+        clippy::match_single_binding,
         clippy::missing_errors_doc,
         clippy::too_many_lines,
         clippy::unit_arg,
@@ -892,9 +897,10 @@ pub mod service_client {
 pub mod service_server {
     #![allow(
         deprecated,
+        unused_imports,
         unused_qualifications,
-        clippy::absolute_paths,
         clippy::doc_markdown,
+        clippy::match_single_binding,
         clippy::missing_errors_doc,
         clippy::too_many_lines,
         clippy::unit_arg,
@@ -1026,9 +1032,10 @@ pub mod service_server {
 pub mod send_client {
     #![allow(
         deprecated,
+        unused_imports,
         unused_qualifications,
-        clippy::absolute_paths,
         clippy::doc_markdown,
+        clippy::match_single_binding,
         clippy::missing_errors_doc,
         clippy::too_many_lines,
         clippy::unit_arg,
@@ -1096,9 +1103,10 @@ pub mod send_client {
 pub mod send_server {
     #![allow(
         deprecated,
+        unused_imports,
         unused_qualifications,
-        clippy::absolute_paths,
         clippy::doc_markdown,
+        clippy::match_single_binding,
         clippy::missing_errors_doc,
         clippy::too_many_lines,
         clippy::unit_arg,
@@ -1210,9 +1218,10 @@ pub mod send_server {
 pub mod nothing_client {
     #![allow(
         deprecated,
+        unused_imports,
         unused_qualifications,
-        clippy::absolute_paths,
         clippy::doc_markdown,
+        clippy::match_single_binding,
         clippy::missing_errors_doc,
         clippy::too_many_lines,
         clippy::unit_arg,
@@ -1255,9 +1264,10 @@ pub mod nothing_client {
 pub mod nothing_server {
     #![allow(
         deprecated,
+        unused_imports,
         unused_qualifications,
-        clippy::absolute_paths,
         clippy::doc_markdown,
+        clippy::match_single_binding,
         clippy::missing_errors_doc,
         clippy::too_many_lines,
         clippy::unit_arg,

@@ -17,9 +17,10 @@ pub struct HelloReply {
 pub mod greeter_client {
     #![allow(
         deprecated,
+        unused_imports,
         unused_qualifications,
-        clippy::absolute_paths,
         clippy::doc_markdown,
+        clippy::match_single_binding,
         clippy::missing_errors_doc,
         clippy::too_many_lines,
         clippy::unit_arg,
@@ -86,9 +87,10 @@ pub mod greeter_client {
 pub mod greeter_server {
     #![allow(
         deprecated,
+        unused_imports,
         unused_qualifications,
-        clippy::absolute_paths,
         clippy::doc_markdown,
+        clippy::match_single_binding,
         clippy::missing_errors_doc,
         clippy::too_many_lines,
         clippy::unit_arg,

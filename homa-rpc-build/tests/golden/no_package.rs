@@ -10,9 +10,10 @@ pub struct PingReply {
 pub mod bare_client {
     #![allow(
         deprecated,
+        unused_imports,
         unused_qualifications,
-        clippy::absolute_paths,
         clippy::doc_markdown,
+        clippy::match_single_binding,
         clippy::missing_errors_doc,
         clippy::too_many_lines,
         clippy::unit_arg,
@@ -79,9 +80,10 @@ pub mod bare_client {
 pub mod bare_server {
     #![allow(
         deprecated,
+        unused_imports,
         unused_qualifications,
-        clippy::absolute_paths,
         clippy::doc_markdown,
+        clippy::match_single_binding,
         clippy::missing_errors_doc,
         clippy::too_many_lines,
         clippy::unit_arg,

@@ -19,9 +19,10 @@ pub mod shared {
 pub mod common_client {
     #![allow(
         deprecated,
+        unused_imports,
         unused_qualifications,
-        clippy::absolute_paths,
         clippy::doc_markdown,
+        clippy::match_single_binding,
         clippy::missing_errors_doc,
         clippy::too_many_lines,
         clippy::unit_arg,
@@ -87,9 +88,10 @@ pub mod common_client {
 pub mod common_server {
     #![allow(
         deprecated,
+        unused_imports,
         unused_qualifications,
-        clippy::absolute_paths,
         clippy::doc_markdown,
+        clippy::match_single_binding,
         clippy::missing_errors_doc,
         clippy::too_many_lines,
         clippy::unit_arg,
