@@ -1,6 +1,7 @@
 //! What the example programs in `src/bin` share: the generated code and the service that is worth
 //! testing by itself.
 
+pub mod cli;
 pub mod store;
 
 /// Generated from `proto/helloworld/greeter.proto`.

@@ -1,5 +1,7 @@
 //! The `keyvalue` service, in this process and as a program of its own.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod process;
 
 use std::{future::Future, time::Duration};

@@ -17,13 +17,12 @@ pub(crate) fn make_safe(set: &mut FileDescriptorSet) {
         .iter_mut()
         .filter_map(|file| file.source_code_info.as_mut());
     for location in infos.flat_map(|info| &mut info.location) {
-        for comment in [
+        let comments = [
             &mut location.leading_comments,
             &mut location.trailing_comments,
-        ] {
-            if let Some(text) = comment {
-                *text = for_rustdoc(text);
-            }
+        ];
+        for text in comments.into_iter().flatten() {
+            *text = for_rustdoc(text);
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What wrong input gives: the text a user sees, with file, line and column.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -110,6 +112,20 @@ fn missing_file_is_named_with_the_include_paths() {
         text.contains("a.proto: file not found, include paths: "),
         "{text}"
     );
+}
+
+#[test]
+fn file_outside_the_include_paths_is_named() {
+    let case = Case::new("outside").file("a.proto", "syntax = \"proto3\";");
+    let error = configure()
+        .compile_protos(
+            &[case.directory.join("a.proto")],
+            &[case.directory.join("out")],
+        )
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("a.proto"), "{error}");
+    assert!(error.contains("not in any include path"), "{error}");
 }
 
 #[test]

@@ -2,6 +2,8 @@
 //!
 //! Set `UPDATE_GOLDEN=1` to write those files anew.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{
     collections::BTreeMap,
     env, fs,
@@ -172,6 +174,37 @@ fn bytes_and_maps_accumulate_over_several_calls() {
             .count(),
         2
     );
+}
+
+#[test]
+fn well_known_types_can_be_generated() {
+    let builder = configure().compile_well_known_types(true);
+    let files = generate(
+        "well_known",
+        builder,
+        &own_protos(),
+        "features/service.proto",
+    );
+    assert!(files["google.protobuf.rs"].contains("pub struct Empty"));
+    let code = &files["features.v1.rs"];
+    assert!(code.contains("super::super::super::google::protobuf::Empty"));
+    assert!(code.contains("super::super::super::google::protobuf::StringValue"));
+    assert!(!code.contains("prost_types"));
+}
+
+#[test]
+fn files_can_be_named_relative_to_an_include_path_or_to_the_directory() {
+    for (proto, include) in [
+        ("no_package.proto", "tests/protos"),
+        ("tests/protos/no_package.proto", "tests/protos"),
+        ("tests/protos/no_package.proto", "."),
+        ("./tests/protos/no_package.proto", "."),
+    ] {
+        let out = empty_dir("relative");
+        let builder = configure().emit_rerun_if_changed(false).out_dir(&out);
+        builder.compile_protos(&[proto], &[include]).unwrap();
+        assert!(out.join("_.rs").exists(), "{proto} in {include}");
+    }
 }
 
 #[test]

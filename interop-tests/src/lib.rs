@@ -2,7 +2,11 @@
 //! generator; the tests beside it serve and call it.
 
 /// Google's long-running operations and locations, with all that they import.
-#[allow(missing_docs, clippy::doc_lazy_continuation, reason = "comments written by others")]
+#[allow(
+    missing_docs,
+    clippy::doc_lazy_continuation,
+    reason = "comments written by others"
+)]
 pub mod googleapis {
     include!(concat!(env!("OUT_DIR"), "/googleapis.rs"));
 }

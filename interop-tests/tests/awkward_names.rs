@@ -1,5 +1,7 @@
 //! Services whose names are hard on a code generator, served and called.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod serve;
 
 use homa_interop::awkward::{

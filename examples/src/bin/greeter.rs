@@ -1,11 +1,14 @@
 //! A greeting from a server to a client.
 
-use std::{env, error::Error, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
-use homa_examples::helloworld::{
-    HelloReply, HelloRequest,
-    greeter_client::GreeterClient,
-    greeter_server::{Greeter, GreeterServer},
+use homa_examples::{
+    cli::{self, WrongArguments},
+    helloworld::{
+        HelloReply, HelloRequest,
+        greeter_client::GreeterClient,
+        greeter_server::{Greeter, GreeterServer},
+    },
 };
 use homa_rpc::{Channel, Request, Response, Server, Status};
 use tokio::{sync::oneshot, time::Instant};
@@ -37,19 +40,6 @@ impl Greeter for Polite {
     }
 }
 
-async fn serve(uri: &str) -> Result<(), Box<dyn Error>> {
-    let server = Server::builder()
-        .add_service(GreeterServer::new(Polite))
-        .bind(uri)?;
-    for uri in server.local_uris() {
-        println!("listening on {uri}");
-    }
-    server
-        .serve_with_shutdown(async { drop(tokio::signal::ctrl_c().await) })
-        .await?;
-    Ok(())
-}
-
 async fn greet(client: &GreeterClient, name: &str) -> Result<String, Status> {
     let mut request = Request::new(HelloRequest {
         name: name.to_owned(),
@@ -58,21 +48,21 @@ async fn greet(client: &GreeterClient, name: &str) -> Result<String, Status> {
     Ok(client.say_hello(request).await?.into_inner().message)
 }
 
-async fn ask(uri: &str, name: &str) -> Result<(), Box<dyn Error>> {
+async fn ask(uri: &str, name: &str) -> cli::Result {
     let client = GreeterClient::new(Channel::new(uri)?);
     println!("{}", greet(&client, name).await?);
     Ok(())
 }
 
-async fn both() -> Result<(), Box<dyn Error>> {
+async fn both() -> cli::Result {
     let server = Server::builder().add_service(GreeterServer::new(Polite));
     let server = server.bind("homa+udp://127.0.0.1:0")?;
     let uri = server
         .local_uris()
         .into_iter()
         .next()
-        .ok_or("the server has no address")?
-        .to_string();
+        .ok_or("the server has no address")?;
+    let uri = uri.to_string();
     let (stop, stopped) = oneshot::channel::<()>();
     let serving = tokio::spawn(server.serve_with_shutdown(async { drop(stopped.await) }));
 
@@ -93,27 +83,20 @@ async fn both() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let result = match words[..] {
-        ["server"] => serve(DEFAULT_URI).await,
-        ["server", uri] => serve(uri).await,
+async fn greeter(words: &[&str]) -> cli::Result {
+    let server = || Server::builder().add_service(GreeterServer::new(Polite));
+    match *words {
+        ["server"] => cli::serve(server(), DEFAULT_URI).await,
+        ["server", uri] => cli::serve(server(), uri).await,
         ["client"] => ask(DEFAULT_URI, "world").await,
         ["client", uri] => ask(uri, "world").await,
         ["client", uri, name] => ask(uri, name).await,
         ["both"] => both().await,
-        _ => {
-            eprintln!("{USAGE}");
-            return ExitCode::from(2);
-        }
-    };
-    result.map_or_else(
-        |error| {
-            eprintln!("greeter: {error}");
-            ExitCode::FAILURE
-        },
-        |()| ExitCode::SUCCESS,
-    )
+        _ => Err(WrongArguments.into()),
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    cli::run(greeter, "greeter", USAGE).await
 }

@@ -1,8 +1,9 @@
 //! A small store: errors by status, metadata, deadlines. The service is in `src/store.rs`.
 
-use std::{env, error::Error, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
 use homa_examples::{
+    cli::{self, WrongArguments},
     keyvalue::{
         DeleteRequest, GetRequest, ListRequest, PutRequest, key_value_client::KeyValueClient,
         key_value_server::KeyValueServer,
@@ -21,21 +22,8 @@ URI of the server is homa+udp://127.0.0.1:4001 if not given; port 0 means any fr
 const DEFAULT_URI: &str = "homa+udp://127.0.0.1:4001";
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-async fn serve(uri: &str) -> Result<(), Box<dyn Error>> {
-    let server = Server::builder()
-        .add_service(KeyValueServer::new(Store::default()))
-        .bind(uri)?;
-    for uri in server.local_uris() {
-        println!("listening on {uri}");
-    }
-    server
-        .serve_with_shutdown(async { drop(tokio::signal::ctrl_c().await) })
-        .await?;
-    Ok(())
-}
-
 /// A request with a time limit, and an id by which the server's answer can be recognised.
-fn request<T>(message: T) -> Result<Request<T>, Box<dyn Error>> {
+fn request<T>(message: T) -> cli::Result<Request<T>> {
     let mut request = Request::new(message);
     request.set_timeout(TIMEOUT);
     request
@@ -48,8 +36,7 @@ fn version<T>(response: &Response<T>) -> &str {
     response.metadata().get(VERSION).unwrap_or("unknown")
 }
 
-/// Runs one command. `None`: there is no such command.
-async fn client(uri: &str, command: &[&str]) -> Result<Option<()>, Box<dyn Error>> {
+async fn client(uri: &str, command: &[&str]) -> cli::Result {
     let client = KeyValueClient::new(Channel::new(uri)?);
     match *command {
         ["get", key] => {
@@ -87,8 +74,8 @@ async fn client(uri: &str, command: &[&str]) -> Result<Option<()>, Box<dyn Error
             let limit = arguments.get(1).map_or(Ok(0), |limit| limit.parse())?;
             let list = ListRequest {
                 prefix,
-                after: String::new(),
                 limit,
+                ..ListRequest::default()
             };
             let reply = client.list(request(list)?).await?.into_inner();
             for entry in reply.entries {
@@ -98,28 +85,22 @@ async fn client(uri: &str, command: &[&str]) -> Result<Option<()>, Box<dyn Error
                 println!("...");
             }
         }
-        _ => return Ok(None),
+        _ => return Err(WrongArguments.into()),
     }
-    Ok(Some(()))
+    Ok(())
+}
+
+async fn keyvalue(words: &[&str]) -> cli::Result {
+    let server = || Server::builder().add_service(KeyValueServer::new(Store::default()));
+    match *words {
+        ["server"] => cli::serve(server(), DEFAULT_URI).await,
+        ["server", uri] => cli::serve(server(), uri).await,
+        ["client", uri, ref command @ ..] => client(uri, command).await,
+        _ => Err(WrongArguments.into()),
+    }
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let result = match words[..] {
-        ["server"] => serve(DEFAULT_URI).await.map(Some),
-        ["server", uri] => serve(uri).await.map(Some),
-        ["client", uri, ref command @ ..] => client(uri, command).await,
-        _ => Ok(None),
-    };
-    match result {
-        Ok(Some(())) => return ExitCode::SUCCESS,
-        Ok(None) => eprintln!("{USAGE}"),
-        Err(error) => {
-            eprintln!("keyvalue: {error}");
-            return ExitCode::FAILURE;
-        }
-    }
-    ExitCode::from(2)
+    cli::run(keyvalue, "keyvalue", USAGE).await
 }

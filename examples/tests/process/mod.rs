@@ -6,15 +6,15 @@ use std::{
 };
 
 /// A server in a process of its own, on a port it chose. Dropped, it is killed.
-pub struct ServerProcess {
+pub(crate) struct ServerProcess {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
-    pub uri: String,
+    pub(crate) uri: String,
 }
 
 impl ServerProcess {
     /// Starts `program server homa+udp://127.0.0.1:0` and reads its address from what it prints.
-    pub fn start(program: &str) -> Self {
+    pub(crate) fn start(program: &str) -> Self {
         let mut child = Command::new(program)
             .args(["server", "homa+udp://127.0.0.1:0"])
             .stdout(Stdio::piped())
@@ -29,12 +29,8 @@ impl ServerProcess {
         Self { child, lines, uri }
     }
 
-    pub fn port(&self) -> &str {
-        self.uri.rsplit(':').next().unwrap()
-    }
-
     /// Sends what Ctrl-C sends, waits, and gives the exit code. The server must print nothing more.
-    pub fn interrupt(mut self) -> Option<i32> {
+    pub(crate) fn interrupt(mut self) -> Option<i32> {
         let kill = Command::new("kill")
             .args(["-INT", &self.child.id().to_string()])
             .status();
@@ -54,14 +50,14 @@ impl Drop for ServerProcess {
 
 /// What a program that has ended left behind.
 #[derive(Debug)]
-pub struct Ended {
-    pub code: Option<i32>,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 /// Runs `program` to its end.
-pub fn run(program: &str, arguments: &[&str]) -> Ended {
+pub(crate) fn run(program: &str, arguments: &[&str]) -> Ended {
     let output = Command::new(program).args(arguments).output().unwrap();
     Ended {
         code: output.status.code(),

@@ -130,13 +130,13 @@ fn server_type(
             /// Refuses requests longer than `limit` bytes.
             #[must_use]
             pub fn max_decoding_message_size(self, limit: usize) -> Self {
-                Self { limits: self.limits.max_decoding(limit), ..self }
+                Self { limits: self.limits.max_decoding_message_size(limit), ..self }
             }
 
             /// Refuses to send replies longer than `limit` bytes.
             #[must_use]
             pub fn max_encoding_message_size(self, limit: usize) -> Self {
-                Self { limits: self.limits.max_encoding(limit), ..self }
+                Self { limits: self.limits.max_encoding_message_size(limit), ..self }
             }
         }
 

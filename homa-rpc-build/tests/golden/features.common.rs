@@ -133,7 +133,7 @@ pub mod common_server {
         #[must_use]
         pub fn max_decoding_message_size(self, limit: usize) -> Self {
             Self {
-                limits: self.limits.max_decoding(limit),
+                limits: self.limits.max_decoding_message_size(limit),
                 ..self
             }
         }
@@ -141,7 +141,7 @@ pub mod common_server {
         #[must_use]
         pub fn max_encoding_message_size(self, limit: usize) -> Self {
             Self {
-                limits: self.limits.max_encoding(limit),
+                limits: self.limits.max_encoding_message_size(limit),
                 ..self
             }
         }

@@ -325,7 +325,7 @@ pub mod keywords_server {
         #[must_use]
         pub fn max_decoding_message_size(self, limit: usize) -> Self {
             Self {
-                limits: self.limits.max_decoding(limit),
+                limits: self.limits.max_decoding_message_size(limit),
                 ..self
             }
         }
@@ -333,7 +333,7 @@ pub mod keywords_server {
         #[must_use]
         pub fn max_encoding_message_size(self, limit: usize) -> Self {
             Self {
-                limits: self.limits.max_encoding(limit),
+                limits: self.limits.max_encoding_message_size(limit),
                 ..self
             }
         }
@@ -685,7 +685,7 @@ pub mod http_imports_server {
         #[must_use]
         pub fn max_decoding_message_size(self, limit: usize) -> Self {
             Self {
-                limits: self.limits.max_decoding(limit),
+                limits: self.limits.max_decoding_message_size(limit),
                 ..self
             }
         }
@@ -693,7 +693,7 @@ pub mod http_imports_server {
         #[must_use]
         pub fn max_encoding_message_size(self, limit: usize) -> Self {
             Self {
-                limits: self.limits.max_encoding(limit),
+                limits: self.limits.max_encoding_message_size(limit),
                 ..self
             }
         }
@@ -945,7 +945,7 @@ pub mod service_server {
         #[must_use]
         pub fn max_decoding_message_size(self, limit: usize) -> Self {
             Self {
-                limits: self.limits.max_decoding(limit),
+                limits: self.limits.max_decoding_message_size(limit),
                 ..self
             }
         }
@@ -953,7 +953,7 @@ pub mod service_server {
         #[must_use]
         pub fn max_encoding_message_size(self, limit: usize) -> Self {
             Self {
-                limits: self.limits.max_encoding(limit),
+                limits: self.limits.max_encoding_message_size(limit),
                 ..self
             }
         }
@@ -1148,7 +1148,7 @@ pub mod send_server {
         #[must_use]
         pub fn max_decoding_message_size(self, limit: usize) -> Self {
             Self {
-                limits: self.limits.max_decoding(limit),
+                limits: self.limits.max_decoding_message_size(limit),
                 ..self
             }
         }
@@ -1156,7 +1156,7 @@ pub mod send_server {
         #[must_use]
         pub fn max_encoding_message_size(self, limit: usize) -> Self {
             Self {
-                limits: self.limits.max_encoding(limit),
+                limits: self.limits.max_encoding_message_size(limit),
                 ..self
             }
         }
@@ -1301,7 +1301,7 @@ pub mod nothing_server {
         #[must_use]
         pub fn max_decoding_message_size(self, limit: usize) -> Self {
             Self {
-                limits: self.limits.max_decoding(limit),
+                limits: self.limits.max_decoding_message_size(limit),
                 ..self
             }
         }
@@ -1309,7 +1309,7 @@ pub mod nothing_server {
         #[must_use]
         pub fn max_encoding_message_size(self, limit: usize) -> Self {
             Self {
-                limits: self.limits.max_encoding(limit),
+                limits: self.limits.max_encoding_message_size(limit),
                 ..self
             }
         }

@@ -130,7 +130,7 @@ pub mod greeter_server {
         #[must_use]
         pub fn max_decoding_message_size(self, limit: usize) -> Self {
             Self {
-                limits: self.limits.max_decoding(limit),
+                limits: self.limits.max_decoding_message_size(limit),
                 ..self
             }
         }
@@ -138,7 +138,7 @@ pub mod greeter_server {
         #[must_use]
         pub fn max_encoding_message_size(self, limit: usize) -> Self {
             Self {
-                limits: self.limits.max_encoding(limit),
+                limits: self.limits.max_encoding_message_size(limit),
                 ..self
             }
         }

@@ -123,7 +123,7 @@ pub mod bare_server {
         #[must_use]
         pub fn max_decoding_message_size(self, limit: usize) -> Self {
             Self {
-                limits: self.limits.max_decoding(limit),
+                limits: self.limits.max_decoding_message_size(limit),
                 ..self
             }
         }
@@ -131,7 +131,7 @@ pub mod bare_server {
         #[must_use]
         pub fn max_encoding_message_size(self, limit: usize) -> Self {
             Self {
-                limits: self.limits.max_encoding(limit),
+                limits: self.limits.max_encoding_message_size(limit),
                 ..self
             }
         }

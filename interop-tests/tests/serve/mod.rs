@@ -4,7 +4,7 @@ use homa_rpc::{Channel, Router};
 use tokio::sync::oneshot;
 
 /// Serves `router` at `uri`, runs `test` with a channel to it, and stops.
-pub async fn with_server<F: Future<Output = ()>>(
+pub(crate) async fn with_server<F: Future<Output = ()>>(
     router: Router,
     uri: &str,
     test: impl FnOnce(Channel) -> F,
