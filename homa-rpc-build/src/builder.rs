@@ -6,7 +6,7 @@ use std::{
 use prost_types::FileDescriptorSet;
 
 use crate::{
-    Error, check, comments,
+    Error, attributes, check, comments,
     generate::{Generator, Options},
     source::{self, Paths},
 };
@@ -321,7 +321,7 @@ impl Builder {
         if let Some(error) = self.error {
             return Err(error);
         }
-        self.drop_extern_services(&mut set);
+        self.drop_services_not_wanted(&mut set);
         check::check(&set, paths)?;
         comments::make_safe(&mut set);
         if let Some(path) = self.descriptor_set {
@@ -340,12 +340,14 @@ impl Builder {
         self.prost.compile_fds(set).map_err(Error::Generate)
     }
 
-    /// Services under an external path exist elsewhere, as do the messages they use.
-    fn drop_extern_services(&self, set: &mut FileDescriptorSet) {
+    /// Services under an external path exist elsewhere, as do the messages they use; and without
+    /// clients and servers there is nothing to generate.
+    fn drop_services_not_wanted(&self, set: &mut FileDescriptorSet) {
+        let wanted = self.options.build_client || self.options.build_server;
         for file in &mut set.file {
             let package = file.package().to_owned();
-            let is_extern = |path: &String| crate::attributes::matches(path, &package);
-            if self.extern_paths.iter().any(is_extern) {
+            let is_extern = |path: &String| attributes::matches(path, &package);
+            if !wanted || self.extern_paths.iter().any(is_extern) {
                 file.service.clear();
             }
         }

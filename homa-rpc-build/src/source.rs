@@ -97,7 +97,7 @@ fn locate(error: &protox::Error, protos: &[PathBuf], includes: &[PathBuf]) -> Er
     {
         // "name::3:8: text" is how a missing import is shown.
         Some(rest) => format!("{shown}:{}", rest.trim_start_matches(':')),
-        None if error.is_parse() && !source.is_empty() => {
+        None if debug.contains("reached end of file") => {
             let (line, column) = end_position(&source);
             format!("{shown}:{line}:{column}: {error}")
         }

@@ -155,6 +155,32 @@ fn streaming_method_is_refused_with_its_place() {
 }
 
 #[test]
+fn streaming_methods_do_not_matter_if_only_messages_are_wanted() {
+    let proto = "syntax = \"proto3\"; message A {} service S { rpc M(A) returns (stream A); }";
+    let case = Case::new("messages_only").file("a.proto", proto);
+    let out = case.directory.join("out");
+    configure()
+        .build_client(false)
+        .build_server(false)
+        .emit_rerun_if_changed(false)
+        .out_dir(&out)
+        .compile_protos(&[case.directory.join("a.proto")], &[&case.directory])
+        .unwrap();
+    assert!(
+        fs::read_to_string(out.join("_.rs"))
+            .unwrap()
+            .contains("pub struct A")
+    );
+}
+
+#[test]
+fn error_without_a_position_names_the_file() {
+    let proto = "syntax = \"proto3\";\npackage a;\npackage b;\n";
+    let text = Case::new("two_packages").file("a.proto", proto).text();
+    assert_eq!(text, "a.proto: multiple package names specified");
+}
+
+#[test]
 fn edition_file_is_refused_with_its_place() {
     let case = Case::new("edition").file(
         "a.proto",
