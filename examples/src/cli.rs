@@ -2,7 +2,7 @@
 
 use std::{env, error::Error, fmt, process::ExitCode};
 
-use homa_rpc::Router;
+use homa_rpc::BoundServer;
 
 /// The result of a program.
 pub type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
@@ -41,19 +41,15 @@ pub async fn run(
     }
 }
 
-/// Serves at `uri` until Ctrl-C, and prints the address first, as its port may have been free to
-/// choose.
+/// Serves until Ctrl-C, and prints the addresses first, as a port may have been free to choose.
 ///
 /// # Errors
 ///
-/// If `uri` is wrong or its port taken, or serving fails.
-pub async fn serve(router: Router, uri: &str) -> Result {
-    let server = router.bind(uri)?;
+/// If a socket fails.
+pub async fn serve(server: BoundServer) -> Result {
     for uri in server.local_uris() {
         println!("listening on {uri}");
     }
-    server
-        .serve_with_shutdown(async { drop(tokio::signal::ctrl_c().await) })
-        .await?;
+    server.serve_with_shutdown(tokio::signal::ctrl_c()).await?;
     Ok(())
 }

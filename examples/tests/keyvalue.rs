@@ -25,9 +25,9 @@ async fn with_store<F: Future<Output = ()>>(test: impl FnOnce(KeyValueClient) ->
         .add_service(KeyValueServer::new(Store::default()))
         .bind("homa+udp://127.0.0.1:0")
         .unwrap();
-    let uri = server.local_uris().into_iter().next().unwrap().to_string();
+    let uri = server.local_uris().remove(0);
     let (stop, stopped) = oneshot::channel::<()>();
-    let serving = tokio::spawn(server.serve_with_shutdown(async { drop(stopped.await) }));
+    let serving = tokio::spawn(server.serve_with_shutdown(stopped));
     test(KeyValueClient::new(Channel::new(&uri).unwrap())).await;
     drop(stop);
     serving.await.unwrap().unwrap();

@@ -120,8 +120,11 @@ impl Bare for Awkward {
 
 #[tokio::test]
 async fn methods_named_like_keywords_are_called() {
-    let router = Server::builder().add_service(KeywordsServer::new(Awkward));
-    with_server(router, "homa+mem://keywords", async |channel| {
+    let server = Server::builder()
+        .add_service(KeywordsServer::new(Awkward))
+        .bind("homa+mem://keywords")
+        .unwrap();
+    with_server(server, async |channel| {
         let client = KeywordsClient::new(channel);
         let reply = client.r#type(Outer::default()).await.unwrap();
         assert_eq!(reply.into_inner(), inner("type"));
@@ -146,8 +149,11 @@ async fn methods_named_like_keywords_are_called() {
 
 #[tokio::test]
 async fn messages_of_other_packages_and_well_known_types_are_carried() {
-    let router = Server::builder().add_service(HttpImportsServer::new(Awkward));
-    with_server(router, "homa+mem://imports", async |channel| {
+    let server = Server::builder()
+        .add_service(HttpImportsServer::new(Awkward))
+        .bind("homa+mem://imports")
+        .unwrap();
+    with_server(server, async |channel| {
         let client = HttpImportsClient::new(channel);
         let shared = Shared {
             parts: vec![Part { amount: 2 }, Part { amount: 3 }],
@@ -171,11 +177,13 @@ async fn messages_of_other_packages_and_well_known_types_are_carried() {
 
 #[tokio::test]
 async fn services_with_clashing_names_with_no_methods_and_without_package_share_a_port() {
-    let router = Server::builder()
+    let server = Server::builder()
         .add_service(ServiceServer::new(Awkward))
         .add_service(NothingServer::new(Awkward))
-        .add_service(BareServer::new(Awkward));
-    with_server(router, "homa+mem://clashes", async |channel| {
+        .add_service(BareServer::new(Awkward))
+        .bind("homa+mem://clashes")
+        .unwrap();
+    with_server(server, async |channel| {
         let client = ServiceClient::new(channel.clone());
         client.call(v1::Request {}).await.unwrap();
         let error = client.poll_ready(v1::Request {}).await.unwrap_err();

@@ -244,13 +244,15 @@ async fn check_locations(channel: Channel) {
 }
 
 async fn check_both(uri: &str) {
-    let router = Server::builder()
+    let server = Server::builder()
         .add_service(OperationsServer::new(Registry::with([
             running(),
             finished(),
         ])))
-        .add_service(LocationsServer::new(Everywhere));
-    with_server(router, uri, async |channel| {
+        .add_service(LocationsServer::new(Everywhere))
+        .bind(uri)
+        .unwrap();
+    with_server(server, async |channel| {
         check_operations(channel.clone()).await;
         check_locations(channel).await;
     })
@@ -269,8 +271,11 @@ async fn foreign_services_work_over_udp() {
 
 #[tokio::test]
 async fn service_that_is_not_served_is_unimplemented() {
-    let router = Server::builder().add_service(LocationsServer::new(Everywhere));
-    with_server(router, "homa+mem://half-foreign", async |channel| {
+    let server = Server::builder()
+        .add_service(LocationsServer::new(Everywhere))
+        .bind("homa+mem://half-foreign")
+        .unwrap();
+    with_server(server, async |channel| {
         let client = OperationsClient::new(channel);
         let error = client
             .get_operation(GetOperationRequest::default())

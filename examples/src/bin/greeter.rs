@@ -62,9 +62,8 @@ async fn both() -> cli::Result {
         .into_iter()
         .next()
         .ok_or("the server has no address")?;
-    let uri = uri.to_string();
     let (stop, stopped) = oneshot::channel::<()>();
-    let serving = tokio::spawn(server.serve_with_shutdown(async { drop(stopped.await) }));
+    let serving = tokio::spawn(server.serve_with_shutdown(stopped));
 
     let client = GreeterClient::new(Channel::new(&uri)?);
     println!("{} (over {uri})", greet(&client, "Homa").await?);
@@ -86,8 +85,8 @@ async fn both() -> cli::Result {
 async fn greeter(words: &[&str]) -> cli::Result {
     let server = || Server::builder().add_service(GreeterServer::new(Polite));
     match *words {
-        ["server"] => cli::serve(server(), DEFAULT_URI).await,
-        ["server", uri] => cli::serve(server(), uri).await,
+        ["server"] => cli::serve(server().bind(DEFAULT_URI)?).await,
+        ["server", uri] => cli::serve(server().bind(uri)?).await,
         ["client"] => ask(DEFAULT_URI, "world").await,
         ["client", uri] => ask(uri, "world").await,
         ["client", uri, name] => ask(uri, name).await,

@@ -93,8 +93,8 @@ async fn client(uri: &str, command: &[&str]) -> cli::Result {
 async fn keyvalue(words: &[&str]) -> cli::Result {
     let server = || Server::builder().add_service(KeyValueServer::new(Store::default()));
     match *words {
-        ["server"] => cli::serve(server(), DEFAULT_URI).await,
-        ["server", uri] => cli::serve(server(), uri).await,
+        ["server"] => cli::serve(server().bind(DEFAULT_URI)?).await,
+        ["server", uri] => cli::serve(server().bind(uri)?).await,
         ["client", uri, ref command @ ..] => client(uri, command).await,
         _ => Err(WrongArguments.into()),
     }
