@@ -39,7 +39,7 @@ use self::grant::{GrantLimits, GrantScheduler};
 use self::outbound::OutMessage;
 use self::pacer::SendQueue;
 use self::peer::PeerTable;
-use self::priority::UnscheduledCutoffs;
+use self::priority::{SizesSeen, UnscheduledCutoffs};
 use self::rpc::{Liveness, Rpc, State};
 use self::table::RpcTable;
 use self::timer::Timers;
@@ -82,6 +82,8 @@ pub struct Endpoint {
     inbound_bytes: usize,
     /// Our own cutoffs, as peers are told.
     cutoffs: UnscheduledCutoffs,
+    /// What they are computed from, if they follow the traffic.
+    sizes: Option<SizesSeen>,
     /// Reused by `handle_timeout`.
     due: Vec<RpcKey>,
 }
@@ -133,12 +135,20 @@ impl Endpoint {
         seed: u64,
     ) -> Result<Self, ConfigError> {
         config.validate()?;
-        let cutoffs = UnscheduledCutoffs::FACTORY;
+        let cutoffs = UnscheduledCutoffs::factory(config.num_priorities);
+        let adaptive = config
+            .adaptive_cutoffs
+            .unwrap_or(wire == Wire::Encapsulated);
+        let sizes =
+            adaptive.then(|| SizesSeen::new(config.num_priorities, config.unscheduled_bytes));
         let limits = GrantLimits {
             max_incoming: u64::from(config.max_incoming_bytes),
             window: config.window_bytes,
             max_overcommit: config.max_overcommit,
             increment: config.grant_increment_bytes,
+            fifo_permille: u64::from(config.grant_fifo_permille),
+            fifo_increment: config.fifo_grant_increment_bytes,
+            fifo_priority: config.fifo_priority(),
             scheduled_max: cutoffs.scheduled_max(),
         };
         Ok(Self {
@@ -157,6 +167,7 @@ impl Endpoint {
             births: 0,
             inbound_bytes: 0,
             cutoffs,
+            sizes,
             due: Vec::new(),
             config,
         })

@@ -6,7 +6,7 @@ use super::outbound::SegmentKind;
 use super::pacer::Rank;
 use super::{Endpoint, RpcKey, Transmit};
 use crate::message::Message;
-use crate::units::{Instant, Priority, RpcId};
+use crate::units::{Instant, RpcId};
 use crate::wire::{self, Data, Grant, Header, Packet};
 
 /// Control packets waiting to be sent at most; the timers repeat what is dropped beyond.
@@ -156,7 +156,7 @@ impl Endpoint {
         Transmit {
             to,
             from,
-            priority: Priority::HIGHEST,
+            priority: self.config.highest_priority(),
             header: wire::emit(&header, packet),
             payload: Message::new(),
         }

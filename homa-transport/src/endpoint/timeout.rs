@@ -6,7 +6,7 @@ use super::rpc::{Liveness, Rpc, State};
 use super::timer::backed_off;
 use super::{Endpoint, RpcKey};
 use crate::error::{Delivery, RpcError, Unreachable};
-use crate::units::{Instant, Priority};
+use crate::units::Instant;
 use crate::wire::{Packet, Resend};
 
 /// RESENDs in a row at the plain interval; then the interval doubles.
@@ -137,12 +137,13 @@ impl Endpoint {
                 .collect(),
             _ => vec![(0, None)],
         };
+        let priority = self.config.highest_priority();
         for (offset, length) in ranges {
             self.stats.resends_sent += 1;
             let resend = Resend {
                 offset,
                 length,
-                priority: Priority::HIGHEST,
+                priority,
             };
             self.send_control(addr, local, id, &Packet::Resend(resend));
         }
