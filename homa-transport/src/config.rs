@@ -48,6 +48,26 @@ pub struct Config {
     ///
     /// Default 8. Kernel: `num_priorities`. For networks with fewer queues.
     pub num_priorities: u8,
+    /// Speed of the uplink in 10⁶ bit/s, to be obeyed by the pacer; `None` sends as fast as the link
+    /// takes packets.
+    ///
+    /// Default `None`. Kernel: `link_mbps` (25,000). Without the true speed pacing does harm; a
+    /// loopback or in-process link has none.
+    pub link_mbps: Option<u32>,
+    /// How far ahead of the present the pacer fills the uplink.
+    ///
+    /// Default 5 µs. Kernel: `max_nic_est_backlog_usecs`. It must not be less than the error of the
+    /// driver's timer, or the link runs dry; sockets raise it accordingly.
+    pub nic_backlog: Duration,
+    /// Messages with no more bytes left to send than this bypass the pacer.
+    ///
+    /// Default 1,000. Kernel: `defer_min_bytes`.
+    pub defer_min_bytes: u32,
+    /// Share of the sent bytes that goes to the oldest message instead of the shortest one, in
+    /// thousandths, 0 to 500.
+    ///
+    /// Default 50. Kernel: `pacer_fifo_fraction`.
+    pub pacer_fifo_permille: u32,
     /// Whether the priority levels that peers are told to use for unscheduled bytes follow the sizes
     /// of the messages that arrive; `None`: where only we speak the protocol.
     ///
@@ -102,6 +122,10 @@ impl Default for Config {
             grant_fifo_permille: 50,
             fifo_grant_increment_bytes: 50_000,
             num_priorities: 8,
+            link_mbps: None,
+            nic_backlog: Duration::from_micros(5),
+            defer_min_bytes: 1_000,
+            pacer_fifo_permille: 50,
             adaptive_cutoffs: None,
             resend_interval: Duration::from_millis(5),
             timeout: Duration::from_secs(1),

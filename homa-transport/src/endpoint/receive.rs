@@ -72,7 +72,7 @@ impl Endpoint {
             .find(peer)
             .and_then(|key| self.peers.get_mut(key))
         {
-            known.heard = now;
+            known.on_heard(now);
         }
         let arrival = Arrival {
             now,
