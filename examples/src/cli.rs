@@ -3,6 +3,7 @@
 use std::{env, error::Error, fmt, process::ExitCode};
 
 use homa_rpc::BoundServer;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// The result of a program.
 pub type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
@@ -47,9 +48,11 @@ pub async fn run(
 ///
 /// If a socket fails.
 pub async fn serve(server: BoundServer) -> Result {
+    // Before the address is printed: whoever reads it may send the signal at once.
+    let mut interrupt = signal(SignalKind::interrupt())?;
     for uri in server.local_uris() {
         println!("listening on {uri}");
     }
-    server.serve_with_shutdown(tokio::signal::ctrl_c()).await?;
+    server.serve_with_shutdown(interrupt.recv()).await?;
     Ok(())
 }

@@ -232,7 +232,8 @@ async fn check_locations(channel: Channel) {
         .await
         .unwrap();
     assert_eq!(location.get_ref().name, name);
-    assert_eq!(location.get_ref().labels["region"], "north");
+    let labels = BTreeMap::from_iter(location.into_inner().labels);
+    assert_eq!(labels, [("region".to_owned(), "north".to_owned())].into());
     let error = client
         .list_locations(ListLocationsRequest::default())
         .await
