@@ -18,31 +18,37 @@ use crate::error::RpcError;
 use crate::message::Message;
 use crate::stats::Stats;
 
+slotmap::new_key_type! {
+    /// Handle of a call in progress. Generational, as [`RpcKey`].
+    pub struct CallKey;
+}
+
 /// Sends requests and takes them, one message each way per RPC.
 pub trait Transport: fmt::Debug + Send + Sync + 'static {
-    /// Sends `request` to `peer` and returns the handle of the RPC. Never blocks.
+    /// Sends `request` to `peer` and returns the handle of the call. Never blocks.
     ///
     /// [`call`] wraps this, [`Transport::poll_response`] and [`Transport::cancel`] into a future.
     ///
     /// # Errors
     /// When nothing was sent: the message is empty or too long, the socket is closed, too many
     /// RPCs are in progress, the address is unusable.
-    fn start_call(&self, peer: SocketAddr, request: Message) -> Result<RpcKey, RpcError>;
+    fn start_call(&self, peer: SocketAddr, request: Message) -> Result<CallKey, RpcError>;
 
     /// The response, when it is there. The RPC is over once this returns `Ready`.
     ///
     /// # Errors
     /// When the RPC failed; [`RpcError::Stale`] for a handle whose RPC is over.
-    fn poll_response(&self, rpc: RpcKey, cx: &mut Context<'_>) -> Poll<Result<Bytes, RpcError>>;
+    fn poll_response(&self, call: CallKey, cx: &mut Context<'_>) -> Poll<Result<Bytes, RpcError>>;
 
     /// Gives up an RPC of [`Transport::start_call`]; the server is told if this transport can.
-    fn cancel(&self, rpc: RpcKey);
+    fn cancel(&self, call: CallKey);
 
     /// Whether [`Transport::cancel`] tells the server, so that its handler can stop.
     fn cancel_reaches_server(&self) -> bool;
 
     /// Hands every incoming request to `sink`, from now on. `sink` runs in the driver task: it
-    /// must return soon (spawn the work). Requests that came before are handed over first.
+    /// must return soon (spawn the work). Before that, requests are not taken, and their clients ask
+    /// again.
     ///
     /// # Errors
     /// [`RpcError::Closed`].
@@ -164,7 +170,7 @@ pub struct Call {
 #[derive(Debug)]
 enum CallState {
     Unsent { peer: SocketAddr, request: Message },
-    Waiting(RpcKey),
+    Waiting(CallKey),
     Done,
 }
 

@@ -1,11 +1,458 @@
-//! The protocol core.
+//! The Homa protocol of one port, without I/O.
+//!
+//! [`Endpoint`] takes time and packets as arguments and yields packets and events. It never reads a
+//! clock, a socket or a random device, so a driver, a simulator and a fuzzer run the same code.
+//! There are three kinds of methods:
+//!
+//! - *commands* of the application: [`Endpoint::send_request`], [`Endpoint::send_response`],
+//!   [`Endpoint::abort`];
+//! - *inputs* from the network and the clock: [`Endpoint::handle_packet`],
+//!   [`Endpoint::handle_unreachable`], [`Endpoint::handle_timeout`];
+//! - *polls*, to be drained after any of the above: [`Endpoint::poll_event`] until `None`,
+//!   [`Endpoint::poll_transmit`] until `None` or until the link is full, then
+//!   [`Endpoint::poll_timeout`] for when to call [`Endpoint::handle_timeout`].
+//!
+//! A driver that was stopped for a while hands in all packets that are waiting before it calls
+//! [`Endpoint::handle_timeout`]; then a stall of its own is not taken for the peer's silence.
 
+mod delivered;
+mod grant;
+mod inbound;
+mod outbound;
+mod pacer;
+mod peer;
+mod priority;
+mod receive;
+mod rpc;
+mod send;
+mod table;
+mod timeout;
+mod timer;
 mod transmit;
 
-pub use transmit::Transmit;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+
+use self::grant::{GrantLimits, GrantScheduler};
+use self::outbound::OutMessage;
+use self::pacer::SendQueue;
+use self::peer::PeerTable;
+use self::priority::UnscheduledCutoffs;
+use self::rpc::{Liveness, Rpc, State};
+use self::table::RpcTable;
+use self::timer::Timers;
+use crate::config::{Config, Wire};
+use crate::error::{ConfigError, RpcError, Unreachable};
+use crate::message::Message;
+use crate::stats::Stats;
+use crate::units::{Instant, RpcId};
+use crate::wire::{AckEntry, DATA_HEADER_BYTES, MESSAGE_BYTES_MAX, Packet};
+
+pub use self::transmit::Transmit;
 
 slotmap::new_key_type! {
     /// Handle of an RPC at its endpoint. Generational: the handle of an RPC that is over never
     /// names a later one.
     pub struct RpcKey;
+}
+
+/// Shortest packet that can hold a DATA header and a useful amount of data, in bytes.
+const PACKET_BYTES_MIN: usize = 128;
+
+/// The protocol state of one port: the RPCs of which it is the client or the server.
+#[derive(Debug)]
+pub struct Endpoint {
+    config: Config,
+    wire: Wire,
+    local_port: u16,
+    serving: bool,
+    table: RpcTable,
+    peers: PeerTable,
+    timers: Timers,
+    grants: GrantScheduler,
+    send_queue: SendQueue,
+    control: VecDeque<Transmit>,
+    events: VecDeque<Event>,
+    stats: Stats,
+    next_id: u64,
+    births: u64,
+    /// Bytes reserved for incoming messages.
+    inbound_bytes: usize,
+    /// Our own cutoffs, as peers are told.
+    cutoffs: UnscheduledCutoffs,
+    /// Reused by `handle_timeout`.
+    due: Vec<RpcKey>,
+}
+
+/// Something the application has to know.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A request has arrived. Answer it with [`Endpoint::send_response`], or give it up with
+    /// [`Endpoint::abort`].
+    Request {
+        /// Handle for the answer.
+        rpc: RpcKey,
+        /// The client.
+        peer: SocketAddr,
+        /// The request.
+        message: Bytes,
+    },
+    /// The response to a request of ours has arrived; the RPC is over.
+    Response {
+        /// What was given to [`Endpoint::send_request`].
+        cookie: u64,
+        /// The response.
+        message: Bytes,
+    },
+    /// A request of ours has failed; the RPC is over.
+    Failed {
+        /// What was given to [`Endpoint::send_request`].
+        cookie: u64,
+        /// Why.
+        error: RpcError,
+    },
+    /// The client has given up a request before it was answered; the RPC is over.
+    Cancelled {
+        /// Handle of the request.
+        rpc: RpcKey,
+    },
+}
+
+impl Endpoint {
+    /// An endpoint of `local_port` without RPCs. Equal `seed`s give equal ids, so a real one must
+    /// come from a random device: ids must not be used twice by one address.
+    ///
+    /// # Errors
+    /// If a setting is out of range.
+    pub fn new(
+        config: Config,
+        wire: Wire,
+        local_port: u16,
+        seed: u64,
+    ) -> Result<Self, ConfigError> {
+        config.validate()?;
+        let cutoffs = UnscheduledCutoffs::FACTORY;
+        let limits = GrantLimits {
+            max_incoming: u64::from(config.max_incoming_bytes),
+            window: config.window_bytes,
+            max_overcommit: config.max_overcommit,
+            increment: config.grant_increment_bytes,
+            scheduled_max: cutoffs.scheduled_max(),
+        };
+        Ok(Self {
+            wire,
+            local_port,
+            serving: false,
+            table: RpcTable::new(wire),
+            peers: PeerTable::new(config.peers_max),
+            timers: Timers::new(),
+            grants: GrantScheduler::new(limits),
+            send_queue: SendQueue::default(),
+            control: VecDeque::new(),
+            events: VecDeque::new(),
+            stats: Stats::default(),
+            next_id: seed & !1,
+            births: 0,
+            inbound_bytes: 0,
+            cutoffs,
+            due: Vec::new(),
+            config,
+        })
+    }
+
+    /// Whether requests of others are taken; at first they are not.
+    pub const fn set_serving(&mut self, serving: bool) {
+        self.serving = serving;
+    }
+
+    /// Begins an RPC: sends `message` to `peer` in packets of at most `packet_bytes` (header
+    /// included). `cookie` comes back with the outcome.
+    ///
+    /// # Errors
+    /// If the message is empty or too long, the address unusable, or the limit of RPCs reached.
+    /// Nothing is sent then.
+    pub fn send_request(
+        &mut self,
+        now: Instant,
+        peer: SocketAddr,
+        packet_bytes: usize,
+        message: Message,
+        cookie: u64,
+    ) -> Result<RpcKey, RpcError> {
+        check_length(&message)?;
+        if peer.port() == 0 || peer.ip().is_unspecified() || peer.ip().is_multicast() {
+            let reason = "not the address and port of one host";
+            return Err(RpcError::BadAddress { peer, reason });
+        }
+        self.check_room()?;
+        let peer_key = self
+            .peers
+            .find_or_insert(peer, now)
+            .ok_or(RpcError::TooManyRpcs {
+                limit: self.config.peers_max,
+                option: "peers_max",
+            })?;
+        if let Some(known) = self.peers.get_mut(peer_key) {
+            known.rpcs += 1;
+        }
+        let id = self.allocate_id();
+        let out = self.out_message(message, packet_bytes);
+        let key = self.table.insert(Rpc {
+            id,
+            peer: peer_key,
+            addr: peer,
+            local: None,
+            birth: self.births,
+            cookie,
+            state: State::Outgoing,
+            out: Some(out),
+            inbound: None,
+            charged: 0,
+            queued: None,
+            liveness: Liveness::new(now),
+            timer: None,
+        });
+        self.births += 1;
+        self.stats.requests_sent += 1;
+        self.enqueue(key);
+        self.set_timer(key, now + self.config.resend_interval);
+        Ok(key)
+    }
+
+    /// Answers a request in packets of at most `packet_bytes`.
+    ///
+    /// # Errors
+    /// If the message is empty or too long: the request can still be answered.
+    /// [`RpcError::Stale`] if the RPC is over or was answered before.
+    pub fn send_response(
+        &mut self,
+        now: Instant,
+        rpc: RpcKey,
+        packet_bytes: usize,
+        message: Message,
+    ) -> Result<(), RpcError> {
+        let in_service = |rpc: &Rpc| rpc.state == State::InService;
+        if !self.table.get(rpc).is_some_and(in_service) {
+            return Err(RpcError::Stale);
+        }
+        check_length(&message)?;
+        let out = self.out_message(message, packet_bytes);
+        if let Some(entry) = self.table.get_mut(rpc) {
+            entry.state = State::Responding;
+            entry.out = Some(out);
+            entry.liveness.on_nothing_due(now);
+        }
+        self.stats.responses_sent += 1;
+        self.enqueue(rpc);
+        self.set_timer(rpc, now + self.config.need_ack_delay);
+        Ok(())
+    }
+
+    /// Gives up an RPC. As its client: the server is told, no event follows. As its server: a
+    /// request that waits for its answer is dropped; its client will time out.
+    pub fn abort(&mut self, now: Instant, rpc: RpcKey) {
+        let Some(entry) = self.table.get_mut(rpc) else {
+            return;
+        };
+        if entry.is_client() {
+            self.stats.rpcs_cancelled += 1;
+            self.end_call_early(rpc);
+        } else if entry.state == State::InService {
+            entry.state = State::Abandoned;
+            entry.liveness.heard = now;
+            self.set_timer(rpc, now + self.config.timeout);
+        }
+    }
+
+    /// The other end of an RPC.
+    #[must_use]
+    pub fn peer_of(&self, rpc: RpcKey) -> Option<SocketAddr> {
+        self.table.get(rpc).map(|rpc| rpc.addr)
+    }
+
+    /// Closes: forgets all RPCs of ours, telling their servers, and queues the acks owed. Send what
+    /// [`Endpoint::poll_transmit`] yields afterwards.
+    pub fn close(&mut self) {
+        self.serving = false;
+        for key in self.table.select(Rpc::is_client) {
+            self.end_call_early(key);
+        }
+        let mut owed = Vec::new();
+        for peer in self.peers.iter_mut() {
+            if let Some(first) = peer.take_ack() {
+                owed.push((peer.addr, first, peer.take_acks()));
+            }
+        }
+        for (addr, first, others) in owed {
+            self.stats.acks_sent += 1;
+            self.send_control(addr, None, first.id, &Packet::Ack(others));
+        }
+    }
+
+    /// Takes the report that `peer` cannot be reached: its RPCs end.
+    ///
+    /// Source: homa_plumbing.c, `homa_err_handler_v4`; homa_rpc.c, `homa_abort_rpcs`.
+    pub fn handle_unreachable(&mut self, now: Instant, peer: SocketAddr, reason: Unreachable) {
+        let Some(peer_key) = self.peers.find(peer) else {
+            return;
+        };
+        let keys = self.table.select(|rpc| rpc.peer == peer_key);
+        let alone = keys.len() == 1;
+        for key in keys {
+            self.end_unreachable(now, key, reason, alone);
+        }
+        self.peers.forget_acks(peer_key);
+    }
+
+    /// The next event, if any.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When [`Endpoint::handle_timeout`] is due, if ever.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        match (self.timers.next(), self.peers.next_sweep()) {
+            (Some(timer), Some(sweep)) => Some(timer.min(sweep)),
+            (timer, sweep) => timer.or(sweep),
+        }
+    }
+
+    /// Counters since the start.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats {
+            rpcs_live: self.table.len() as u64,
+            ..self.stats
+        }
+    }
+
+    /// True if there is no RPC and nothing to send.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.table.len() == 0 && self.control.is_empty() && self.send_queue.is_empty()
+    }
+
+    /// Bytes reserved for incoming messages at present.
+    #[must_use]
+    pub const fn inbound_bytes(&self) -> usize {
+        self.inbound_bytes
+    }
+
+    fn check_room(&self) -> Result<(), RpcError> {
+        if self.table.len() < self.config.rpcs_max {
+            return Ok(());
+        }
+        Err(RpcError::TooManyRpcs {
+            limit: self.config.rpcs_max,
+            option: "rpcs_max",
+        })
+    }
+
+    /// Even, never 0, one counter per endpoint from a random start. Source: homa_rpc.c,
+    /// `homa_rpc_alloc_client`, where the counter starts at 2.
+    const fn allocate_id(&mut self) -> RpcId {
+        self.next_id = self.next_id.wrapping_add(2);
+        if self.next_id == 0 {
+            self.next_id = 2;
+        }
+        RpcId::new(self.next_id)
+    }
+
+    fn out_message(&self, message: Message, packet_bytes: usize) -> OutMessage {
+        let segment = packet_bytes.clamp(PACKET_BYTES_MIN, 1 << 16) - DATA_HEADER_BYTES;
+        let segment = u32::try_from(segment).unwrap_or(u32::MAX);
+        let unscheduled = match self.wire {
+            Wire::Native => self.config.unscheduled_bytes,
+            Wire::Encapsulated => self.config.unscheduled_bytes.div_ceil(segment) * segment,
+        };
+        OutMessage::new(message, unscheduled, segment)
+    }
+
+    /// Ends an RPC of ours of which the application no longer wants to hear: its server is told
+    /// at once, and owed an ack in case that gets lost.
+    fn end_call_early(&mut self, key: RpcKey) {
+        let Some(rpc) = self.remove(key) else { return };
+        let sent = rpc.out.as_ref().is_some_and(|out| out.sent() > 0);
+        if sent {
+            self.stats.unknown_sent += 1;
+            self.send_control(rpc.addr, rpc.local, rpc.id, &Packet::RpcUnknown);
+            self.owe_ack(&rpc);
+        }
+    }
+
+    /// Owes the server of a finished RPC of ours its ack.
+    fn owe_ack(&mut self, rpc: &Rpc) {
+        let entry = AckEntry {
+            id: rpc.id.client_form(),
+            server_port: rpc.addr.port(),
+        };
+        let Some(peer) = self.peers.get_mut(rpc.peer) else {
+            return;
+        };
+        if let Some((first, others)) = peer.owe_ack(entry) {
+            self.stats.acks_sent += 1;
+            self.send_control(rpc.addr, rpc.local, first.id, &Packet::Ack(others));
+        }
+    }
+
+    /// Removes an RPC from every table.
+    fn remove(&mut self, key: RpcKey) -> Option<Rpc> {
+        let rpc = self.table.remove(key)?;
+        self.grants.remove(key);
+        if let Some(rank) = rpc.queued {
+            self.send_queue.remove(key, rank);
+        }
+        self.inbound_bytes -= rpc.charged;
+        if let Some(peer) = self.peers.get_mut(rpc.peer) {
+            peer.rpcs -= 1;
+        }
+        Some(rpc)
+    }
+
+    /// Fails an RPC of ours.
+    fn fail(&mut self, key: RpcKey, error: RpcError) {
+        if let Some(rpc) = self.remove(key) {
+            self.stats.rpcs_failed += 1;
+            self.events.push_back(Event::Failed {
+                cookie: rpc.cookie,
+                error,
+            });
+        }
+    }
+
+    /// Ends an RPC of which we are the server, because its client is no longer interested.
+    fn end_served(&mut self, key: RpcKey) {
+        if let Some(rpc) = self.remove(key)
+            && rpc.state == State::InService
+        {
+            self.stats.rpcs_cancelled_by_client += 1;
+            self.events.push_back(Event::Cancelled { rpc: key });
+        }
+    }
+
+    /// Makes sure that the RPC is looked at by `at`.
+    fn set_timer(&mut self, key: RpcKey, at: Instant) {
+        let Some(rpc) = self.table.get_mut(key) else {
+            return;
+        };
+        if rpc.timer.is_none_or(|timer| at < timer) {
+            rpc.timer = Some(self.timers.set(at, key));
+        }
+    }
+}
+
+fn check_length(message: &Message) -> Result<(), RpcError> {
+    if message.is_empty() {
+        return Err(RpcError::EmptyMessage);
+    }
+    if message.len() > MESSAGE_BYTES_MAX {
+        return Err(RpcError::MessageTooLong {
+            len: message.len(),
+            max: MESSAGE_BYTES_MAX,
+        });
+    }
+    Ok(())
 }

@@ -1,6 +1,6 @@
 //! Links move packets between hosts. They know nothing of the protocol.
 //!
-//! The driver of a [`Socket`](crate::Socket) sends what the protocol core gives it with
+//! The driver of a `Socket` sends what the protocol core gives it with
 //! [`Link::send`] (any thread, never blocking) and receives in batches with
 //! [`Link::poll_recv`] (the driver task alone).
 
@@ -14,6 +14,18 @@ use crate::endpoint::Transmit;
 use crate::error::Unreachable;
 
 pub mod clock;
+pub mod mem;
+pub mod udp;
+
+mod control;
+mod icmp;
+mod path_mtu;
+mod reports;
+mod reservation;
+mod send_failure;
+mod sys;
+mod udp_socket;
+mod write_waiter;
 
 /// A way to move packets.
 pub trait Link: fmt::Debug + Send + Sync + 'static {

@@ -1,0 +1,182 @@
+//! Memory of delivered requests: what makes a late duplicate of a finished request harmless.
+//!
+//! Differs: the module forgets a request with its ack, so that a duplicate delayed in the network
+//! is executed again (homa_rpc.c, `homa_rpc_alloc_server`).
+
+use std::collections::{HashSet, VecDeque};
+use std::time::Duration;
+
+use crate::units::{Instant, RpcId};
+
+/// Words of 64 ids in a window at most.
+const WORDS_MAX: usize = 16_384;
+/// Words a window may always have, beyond which it grows only with the number of ids in it.
+const WORDS_FREE: usize = 16;
+/// Words a window may have per id in it.
+const WORDS_PER_ID: usize = 4;
+/// Ids remembered one by one because they lie far from the others.
+const OUTLIERS_MAX: usize = 4096;
+
+/// Ids of one peer's delivered (or cancelled) requests, remembered for one to two periods.
+///
+/// A client takes its ids from one counter, so they lie close together: a bitmap that slides with
+/// them. Ids far off go into a small set, so that memory stays in proportion to the number of ids.
+#[derive(Debug, Default)]
+pub(crate) struct Delivered {
+    current: Window,
+    previous: Window,
+    period_start: Instant,
+}
+
+#[derive(Debug, Default)]
+struct Window {
+    /// Number of the first word.
+    base: u64,
+    words: VecDeque<u64>,
+    outliers: HashSet<u64>,
+    ids: usize,
+}
+
+impl Delivered {
+    /// Remembers `id` for at least `memory`. Returns false if that was not possible because of the
+    /// bounds.
+    pub(crate) fn insert(&mut self, id: RpcId, now: Instant, memory: Duration) -> bool {
+        self.rotate(now, memory);
+        self.current.insert(id.value() >> 1)
+    }
+
+    pub(crate) fn contains(&mut self, id: RpcId, now: Instant, memory: Duration) -> bool {
+        self.rotate(now, memory);
+        let number = id.value() >> 1;
+        self.current.contains(number) || self.previous.contains(number)
+    }
+
+    fn rotate(&mut self, now: Instant, memory: Duration) {
+        let age = now.saturating_since(self.period_start);
+        if age < memory {
+            return;
+        }
+        std::mem::swap(&mut self.current, &mut self.previous);
+        self.current.clear();
+        if age >= memory.saturating_mul(2) {
+            self.previous.clear();
+        }
+        self.period_start = now;
+    }
+}
+
+impl Window {
+    fn clear(&mut self) {
+        self.words.clear();
+        self.outliers.clear();
+        self.ids = 0;
+    }
+
+    fn insert(&mut self, number: u64) -> bool {
+        let word = number / 64;
+        if self.words.is_empty() && self.outliers.is_empty() {
+            self.base = word;
+        }
+        self.ids += 1;
+        if !self.reach(word) {
+            return self.outliers.len() < OUTLIERS_MAX && {
+                self.outliers.insert(number);
+                true
+            };
+        }
+        let at = usize::try_from(word - self.base).unwrap_or(usize::MAX);
+        if let Some(bits) = self.words.get_mut(at) {
+            *bits |= 1 << (number % 64);
+        }
+        true
+    }
+
+    /// Extends the window to `word` if that is not out of proportion.
+    fn reach(&mut self, word: u64) -> bool {
+        let allowed = (WORDS_FREE + self.ids.saturating_mul(WORDS_PER_ID)).min(WORDS_MAX) as u64;
+        let end = self.base + self.words.len() as u64;
+        let (base, needed_end) = (self.base.min(word), end.max(word.saturating_add(1)));
+        if needed_end - base > allowed {
+            return (self.base..end).contains(&word);
+        }
+        for _ in base..self.base {
+            self.words.push_front(0);
+        }
+        for _ in end..needed_end {
+            self.words.push_back(0);
+        }
+        self.base = base;
+        true
+    }
+
+    fn contains(&self, number: u64) -> bool {
+        let at = (number / 64)
+            .checked_sub(self.base)
+            .and_then(|at| usize::try_from(at).ok());
+        let bits = at.and_then(|at| self.words.get(at)).copied().unwrap_or(0);
+        bits & (1 << (number % 64)) != 0 || self.outliers.contains(&number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MEMORY: Duration = Duration::from_secs(1);
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_nanos(millis * 1_000_000)
+    }
+
+    #[test]
+    fn an_id_is_remembered_for_at_least_the_period_and_then_forgotten() {
+        let mut delivered = Delivered::default();
+        for start in [5_000, 5_400, 5_999] {
+            let id = RpcId::new(start * 2);
+            assert!(delivered.insert(id, at(start), MEMORY));
+            assert!(delivered.contains(id, at(start + 1_000), MEMORY));
+        }
+        assert!(!delivered.contains(RpcId::new(5_000 * 2), at(20_000), MEMORY));
+    }
+
+    #[test]
+    fn ids_in_any_order_are_told_apart_exactly() {
+        let mut delivered = Delivered::default();
+        let base = (u64::MAX / 2) & !1;
+        let ids: Vec<u64> = (0..5_000)
+            .map(|i| base.wrapping_add((i * 7919) % 10_007 * 4))
+            .collect();
+        for id in &ids {
+            assert!(delivered.insert(RpcId::new(*id), at(1), MEMORY));
+        }
+        for id in &ids {
+            assert!(delivered.contains(RpcId::new(*id), at(2), MEMORY));
+            assert!(!delivered.contains(RpcId::new(*id ^ 2), at(2), MEMORY));
+        }
+    }
+
+    #[test]
+    fn both_forms_of_an_id_are_the_same_request() {
+        let mut delivered = Delivered::default();
+        delivered.insert(RpcId::new(100), at(1), MEMORY);
+        assert!(delivered.contains(RpcId::new(101), at(1), MEMORY));
+    }
+
+    #[test]
+    fn far_apart_ids_cost_memory_in_proportion_to_their_number_and_are_bounded() {
+        let mut delivered = Delivered::default();
+        for i in 0..1000_u64 {
+            assert!(delivered.insert(RpcId::new(i << 40), at(1), MEMORY));
+        }
+        assert!(delivered.current.words.len() <= WORDS_FREE + 1000 * WORDS_PER_ID);
+        for i in 0..1000_u64 {
+            assert!(delivered.contains(RpcId::new(i << 40), at(1), MEMORY));
+        }
+        let kept =
+            (1000..100_000_u64).filter(|i| delivered.insert(RpcId::new(i << 40), at(1), MEMORY));
+        assert!(kept.count() <= OUTLIERS_MAX + WORDS_MAX);
+        assert!(delivered.current.words.len() <= WORDS_MAX);
+        assert!(delivered.insert(RpcId::new(u64::MAX), at(9_999), MEMORY));
+        assert!(delivered.contains(RpcId::new(u64::MAX), at(9_999), MEMORY));
+    }
+}

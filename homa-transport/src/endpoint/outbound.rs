@@ -1,0 +1,298 @@
+//! Sending of one message: cursors of what may go and has gone, ranges to send again.
+
+use std::ops::Range;
+
+use crate::message::Message;
+use crate::units::Priority;
+
+/// Ranges waiting to be sent again; further requests are merged into the last one.
+const RESENDS_MAX: usize = 64;
+
+/// An outgoing message. Packets are cut at fixed places, so that one sent again is the same as
+/// before: a receiver may drop packets that mix old and new bytes.
+/// Source: homa_outgoing.c, `homa_message_out_fill`.
+#[derive(Debug)]
+pub(crate) struct OutMessage {
+    message: Message,
+    length: u32,
+    unscheduled: u32,
+    granted: u32,
+    sent: u32,
+    segment_bytes: u32,
+    scheduled_priority: Priority,
+    resends: Vec<Resend>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Resend {
+    range: Range<u32>,
+    incoming: u32,
+    priority: Option<Priority>,
+}
+
+/// One packet's worth of a message.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Segment {
+    pub(crate) range: Range<u32>,
+    /// Value of the header's `incoming`.
+    pub(crate) incoming: u32,
+    pub(crate) kind: SegmentKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SegmentKind {
+    /// First transmission of bytes that need no grant.
+    Unscheduled,
+    /// First transmission of granted bytes, at the level the receiver named.
+    Scheduled(Priority),
+    /// Sent again: at the level asked for, or as unscheduled bytes.
+    Resent(Option<Priority>),
+}
+
+impl OutMessage {
+    /// A message whose first `unscheduled` bytes need no grant, in packets of `segment_bytes`.
+    ///
+    /// # Panics
+    /// If the length does not fit the protocol; the caller has checked it.
+    pub(crate) fn new(message: Message, unscheduled: u32, segment_bytes: u32) -> Self {
+        let length = u32::try_from(message.len()).unwrap_or(0);
+        assert!(
+            length > 0 && segment_bytes > 0,
+            "{length} bytes in packets of {segment_bytes}"
+        );
+        let unscheduled = unscheduled.min(length);
+        Self {
+            message,
+            length,
+            unscheduled,
+            granted: unscheduled,
+            sent: 0,
+            segment_bytes,
+            scheduled_priority: Priority::LOWEST,
+            resends: Vec::new(),
+        }
+    }
+
+    pub(crate) const fn length(&self) -> u32 {
+        self.length
+    }
+
+    /// Bytes of the message below `range.end` from `range.start`, sharing memory.
+    pub(crate) fn slice(&self, range: &Range<u32>) -> Message {
+        self.message.slice(range.start as usize, range.end as usize)
+    }
+
+    /// End of what has been sent at least once.
+    pub(crate) const fn sent(&self) -> u32 {
+        self.sent
+    }
+
+    /// True if every byte has been sent at least once and nothing waits to be sent again.
+    pub(crate) fn is_all_sent(&self) -> bool {
+        self.sent >= self.length && self.resends.is_empty()
+    }
+
+    /// True if something may be sent now.
+    pub(crate) fn is_sendable(&self) -> bool {
+        !self.resends.is_empty() || self.sent < self.granted
+    }
+
+    /// Bytes never sent: what SRPT ranks by.
+    pub(crate) const fn remaining(&self) -> u32 {
+        self.length - self.sent
+    }
+
+    /// Takes a GRANT: raises the limit, never lowers it; the level always counts.
+    /// Source: homa_incoming.c, `homa_grant_pkt`.
+    pub(crate) fn grant(&mut self, offset: u32, priority: Priority) {
+        self.granted = self.granted.max(offset.min(self.length));
+        self.scheduled_priority = priority;
+    }
+
+    /// Takes a RESEND of `[offset, offset + length)`, `length` `None` meaning all that was sent.
+    /// Returns true if data will follow; false asks for BUSY, since nothing of it was sent yet.
+    /// A range beyond the grant means that a GRANT was lost.
+    /// Source: homa_incoming.c, `homa_resend_pkt`.
+    pub(crate) fn resend(&mut self, offset: u32, length: Option<u32>, priority: Priority) -> bool {
+        let end = length.map_or(self.sent, |length| offset.saturating_add(length));
+        let sent_before = self.sent;
+        self.queue_resend(offset..end.min(self.sent), Some(priority));
+        if end > self.granted {
+            self.granted = end.min(self.length);
+        }
+        offset < sent_before
+    }
+
+    /// Sends everything again that was sent, because the receiver knows nothing of it.
+    /// Source: homa_incoming.c, `homa_rpc_unknown_pkt`.
+    pub(crate) fn restart(&mut self) {
+        self.resends.clear();
+        self.queue_resend(0..self.sent, None);
+    }
+
+    fn queue_resend(&mut self, range: Range<u32>, priority: Option<Priority>) {
+        if range.start >= range.end {
+            return;
+        }
+        let full = self.resends.len() >= RESENDS_MAX;
+        let overlapping = self.resends.iter_mut().find(|queued| {
+            full || (queued.range.start <= range.end && range.start <= queued.range.end)
+        });
+        match overlapping {
+            Some(queued) => {
+                queued.range.start = queued.range.start.min(range.start);
+                queued.range.end = queued.range.end.max(range.end);
+                queued.incoming = queued.incoming.max(range.end);
+                queued.priority = priority;
+            }
+            None => self.resends.push(Resend {
+                incoming: range.end,
+                range,
+                priority,
+            }),
+        }
+    }
+
+    /// The next packet to send, if any: what is to be sent again first. A packet may go when its
+    /// first byte is granted.
+    pub(crate) fn next_segment(&mut self) -> Option<Segment> {
+        if let Some(resend) = self.resends.first_mut() {
+            let (start, incoming) = (resend.range.start, resend.incoming);
+            let kind = SegmentKind::Resent(resend.priority);
+            let range = segment_at(start, self.unscheduled, self.segment_bytes, self.length);
+            resend.range.start = range.end;
+            if resend.range.start >= resend.range.end {
+                self.resends.remove(0);
+            }
+            return Some(Segment {
+                range,
+                incoming,
+                kind,
+            });
+        }
+        if self.sent >= self.granted {
+            return None;
+        }
+        let range = segment_at(self.sent, self.unscheduled, self.segment_bytes, self.length);
+        let kind = if range.start < self.unscheduled {
+            SegmentKind::Unscheduled
+        } else {
+            SegmentKind::Scheduled(self.scheduled_priority)
+        };
+        self.sent = range.end;
+        Some(Segment {
+            range,
+            incoming: self.unscheduled,
+            kind,
+        })
+    }
+}
+
+/// The packet that holds byte `offset`: packets start at multiples of the segment size, with one
+/// extra cut at the unscheduled limit.
+fn segment_at(offset: u32, unscheduled: u32, segment_bytes: u32, length: u32) -> Range<u32> {
+    let (base, limit) = if offset < unscheduled {
+        (0, unscheduled)
+    } else {
+        (unscheduled, length)
+    };
+    let start = base + (offset - base) / segment_bytes * segment_bytes;
+    start..start.saturating_add(segment_bytes).min(limit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(length: usize) -> OutMessage {
+        OutMessage::new(Message::from(vec![0; length]), 40_000, 1424)
+    }
+
+    fn drain(message: &mut OutMessage) -> Vec<Range<u32>> {
+        std::iter::from_fn(|| message.next_segment().map(|segment| segment.range)).collect()
+    }
+
+    #[test]
+    fn the_unscheduled_part_is_cut_as_the_module_cuts_it() {
+        let mut message = message(200_000);
+        let packets = drain(&mut message);
+        assert_eq!(packets.len(), 29);
+        assert_eq!(packets[1], 1424..2848);
+        assert_eq!(packets[28], 39_872..40_000);
+        assert!(!message.is_sendable());
+        message.grant(40_001, Priority::LOWEST);
+        assert_eq!(
+            drain(&mut message),
+            [Range {
+                start: 40_000,
+                end: 41_424
+            }]
+        );
+    }
+
+    #[test]
+    fn a_resend_repeats_the_original_packets_that_overlap_it() {
+        let mut message = message(10_000);
+        drain(&mut message);
+        assert!(message.resend(1500, Some(1500), Priority::HIGHEST));
+        let first = message.next_segment().unwrap();
+        assert_eq!(first.range, 1424..2848);
+        assert_eq!(first.incoming, 3000);
+        assert_eq!(first.kind, SegmentKind::Resent(Some(Priority::HIGHEST)));
+        assert_eq!(
+            drain(&mut message),
+            [Range {
+                start: 2848,
+                end: 4272
+            }]
+        );
+    }
+
+    #[test]
+    fn a_resend_beyond_the_grant_raises_it_and_asks_for_busy() {
+        let mut message = message(100_000);
+        drain(&mut message);
+        assert!(!message.resend(40_000, Some(20_000), Priority::HIGHEST));
+        let packets = drain(&mut message);
+        assert_eq!(packets.first(), Some(&(40_000..41_424)));
+        assert!(message.sent() >= 60_000 && message.sent() < 62_000);
+    }
+
+    #[test]
+    fn repeated_resends_of_one_range_are_sent_once() {
+        let mut message = message(10_000);
+        drain(&mut message);
+        for _ in 0..1000 {
+            message.resend(0, None, Priority::HIGHEST);
+        }
+        assert_eq!(drain(&mut message).len(), 8);
+        for i in 0..1000 {
+            message.resend((i * 37) % 10_000, Some(1), Priority::HIGHEST);
+        }
+        assert!(message.resends.len() <= RESENDS_MAX);
+    }
+
+    #[test]
+    fn a_grant_never_lowers_the_limit_but_its_level_counts() {
+        let mut message = message(100_000);
+        message.grant(80_000, Priority::LOWEST);
+        message.grant(50_000, Priority::HIGHEST);
+        drain(&mut message);
+        assert!(message.sent() >= 80_000);
+        message.grant(u32::MAX, Priority::LOWEST);
+        drain(&mut message);
+        assert!(message.is_all_sent());
+        assert_eq!(message.remaining(), 0);
+    }
+
+    #[test]
+    fn hostile_ranges_do_no_harm() {
+        let mut message = message(5_000);
+        drain(&mut message);
+        assert!(!message.resend(u32::MAX, Some(u32::MAX), Priority::HIGHEST));
+        assert!(!message.resend(5_000, None, Priority::HIGHEST));
+        assert_eq!(drain(&mut message), []);
+        assert!(message.resend(0, Some(u32::MAX), Priority::HIGHEST));
+        assert_eq!(drain(&mut message).len(), 4);
+    }
+}

@@ -1,0 +1,223 @@
+//! What is known of the other ends: when they were last heard, acks owed to them, their cutoffs,
+//! and which of their requests were delivered.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use slotmap::{SlotMap, new_key_type};
+
+use super::delivered::Delivered;
+use super::priority::UnscheduledCutoffs;
+use crate::units::Instant;
+use crate::wire::{AckEntry, Acks};
+
+new_key_type! {
+    /// Handle of a peer.
+    pub(crate) struct PeerKey;
+}
+
+/// A peer without RPCs is forgotten after this time. Source: homa_peer.c, `peer_idle_secs_min`.
+const IDLE_MAX: Duration = Duration::from_secs(10);
+/// Time between two looks for idle peers.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
+/// Peers looked at each time.
+const SWEEP_PEERS: usize = 256;
+
+/// One peer: an address and a port.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) addr: SocketAddr,
+    /// Last packet of any kind from it, or the time it became known.
+    pub(crate) heard: Instant,
+    /// RPCs with it.
+    pub(crate) rpcs: usize,
+    /// How it wants its unscheduled bytes ranked.
+    pub(crate) cutoffs: UnscheduledCutoffs,
+    /// When ours were last sent to it.
+    pub(crate) cutoffs_sent: Option<Instant>,
+    /// Its requests that were delivered here.
+    pub(crate) delivered: Delivered,
+    acks: Vec<AckEntry>,
+}
+
+impl Peer {
+    /// Owes an ack; returns the acks to send at once if there were too many to wait.
+    /// Source: homa_peer.c, `homa_peer_add_ack`.
+    pub(crate) fn owe_ack(&mut self, entry: AckEntry) -> Option<(AckEntry, Acks)> {
+        if self.acks.len() < Acks::MAX {
+            self.acks.push(entry);
+            return None;
+        }
+        Some((entry, self.take_acks()))
+    }
+
+    /// One ack to ride on a DATA packet, the newest.
+    pub(crate) fn take_ack(&mut self) -> Option<AckEntry> {
+        self.acks.pop()
+    }
+
+    /// All acks owed.
+    pub(crate) fn take_acks(&mut self) -> Acks {
+        let mut acks = Acks::new();
+        for entry in self.acks.drain(..) {
+            acks.push(entry);
+        }
+        acks
+    }
+
+    fn is_idle(&self, now: Instant) -> bool {
+        self.rpcs == 0 && now.saturating_since(self.heard) >= IDLE_MAX
+    }
+}
+
+/// All peers, bounded.
+#[derive(Debug)]
+pub(crate) struct PeerTable {
+    max: usize,
+    peers: SlotMap<PeerKey, Peer>,
+    by_addr: HashMap<SocketAddr, PeerKey>,
+    /// Peers in the order in which they are looked at for idleness.
+    sweep: VecDeque<PeerKey>,
+    next_sweep: Instant,
+}
+
+impl PeerTable {
+    pub(crate) fn new(max: usize) -> Self {
+        Self {
+            max,
+            peers: SlotMap::with_key(),
+            by_addr: HashMap::new(),
+            sweep: VecDeque::new(),
+            next_sweep: Instant::ZERO,
+        }
+    }
+
+    pub(crate) fn find(&self, addr: SocketAddr) -> Option<PeerKey> {
+        self.by_addr.get(&addr).copied()
+    }
+
+    pub(crate) fn get_mut(&mut self, key: PeerKey) -> Option<&mut Peer> {
+        self.peers.get_mut(key)
+    }
+
+    pub(crate) fn get(&self, key: PeerKey) -> Option<&Peer> {
+        self.peers.get(key)
+    }
+
+    /// The peer at `addr`, made known if it is not; `None` if there is no room.
+    pub(crate) fn find_or_insert(&mut self, addr: SocketAddr, now: Instant) -> Option<PeerKey> {
+        if let Some(key) = self.find(addr) {
+            return Some(key);
+        }
+        if self.peers.len() >= self.max {
+            self.sweep(now);
+        }
+        if self.peers.len() >= self.max {
+            return None;
+        }
+        let key = self.peers.insert(Peer {
+            addr,
+            heard: now,
+            rpcs: 0,
+            cutoffs: UnscheduledCutoffs::UNKNOWN,
+            cutoffs_sent: None,
+            delivered: Delivered::default(),
+            acks: Vec::new(),
+        });
+        self.by_addr.insert(addr, key);
+        self.sweep.push_back(key);
+        Some(key)
+    }
+
+    /// Forgets everything about a peer that has no RPCs.
+    pub(crate) fn forget_acks(&mut self, key: PeerKey) {
+        if let Some(peer) = self.peers.get_mut(key) {
+            peer.acks.clear();
+        }
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Peer> {
+        self.peers.values_mut()
+    }
+
+    /// When to call [`PeerTable::sweep`] next.
+    pub(crate) fn next_sweep(&self) -> Option<Instant> {
+        (!self.peers.is_empty()).then_some(self.next_sweep)
+    }
+
+    /// Forgets idle peers, looking at a bounded number of them.
+    pub(crate) fn sweep(&mut self, now: Instant) {
+        self.next_sweep = now + SWEEP_INTERVAL;
+        for _ in 0..SWEEP_PEERS.min(self.sweep.len()) {
+            let Some(key) = self.sweep.pop_front() else {
+                return;
+            };
+            if self.peers.get(key).is_some_and(|peer| peer.is_idle(now)) {
+                if let Some(peer) = self.peers.remove(key) {
+                    self.by_addr.remove(&peer.addr);
+                }
+            } else {
+                self.sweep.push_back(key);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::RpcId;
+
+    fn addr(port: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    fn entry(id: u64) -> AckEntry {
+        AckEntry {
+            id: RpcId::new(id),
+            server_port: 99,
+        }
+    }
+
+    #[test]
+    fn the_sixth_ack_owed_sends_all_six() {
+        let mut peers = PeerTable::new(10);
+        let key = peers.find_or_insert(addr(1), Instant::ZERO).unwrap();
+        let peer = peers.get_mut(key).unwrap();
+        for id in 1..=5 {
+            assert!(peer.owe_ack(entry(id * 2)).is_none());
+        }
+        let (first, others) = peer.owe_ack(entry(12)).unwrap();
+        assert_eq!(first, entry(12));
+        assert_eq!(others.len(), 5);
+        assert_eq!(peer.take_ack(), None);
+    }
+
+    #[test]
+    fn the_newest_ack_rides_first() {
+        let mut peers = PeerTable::new(10);
+        let key = peers.find_or_insert(addr(1), Instant::ZERO).unwrap();
+        let peer = peers.get_mut(key).unwrap();
+        peer.owe_ack(entry(2));
+        peer.owe_ack(entry(4));
+        assert_eq!(peer.take_ack(), Some(entry(4)));
+        assert_eq!(peer.take_acks().len(), 1);
+    }
+
+    #[test]
+    fn idle_peers_are_forgotten_and_busy_ones_kept() {
+        let mut peers = PeerTable::new(2);
+        let busy = peers.find_or_insert(addr(1), Instant::ZERO).unwrap();
+        peers.get_mut(busy).unwrap().rpcs = 1;
+        peers.find_or_insert(addr(2), Instant::ZERO).unwrap();
+        assert_eq!(peers.find_or_insert(addr(3), Instant::ZERO), None);
+        let later = Instant::ZERO + IDLE_MAX;
+        assert!(peers.find_or_insert(addr(3), later).is_some());
+        assert_eq!(peers.find(addr(2)), None);
+        assert_eq!(peers.find(addr(1)), Some(busy));
+        peers.get_mut(busy).unwrap().rpcs = 0;
+        peers.sweep(later + IDLE_MAX);
+        assert_eq!(peers.next_sweep(), None);
+    }
+}

@@ -1,0 +1,546 @@
+//! One handler per packet type.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use super::grant::Progress;
+use super::inbound::{Added, InMessage};
+use super::rpc::{Liveness, Rpc, State};
+use super::{Endpoint, Event, RpcKey};
+use crate::config::Wire;
+use crate::error::RpcError;
+use crate::units::{Instant, RpcId};
+use crate::wire::{self, AckEntry, Acks, Cutoffs, Data, Header, Malformed, Packet, Resend};
+
+/// CUTOFFS go to one peer at most this often. Source: homa_incoming.c, `homa_data_pkt` (a jiffy).
+const CUTOFFS_INTERVAL: Duration = Duration::from_millis(4);
+/// RPC_UNKNOWNs for an RPC the peer had, each answering a RESEND of its own, that mean a restart.
+/// One may have been overtaken by the packet that made the RPC known.
+const UNKNOWN_MEANS_RESTART: u32 = 2;
+/// Bytes of a message that may be missing in front of a packet. Keeps a single packet from making
+/// us reserve a whole message.
+const JUMP_BYTES_MAX: u32 = 262_144;
+
+/// The header of a packet with where it came from and where it went to.
+#[derive(Clone, Copy)]
+struct Arrival {
+    now: Instant,
+    peer: SocketAddr,
+    local: IpAddr,
+    /// The RPC in our form.
+    id: RpcId,
+}
+
+impl Endpoint {
+    /// Takes a packet that `peer` sent to our address `local`. Whatever is wrong with it is counted.
+    pub fn handle_packet(&mut self, now: Instant, peer: SocketAddr, local: IpAddr, packet: &[u8]) {
+        self.stats.packets_received += 1;
+        self.stats.bytes_received += packet.len() as u64;
+        match wire::parse(packet) {
+            Ok((header, packet)) => self.dispatch(now, peer, local, header, packet),
+            Err(malformed) => self.count_malformed(&malformed),
+        }
+    }
+
+    const fn count_malformed(&mut self, malformed: &Malformed) {
+        if malformed.is_truncated() {
+            self.stats.malformed_truncated += 1;
+        } else if malformed.is_unknown_type() {
+            self.stats.malformed_type += 1;
+        } else {
+            self.stats.malformed_field += 1;
+        }
+    }
+
+    fn dispatch(
+        &mut self,
+        now: Instant,
+        peer: SocketAddr,
+        local: IpAddr,
+        header: Header,
+        packet: Packet<'_>,
+    ) {
+        if matches!(packet, Packet::Freeze) {
+            return;
+        }
+        if self.wire == Wire::Native && header.destination_port != self.local_port {
+            self.stats.wrong_port += 1;
+            return;
+        }
+        if let Some(known) = self
+            .peers
+            .find(peer)
+            .and_then(|key| self.peers.get_mut(key))
+        {
+            known.heard = now;
+        }
+        let arrival = Arrival {
+            now,
+            peer,
+            local,
+            id: header.sender_id.other_side(),
+        };
+        let rpc = self.find(&arrival);
+        if !matches!(packet, Packet::RpcUnknown)
+            && let Some(entry) = rpc.and_then(|key| self.table.get_mut(key))
+        {
+            entry.liveness.heard = now;
+        }
+        match (packet, rpc) {
+            (Packet::Data(data, bytes), rpc) => self.data(arrival, rpc, data, bytes),
+            (Packet::Resend(resend), rpc) => self.resend(arrival, rpc, resend),
+            (Packet::NeedAck, rpc) => self.need_ack(arrival, rpc),
+            (Packet::Ack(acks), _) => self.acks(arrival, &acks),
+            (Packet::Cutoffs(cutoffs), _) => self.cutoffs_heard(peer, cutoffs),
+            (Packet::RpcUnknown, None) => self.cancelled_unseen(&arrival),
+            (_, None) => self.stats.rpc_not_found += 1,
+            (Packet::Grant(grant), Some(key)) => self.grant(now, key, grant),
+            (Packet::Busy, Some(key)) => self.busy(now, key),
+            (Packet::RpcUnknown, Some(key)) => self.rpc_unknown(arrival, key),
+            (Packet::Freeze, Some(_)) => {}
+        }
+    }
+
+    fn find(&self, arrival: &Arrival) -> Option<RpcKey> {
+        if arrival.id.is_client() {
+            self.table.find_client(arrival.peer, arrival.id)
+        } else {
+            self.table
+                .find_server(arrival.peer, arrival.local, arrival.id)
+        }
+    }
+
+    // ---- DATA ----
+
+    fn data(&mut self, arrival: Arrival, rpc: Option<RpcKey>, data: Data, bytes: &[u8]) {
+        if let Some(ack) = data.ack {
+            self.acked(&arrival, ack);
+        }
+        let end = data.message_length.saturating_sub(data.offset) as usize;
+        let bytes = match bytes.get(..end) {
+            Some(message_part) if self.wire == Wire::Encapsulated => message_part,
+            Some(message_part) if message_part.len() < bytes.len() => {
+                self.stats.data_contradictory += 1;
+                return;
+            }
+            _ => bytes,
+        };
+        let key = match rpc {
+            Some(key) => key,
+            None if arrival.id.is_client() => {
+                self.stats.rpc_not_found += 1;
+                return;
+            }
+            None => match self.new_served(&arrival, &data) {
+                Some(key) => key,
+                None => return,
+            },
+        };
+        self.announce_cutoffs(&arrival, data.cutoff_version);
+        if self.open_message(&arrival, key, &data) {
+            self.add_data(arrival.now, key, &data, bytes);
+        }
+    }
+
+    /// A request begins: makes its RPC, unless there is a reason not to.
+    fn new_served(&mut self, arrival: &Arrival, data: &Data) -> Option<RpcKey> {
+        if !self.serving {
+            self.stats.requests_unserved += 1;
+            return None;
+        }
+        if data.message_length as usize > wire::MESSAGE_BYTES_MAX {
+            self.stats.data_contradictory += 1;
+            return None;
+        }
+        let memory = self.config.delivered_memory;
+        if let Some(peer) = self
+            .peers
+            .find(arrival.peer)
+            .and_then(|key| self.peers.get_mut(key))
+            && peer.delivered.contains(arrival.id, arrival.now, memory)
+        {
+            self.stats.duplicate_requests += 1;
+            return None;
+        }
+        let room = self.check_room().is_ok() && self.inbound_bytes < self.config.inbound_bytes_max;
+        let peer = room
+            .then(|| self.peers.find_or_insert(arrival.peer, arrival.now))
+            .flatten();
+        let Some(peer) = peer else {
+            self.stats.requests_refused += 1;
+            return None;
+        };
+        if let Some(known) = self.peers.get_mut(peer) {
+            known.rpcs += 1;
+        }
+        let key = self.table.insert(Rpc {
+            id: arrival.id,
+            peer,
+            addr: arrival.peer,
+            local: Some(arrival.local),
+            birth: self.births,
+            cookie: 0,
+            state: State::Receiving,
+            out: None,
+            inbound: None,
+            charged: 0,
+            queued: None,
+            liveness: Liveness::new(arrival.now),
+            timer: None,
+        });
+        self.births += 1;
+        self.set_timer(key, arrival.now + self.config.resend_interval);
+        Some(key)
+    }
+
+    /// Makes sure that the RPC has an incoming message that fits `data`. False: drop the packet.
+    fn open_message(&mut self, arrival: &Arrival, key: RpcKey, data: &Data) -> bool {
+        let Some(rpc) = self.table.get_mut(key) else {
+            return false;
+        };
+        match rpc.state {
+            State::InService | State::Responding | State::Abandoned => {
+                self.stats.data_duplicate += 1;
+                return false;
+            }
+            State::Outgoing | State::Incoming | State::Receiving => {}
+        }
+        if let Some(inbound) = &rpc.inbound {
+            let fits = inbound.length() == data.message_length;
+            self.stats.data_contradictory += u64::from(!fits);
+            return fits;
+        }
+        rpc.local.get_or_insert(arrival.local);
+        let len = data.message_length as usize;
+        if len > wire::MESSAGE_BYTES_MAX {
+            let error = RpcError::ResponseTooLong {
+                peer: rpc.addr,
+                len,
+                max: wire::MESSAGE_BYTES_MAX,
+            };
+            self.fail_and_ack(key, error);
+            return false;
+        }
+        if rpc.state == State::Outgoing {
+            rpc.state = State::Incoming;
+        }
+        // A peer that knows no grants says 0 and sends everything.
+        let incoming = if data.incoming == 0 {
+            data.message_length
+        } else {
+            data.incoming
+        };
+        let reserve = self.config.unscheduled_bytes;
+        rpc.inbound = Some(InMessage::new(data.message_length, incoming, reserve));
+        true
+    }
+
+    fn add_data(&mut self, now: Instant, key: RpcKey, data: &Data, bytes: &[u8]) {
+        let Some(rpc) = self.table.get_mut(key) else {
+            return;
+        };
+        let Some(inbound) = rpc.inbound.as_mut() else {
+            return;
+        };
+        let reach = inbound.received().saturating_add(JUMP_BYTES_MAX);
+        let over_budget = self.inbound_bytes >= self.config.inbound_bytes_max;
+        if data.offset > reach || (over_budget && rpc.charged == 0) {
+            self.stats.data_ungranted += 1;
+            return;
+        }
+        let added = inbound.add(data.offset, bytes);
+        let reserved = inbound.reserved();
+        self.inbound_bytes += reserved.saturating_sub(rpc.charged);
+        rpc.charged = rpc.charged.max(reserved);
+        match added {
+            Added::New => rpc.liveness.on_progress(now),
+            Added::Duplicate => {
+                self.stats.data_duplicate += 1;
+                return;
+            }
+            Added::Refused => {
+                self.stats.data_ungranted += 1;
+                return;
+            }
+        }
+        rpc.liveness.busy = 0;
+        if inbound.is_complete() {
+            self.grants.remove(key);
+            self.message_complete(now, key);
+        } else if inbound.granted() < inbound.length() || self.grants.knows(key) {
+            let progress = Progress {
+                birth: rpc.birth,
+                length: inbound.length(),
+                received: inbound.received(),
+                granted: inbound.granted(),
+            };
+            self.grants.on_progress(key, progress);
+        }
+    }
+
+    fn message_complete(&mut self, now: Instant, key: RpcKey) {
+        let Some(rpc) = self.table.get_mut(key) else {
+            return;
+        };
+        let Some(message) = rpc.inbound.take().map(InMessage::into_bytes) else {
+            return;
+        };
+        self.inbound_bytes -= rpc.charged;
+        rpc.charged = 0;
+        if rpc.is_client() {
+            let Some(rpc) = self.remove(key) else { return };
+            self.stats.responses_received += 1;
+            self.owe_ack(&rpc);
+            self.events.push_back(Event::Response {
+                cookie: rpc.cookie,
+                message,
+            });
+            return;
+        }
+        rpc.state = State::InService;
+        rpc.liveness.on_nothing_due(now);
+        let (id, peer) = (rpc.id, rpc.addr);
+        self.stats.requests_received += 1;
+        let memory = self.config.delivered_memory;
+        if let Some(known) = self.peers.get_mut(rpc.peer)
+            && !known.delivered.insert(id, now, memory)
+        {
+            self.stats.delivered_ids_evicted += 1;
+        }
+        self.events.push_back(Event::Request {
+            rpc: key,
+            peer,
+            message,
+        });
+    }
+
+    /// Fails a call whose response cannot be taken; its server may forget it.
+    fn fail_and_ack(&mut self, key: RpcKey, error: RpcError) {
+        if let Some(rpc) = self.remove(key) {
+            self.owe_ack(&rpc);
+            self.stats.rpcs_failed += 1;
+            self.events.push_back(Event::Failed {
+                cookie: rpc.cookie,
+                error,
+            });
+        }
+    }
+
+    fn announce_cutoffs(&mut self, arrival: &Arrival, version: u16) {
+        if version == self.cutoffs.version() {
+            return;
+        }
+        let Some(peer) = self
+            .peers
+            .find(arrival.peer)
+            .and_then(|key| self.peers.get_mut(key))
+        else {
+            return;
+        };
+        let recent = |sent: Instant| arrival.now.saturating_since(sent) < CUTOFFS_INTERVAL;
+        if peer.cutoffs_sent.is_some_and(recent) {
+            return;
+        }
+        peer.cutoffs_sent = Some(arrival.now);
+        self.stats.cutoffs_sent += 1;
+        let cutoffs = Cutoffs {
+            unsched: self.cutoffs.cutoffs(),
+            version: self.cutoffs.version(),
+        };
+        let from = Some(arrival.local);
+        self.send_control(arrival.peer, from, arrival.id, &Packet::Cutoffs(cutoffs));
+    }
+
+    // ---- control packets ----
+
+    fn cutoffs_heard(&mut self, peer: SocketAddr, cutoffs: Cutoffs) {
+        if let Some(known) = self
+            .peers
+            .find(peer)
+            .and_then(|key| self.peers.get_mut(key))
+        {
+            known.cutoffs =
+                super::priority::UnscheduledCutoffs::heard(cutoffs.unsched, cutoffs.version);
+        }
+    }
+
+    /// Source: homa_incoming.c, `homa_grant_pkt`.
+    fn grant(&mut self, now: Instant, key: RpcKey, grant: wire::Grant) {
+        let Some(rpc) = self.table.get_mut(key) else {
+            return;
+        };
+        if !matches!(rpc.state, State::Outgoing | State::Responding) {
+            return;
+        }
+        if let Some(out) = rpc.out.as_mut() {
+            out.grant(grant.offset, grant.priority);
+            rpc.liveness.on_progress(now);
+            self.enqueue(key);
+        }
+    }
+
+    fn busy(&mut self, now: Instant, key: RpcKey) {
+        if let Some(rpc) = self.table.get_mut(key) {
+            rpc.liveness.on_progress(now);
+            rpc.liveness.busy = rpc.liveness.busy.saturating_add(1);
+        }
+    }
+
+    /// Source: homa_incoming.c, `homa_resend_pkt`.
+    fn resend(&mut self, arrival: Arrival, rpc: Option<RpcKey>, resend: Resend) {
+        let Arrival {
+            peer, local, id, ..
+        } = arrival;
+        let Some(key) = rpc else {
+            if !id.is_client() && self.was_delivered(&arrival) {
+                // RPC_UNKNOWN would make the client send, and us execute, the request again.
+                return;
+            }
+            self.stats.unknown_sent += 1;
+            self.send_control(peer, Some(local), id, &Packet::RpcUnknown);
+            return;
+        };
+        let Some(entry) = self.table.get_mut(key) else {
+            return;
+        };
+        let data_follows = match (entry.state, entry.out.as_mut()) {
+            (State::Abandoned, _) => return,
+            (State::Receiving | State::InService, _) | (_, None) => false,
+            (_, Some(out)) => out.resend(resend.offset, resend.length, resend.priority),
+        };
+        self.enqueue(key);
+        if !data_follows {
+            self.stats.busy_sent += 1;
+            self.send_control(peer, Some(local), id, &Packet::Busy);
+        }
+    }
+
+    fn was_delivered(&mut self, arrival: &Arrival) -> bool {
+        let memory = self.config.delivered_memory;
+        self.peers
+            .find(arrival.peer)
+            .and_then(|key| self.peers.get_mut(key))
+            .is_some_and(|peer| peer.delivered.contains(arrival.id, arrival.now, memory))
+    }
+
+    /// At a server: the client no longer wants the RPC. At a client: the server does not have it.
+    /// Differs from homa_incoming.c, `homa_rpc_unknown_pkt`: a call the server has shown to know is
+    /// not sent again (it may have been executed before a restart), but fails.
+    fn rpc_unknown(&mut self, arrival: Arrival, key: RpcKey) {
+        if !arrival.id.is_client() {
+            self.remember_delivered(&arrival);
+            self.end_served(key);
+            return;
+        }
+        let Some(rpc) = self.table.get_mut(key) else {
+            return;
+        };
+        let liveness = &mut rpc.liveness;
+        if !liveness.known_to_peer {
+            if let Some(out) = rpc.out.as_mut() {
+                out.restart();
+            }
+            self.enqueue(key);
+            return;
+        }
+        if !liveness.asked_since_unknown {
+            return;
+        }
+        liveness.asked_since_unknown = false;
+        liveness.unknown_replies += 1;
+        if liveness.unknown_replies >= UNKNOWN_MEANS_RESTART {
+            let peer = rpc.addr;
+            self.fail(key, RpcError::PeerRestarted { peer });
+        }
+    }
+
+    /// The client gave up a request of which nothing has arrived: late DATA must not begin it.
+    fn cancelled_unseen(&mut self, arrival: &Arrival) {
+        self.stats.rpc_not_found += 1;
+        if self.serving && !arrival.id.is_client() {
+            self.peers.find_or_insert(arrival.peer, arrival.now);
+            self.remember_delivered(arrival);
+        }
+    }
+
+    fn remember_delivered(&mut self, arrival: &Arrival) {
+        let memory = self.config.delivered_memory;
+        if let Some(peer) = self
+            .peers
+            .find(arrival.peer)
+            .and_then(|key| self.peers.get_mut(key))
+            && !peer.delivered.insert(arrival.id, arrival.now, memory)
+        {
+            self.stats.delivered_ids_evicted += 1;
+        }
+    }
+
+    /// Source: homa_incoming.c, `homa_need_ack_pkt`.
+    fn need_ack(&mut self, arrival: Arrival, rpc: Option<RpcKey>) {
+        let Arrival {
+            now,
+            peer,
+            local,
+            id,
+        } = arrival;
+        if !id.is_client() {
+            self.stats.rpc_not_found += 1;
+            return;
+        }
+        if let Some(key) = rpc {
+            // The server has sent the whole response and we lack part of it: ask at once, unless
+            // we just did.
+            let pause = self.config.need_ack_delay / 2;
+            let asked = self.table.get(key).map(|rpc| rpc.liveness.asked);
+            if asked.is_some_and(|asked| now.saturating_since(asked) >= pause) {
+                self.request_missing(now, key);
+            }
+            return;
+        }
+        let others = match self
+            .peers
+            .find(peer)
+            .and_then(|key| self.peers.get_mut(key))
+        {
+            Some(known) => known.take_acks(),
+            None => Acks::new(),
+        };
+        self.stats.acks_sent += 1;
+        self.send_control(peer, Some(local), id, &Packet::Ack(others));
+    }
+
+    fn acks(&mut self, arrival: Arrival, acks: &Acks) {
+        let server_port = self.local_port;
+        self.acked(
+            &arrival,
+            AckEntry {
+                id: arrival.id.client_form(),
+                server_port,
+            },
+        );
+        for entry in acks {
+            self.acked(&arrival, *entry);
+        }
+    }
+
+    /// The client has the response, or no longer wants it. Source: homa_rpc.c, `homa_rpc_ack`.
+    fn acked(&mut self, arrival: &Arrival, entry: AckEntry) {
+        // On encapsulated links ports inside packets are never used for lookup.
+        if self.wire == Wire::Native && entry.server_port != self.local_port {
+            return;
+        }
+        let id = entry.id.client_form().other_side();
+        let Some(key) = self.table.find_server(arrival.peer, arrival.local, id) else {
+            return;
+        };
+        if self
+            .table
+            .get(key)
+            .is_some_and(|rpc| rpc.state != State::Responding)
+        {
+            // The call was given up while we had it: late DATA must not revive it.
+            self.remember_delivered(&Arrival { id, ..*arrival });
+        }
+        self.end_served(key);
+    }
+}

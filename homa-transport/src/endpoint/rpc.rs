@@ -1,0 +1,131 @@
+//! One RPC at one of its two ends.
+//!
+//! ```text
+//! client:  Outgoing ──response DATA──▶ Incoming ──complete──▶ (gone: response delivered, ack owed)
+//!
+//! server:  Receiving ──complete──▶ InService ──send_response──▶ Responding ──ack──▶ (gone)
+//!                                      └──abort──▶ Abandoned ──10 timeouts of silence──▶ (gone)
+//! ```
+//!
+//! RPC_UNKNOWN ends a server's RPC in any state. Source: homa_rpc.h, `struct homa_rpc`.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::inbound::InMessage;
+use super::outbound::OutMessage;
+use super::pacer::Rank;
+use super::peer::PeerKey;
+use crate::units::{Instant, RpcId};
+
+/// State of an RPC; see the diagram of the module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Client: sending the request, no byte of the response has come.
+    Outgoing,
+    /// Client: receiving the response.
+    Incoming,
+    /// Server: receiving the request.
+    Receiving,
+    /// Server: the application has the request.
+    InService,
+    /// Server: sending the response, or waiting for its ack.
+    Responding,
+    /// Server: the application dropped the request unanswered. The record stays so that the client's
+    /// RESENDs are not answered with RPC_UNKNOWN, which would execute the request again.
+    Abandoned,
+}
+
+/// An RPC.
+#[derive(Debug)]
+pub(crate) struct Rpc {
+    /// Its id in our form.
+    pub(crate) id: RpcId,
+    pub(crate) peer: PeerKey,
+    /// Address and Homa port of the other end.
+    pub(crate) addr: SocketAddr,
+    /// Our address as the peer knows it, once a packet has come.
+    pub(crate) local: Option<IpAddr>,
+    /// Order of creation, for ties.
+    pub(crate) birth: u64,
+    /// The application's own mark, returned with the outcome (client).
+    pub(crate) cookie: u64,
+    pub(crate) state: State,
+    pub(crate) out: Option<OutMessage>,
+    pub(crate) inbound: Option<InMessage>,
+    /// Bytes charged to the endpoint's budget for `inbound`.
+    pub(crate) charged: usize,
+    /// Place in the send queue, if it is there.
+    pub(crate) queued: Option<Rank>,
+    pub(crate) liveness: Liveness,
+    /// When the timer that counts comes up.
+    pub(crate) timer: Option<Instant>,
+}
+
+/// What is known about the other end's interest in an RPC.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Liveness {
+    /// When the RPC began.
+    pub(crate) born: Instant,
+    /// Last packet of any kind for this RPC; its beginning at first.
+    pub(crate) heard: Instant,
+    /// Start of the silence that RESENDs end: last DATA, GRANT or BUSY, or the last time at which
+    /// nothing was expected. Source: homa_rpc.h, `silent_ticks`.
+    pub(crate) quiet_since: Instant,
+    /// Requests sent since then without an answer: RESENDs, or NEED_ACKs of a server.
+    pub(crate) unanswered: u32,
+    /// When the last of them was sent.
+    pub(crate) asked: Instant,
+    /// BUSYs in a row.
+    pub(crate) busy: u32,
+    /// The other end has shown that it has this RPC: DATA, GRANT or BUSY came.
+    pub(crate) known_to_peer: bool,
+    /// RPC_UNKNOWNs that came after that, on separate RESENDs, with nothing else between.
+    pub(crate) unknown_replies: u32,
+    /// A RESEND was sent since the last RPC_UNKNOWN.
+    pub(crate) asked_since_unknown: bool,
+}
+
+impl Liveness {
+    pub(crate) const fn new(now: Instant) -> Self {
+        Self {
+            born: now,
+            heard: now,
+            quiet_since: now,
+            unanswered: 0,
+            asked: now,
+            busy: 0,
+            known_to_peer: false,
+            unknown_replies: 0,
+            asked_since_unknown: false,
+        }
+    }
+
+    /// DATA, GRANT or BUSY has come: the silence is over.
+    pub(crate) const fn on_progress(&mut self, now: Instant) {
+        self.heard = now;
+        self.quiet_since = now;
+        self.unanswered = 0;
+        self.known_to_peer = true;
+        self.unknown_replies = 0;
+    }
+
+    /// A RESEND or NEED_ACK is sent now.
+    pub(crate) const fn on_ask(&mut self, now: Instant) {
+        self.asked = now;
+        self.unanswered = self.unanswered.saturating_add(1);
+        self.asked_since_unknown = true;
+    }
+
+    /// Nothing is expected of the other end at present.
+    pub(crate) const fn on_nothing_due(&mut self, now: Instant) {
+        self.quiet_since = now;
+        self.unanswered = 0;
+    }
+}
+
+impl Rpc {
+    /// True for our own calls.
+    pub(crate) const fn is_client(&self) -> bool {
+        self.id.is_client()
+    }
+}

@@ -1,0 +1,164 @@
+//! What leaves the endpoint, in which order: control packets, grants, then DATA by SRPT.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::outbound::SegmentKind;
+use super::pacer::Rank;
+use super::{Endpoint, RpcKey, Transmit};
+use crate::message::Message;
+use crate::units::{Instant, Priority, RpcId};
+use crate::wire::{self, Data, Grant, Header, Packet};
+
+/// Control packets waiting to be sent at most; the timers repeat what is dropped beyond.
+const CONTROL_MAX: usize = 16_384;
+
+impl Endpoint {
+    /// The next packet to send, if any. Control packets come first, then the message with the
+    /// fewest bytes left.
+    pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
+        let transmit = self.next_control().or_else(|| self.next_data(now))?;
+        self.stats.packets_sent += 1;
+        self.stats.bytes_sent += transmit.len() as u64;
+        Some(transmit)
+    }
+
+    fn next_control(&mut self) -> Option<Transmit> {
+        if let Some(transmit) = self.control.pop_front() {
+            return Some(transmit);
+        }
+        while let Some(grant) = self.grants.next() {
+            let Some(rpc) = self.table.get_mut(grant.rpc) else {
+                continue;
+            };
+            let Some(inbound) = rpc.inbound.as_mut() else {
+                continue;
+            };
+            inbound.grant(grant.offset);
+            let reserved = inbound.reserved();
+            self.inbound_bytes += reserved.saturating_sub(rpc.charged);
+            rpc.charged = rpc.charged.max(reserved);
+            let (addr, local, id) = (rpc.addr, rpc.local, rpc.id);
+            self.stats.grants_sent += 1;
+            let packet = Packet::Grant(Grant {
+                offset: grant.offset,
+                priority: grant.priority,
+            });
+            return Some(self.control_packet(addr, local, id, &packet));
+        }
+        None
+    }
+
+    fn next_data(&mut self, now: Instant) -> Option<Transmit> {
+        while let Some(key) = self.send_queue.first() {
+            let transmit = self.next_data_of(key, now);
+            self.enqueue(key);
+            if transmit.is_some() {
+                return transmit;
+            }
+        }
+        None
+    }
+
+    fn next_data_of(&mut self, key: RpcKey, now: Instant) -> Option<Transmit> {
+        let rpc = self.table.get_mut(key)?;
+        let out = rpc.out.as_mut()?;
+        let segment = out.next_segment()?;
+        let peer = self.peers.get_mut(rpc.peer)?;
+        let resent = matches!(segment.kind, SegmentKind::Resent(_));
+        let priority = match segment.kind {
+            SegmentKind::Scheduled(priority) | SegmentKind::Resent(Some(priority)) => priority,
+            SegmentKind::Unscheduled | SegmentKind::Resent(None) => {
+                peer.cutoffs.level(out.length())
+            }
+        };
+        let header = Header {
+            source_port: self.local_port,
+            destination_port: rpc.addr.port(),
+            sender_id: rpc.id,
+        };
+        let data = Data {
+            message_length: out.length(),
+            incoming: segment.incoming,
+            ack: peer.take_ack(),
+            cutoff_version: peer.cutoffs.version(),
+            retransmit: resent,
+            few_unscheduled: false,
+            offset: segment.range.start,
+        };
+        let payload = out.slice(&segment.range);
+        if !out.is_sendable() {
+            // Silence counts from the moment at which all that may be sent has been.
+            rpc.liveness.quiet_since = now;
+        }
+        if resent {
+            self.stats.data_resent += 1;
+        } else {
+            self.stats.data_sent += 1;
+        }
+        let header = wire::emit(&header, &Packet::Data(data, &[]));
+        Some(Transmit {
+            to: rpc.addr,
+            from: rpc.local,
+            priority,
+            header,
+            payload,
+        })
+    }
+
+    /// Puts the RPC into its place in the send queue, or takes it out if it has nothing to send.
+    pub(super) fn enqueue(&mut self, key: RpcKey) {
+        let Some(rpc) = self.table.get_mut(key) else {
+            return;
+        };
+        let sendable = rpc.out.as_ref().filter(|out| out.is_sendable());
+        let rank = sendable.map(|out| Rank {
+            remaining: out.remaining(),
+            birth: rpc.birth,
+        });
+        if rank == rpc.queued {
+            return;
+        }
+        if let Some(old) = rpc.queued {
+            self.send_queue.remove(key, old);
+        }
+        if let Some(new) = rank {
+            self.send_queue.insert(key, new);
+        }
+        rpc.queued = rank;
+    }
+
+    /// Queues a control packet about the RPC `id` (in our form).
+    pub(super) fn send_control(
+        &mut self,
+        to: SocketAddr,
+        from: Option<IpAddr>,
+        id: RpcId,
+        packet: &Packet<'_>,
+    ) {
+        if self.control.len() < CONTROL_MAX {
+            let transmit = self.control_packet(to, from, id, packet);
+            self.control.push_back(transmit);
+        }
+    }
+
+    fn control_packet(
+        &self,
+        to: SocketAddr,
+        from: Option<IpAddr>,
+        id: RpcId,
+        packet: &Packet<'_>,
+    ) -> Transmit {
+        let header = Header {
+            source_port: self.local_port,
+            destination_port: to.port(),
+            sender_id: id,
+        };
+        Transmit {
+            to,
+            from,
+            priority: Priority::HIGHEST,
+            header: wire::emit(&header, packet),
+            payload: Message::new(),
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! What happens when nothing happens: RESEND, NEED_ACK, giving up.
+
+use std::time::Duration;
+
+use super::rpc::{Liveness, Rpc, State};
+use super::timer::backed_off;
+use super::{Endpoint, RpcKey};
+use crate::error::{Delivery, RpcError, Unreachable};
+use crate::units::{Instant, Priority};
+use crate::wire::{Packet, Resend};
+
+/// RESENDs in a row at the plain interval; then the interval doubles.
+const RESENDS_AT_ONCE: u32 = 4;
+/// Longest interval between RESENDs, and between NEED_ACKs.
+const INTERVAL_MAX: Duration = Duration::from_millis(100);
+/// Longest interval between RESENDs that are answered with BUSY.
+const BUSY_INTERVAL_MAX: Duration = Duration::from_millis(500);
+/// RESENDs for one message at a time; the rest of its gaps has to wait for the next time.
+const GAPS_AT_ONCE: usize = 64;
+/// An RPC ends when nothing was heard of it for this many timeouts, even if its peer lives.
+const RPC_TIMEOUTS: u32 = 10;
+/// A response that waits for a grant for so long asks its client whether it is still there.
+const STALLED: Duration = Duration::from_millis(50);
+
+/// What to do about an RPC whose timer came up.
+enum Verdict {
+    /// Nothing before this time.
+    Wait(Instant),
+    /// Ask the peer for what is missing.
+    Ask,
+    /// Ask the client whether it has the response.
+    NeedAck,
+    /// The peer is gone.
+    GiveUp,
+}
+
+impl Endpoint {
+    /// Does what is due at `now`. Hand in all packets that have arrived first.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.peers.next_sweep().is_some_and(|at| at <= now) {
+            self.peers.sweep(now);
+        }
+        let mut due = std::mem::take(&mut self.due);
+        self.timers.expire(now, &mut due);
+        for key in due.drain(..) {
+            self.rpc_timeout(now, key);
+        }
+        self.due = due;
+    }
+
+    fn rpc_timeout(&mut self, now: Instant, key: RpcKey) {
+        let Some(rpc) = self.table.get_mut(key) else {
+            return;
+        };
+        if rpc.timer.is_none_or(|timer| timer > now) {
+            return;
+        }
+        rpc.timer = None;
+        match self.verdict(now, key) {
+            Verdict::Wait(until) => self.set_timer(key, until),
+            Verdict::Ask => {
+                self.request_missing(now, key);
+                self.set_timer(key, now + self.config.resend_interval);
+            }
+            Verdict::NeedAck => {
+                self.need_ack_for(now, key);
+                self.set_timer(key, now + self.config.need_ack_delay);
+            }
+            Verdict::GiveUp => self.give_up(now, key),
+        }
+    }
+
+    fn verdict(&mut self, now: Instant, key: RpcKey) -> Verdict {
+        let config = &self.config;
+        let Some(rpc) = self.table.get_mut(key) else {
+            return Verdict::GiveUp;
+        };
+        let peer_heard = self
+            .peers
+            .get(rpc.peer)
+            .map_or(Instant::ZERO, |peer| peer.heard);
+        let very_long = config.timeout.saturating_mul(RPC_TIMEOUTS);
+        let nothing_due = match rpc.state {
+            State::Outgoing => rpc.out.as_ref().is_some_and(|out| out.is_sendable()),
+            State::Incoming | State::Receiving => rpc
+                .inbound
+                .as_ref()
+                .is_some_and(|inbound| inbound.has_all_granted()),
+            State::Responding => rpc.out.as_ref().is_some_and(|out| out.is_sendable()),
+            State::InService | State::Abandoned => {
+                return rpc.liveness.waiting_client(now, config.timeout);
+            }
+        };
+        if nothing_due {
+            rpc.liveness.on_nothing_due(now);
+            return Verdict::Wait(now + config.resend_interval);
+        }
+        let liveness = &rpc.liveness;
+        let silence = now.saturating_since(liveness.heard.max(peer_heard));
+        let own_silence = now.saturating_since(liveness.heard);
+        if liveness.unanswered >= config.timeout_resends
+            && (silence >= config.timeout || own_silence >= very_long)
+        {
+            return Verdict::GiveUp;
+        }
+        let asks_ack = rpc.state == State::Responding;
+        let interval = if asks_ack {
+            ack_interval(rpc, config.need_ack_delay)
+        } else {
+            resend_interval(rpc, config.resend_interval)
+        };
+        let last = if liveness.unanswered == 0 {
+            liveness.quiet_since
+        } else {
+            liveness.asked
+        };
+        match (now >= last + interval, asks_ack) {
+            (false, _) => Verdict::Wait(last + interval),
+            (true, true) => Verdict::NeedAck,
+            (true, false) => Verdict::Ask,
+        }
+    }
+
+    /// Sends RESENDs for what the RPC is missing: every gap and the granted tail, or everything if
+    /// nothing has come. Source: homa_incoming.c, `homa_request_retrans`.
+    pub(super) fn request_missing(&mut self, now: Instant, key: RpcKey) {
+        let Some(rpc) = self.table.get_mut(key) else {
+            return;
+        };
+        rpc.liveness.on_ask(now);
+        let (addr, local, id) = (rpc.addr, rpc.local, rpc.id);
+        let ranges: Vec<(u32, Option<u32>)> = match &rpc.inbound {
+            Some(inbound) if !inbound.is_empty() => inbound
+                .missing()
+                .take(GAPS_AT_ONCE)
+                .map(|range| (range.start, Some(range.end - range.start)))
+                .collect(),
+            _ => vec![(0, None)],
+        };
+        for (offset, length) in ranges {
+            self.stats.resends_sent += 1;
+            let resend = Resend {
+                offset,
+                length,
+                priority: Priority::HIGHEST,
+            };
+            self.send_control(addr, local, id, &Packet::Resend(resend));
+        }
+    }
+
+    fn need_ack_for(&mut self, now: Instant, key: RpcKey) {
+        let Some(rpc) = self.table.get_mut(key) else {
+            return;
+        };
+        rpc.liveness.on_ask(now);
+        let (addr, local, id) = (rpc.addr, rpc.local, rpc.id);
+        self.stats.need_acks_sent += 1;
+        self.send_control(addr, local, id, &Packet::NeedAck);
+    }
+
+    fn give_up(&mut self, now: Instant, key: RpcKey) {
+        let Some(rpc) = self.table.get(key) else {
+            return;
+        };
+        if !rpc.is_client() {
+            self.end_served(key);
+            return;
+        }
+        let error = RpcError::TimedOut {
+            peer: rpc.addr,
+            silent: now.saturating_since(rpc.liveness.heard),
+            resends: rpc.liveness.unanswered,
+        };
+        let (addr, local, id) = (rpc.addr, rpc.local, rpc.id);
+        self.fail(key, error);
+        self.stats.unknown_sent += 1;
+        self.send_control(addr, local, id, &Packet::RpcUnknown);
+    }
+
+    /// Ends an RPC whose peer cannot be reached. `alone`: it is the only one with that peer.
+    pub(super) fn end_unreachable(
+        &mut self,
+        now: Instant,
+        key: RpcKey,
+        reason: Unreachable,
+        alone: bool,
+    ) {
+        let Some(rpc) = self.table.get(key) else {
+            return;
+        };
+        if !rpc.is_client() {
+            self.end_served(key);
+            return;
+        }
+        let peer = rpc.addr;
+        // Only if the report cannot be about anything but this RPC's first packets is it certain
+        // that the server never saw it.
+        let liveness = &rpc.liveness;
+        let first_packets = liveness.unanswered == 0 && !liveness.known_to_peer;
+        let quiet = self
+            .peers
+            .get(rpc.peer)
+            .is_some_and(|peer| peer.heard <= liveness.born);
+        let delivery = if alone && first_packets && quiet && now >= liveness.born {
+            Delivery::NotSent
+        } else {
+            Delivery::Unknown
+        };
+        self.fail(
+            key,
+            RpcError::Unreachable {
+                peer,
+                reason,
+                delivery,
+            },
+        );
+    }
+}
+
+impl Liveness {
+    /// A client that waits for its response asks from time to time; one of which nothing is heard in
+    /// `RPC_TIMEOUTS` timer runs, a timeout apart each, is gone. Runs are counted rather than time, so
+    /// that a stall of our own does not look like its silence.
+    fn waiting_client(&mut self, now: Instant, timeout: Duration) -> Verdict {
+        if self.heard > self.asked {
+            self.unanswered = 0;
+        }
+        let due = self.heard.max(self.asked) + timeout;
+        if now < due {
+            return Verdict::Wait(due);
+        }
+        self.asked = now;
+        self.unanswered += 1;
+        if self.unanswered >= RPC_TIMEOUTS {
+            Verdict::GiveUp
+        } else {
+            Verdict::Wait(now + timeout)
+        }
+    }
+}
+
+fn resend_interval(rpc: &Rpc, base: Duration) -> Duration {
+    let liveness = &rpc.liveness;
+    if liveness.busy > 0 {
+        return backed_off(base, liveness.busy, 1, BUSY_INTERVAL_MAX);
+    }
+    backed_off(base, liveness.unanswered, RESENDS_AT_ONCE, INTERVAL_MAX)
+}
+
+fn ack_interval(rpc: &Rpc, base: Duration) -> Duration {
+    let all_sent = rpc.out.as_ref().is_some_and(|out| out.is_all_sent());
+    if rpc.liveness.unanswered == 0 && !all_sent {
+        return STALLED;
+    }
+    backed_off(base, rpc.liveness.unanswered, 1, INTERVAL_MAX)
+}

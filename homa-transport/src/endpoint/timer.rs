@@ -1,0 +1,187 @@
+//! Timers of RPCs: a wheel of one-millisecond slots. Setting one costs O(1), and so does forgetting
+//! one: an entry whose RPC is gone, or was set to an earlier time, is ignored when it comes up.
+
+use std::time::Duration;
+
+use super::RpcKey;
+use crate::units::Instant;
+
+/// Nanoseconds per slot: the tick of the kernel module.
+const TICK_NANOS: u64 = 1_000_000;
+/// Slots of the wheel; a later time waits in the last one and is set again from there.
+const SLOTS: u64 = 1024;
+
+/// Which RPCs to look at, and when.
+#[derive(Debug)]
+pub(crate) struct Timers {
+    slots: Vec<Vec<RpcKey>>,
+    /// One bit per slot that is not empty.
+    occupied: [u64; (SLOTS / 64) as usize],
+    /// The first tick whose slot has not been run.
+    next_tick: u64,
+    entries: usize,
+}
+
+impl Timers {
+    pub(crate) fn new() -> Self {
+        Self {
+            slots: (0..SLOTS).map(|_| Vec::new()).collect(),
+            occupied: [0; (SLOTS / 64) as usize],
+            next_tick: 0,
+            entries: 0,
+        }
+    }
+
+    /// Sets a timer for `rpc`, not before `at`, and returns the time it was set for: the next tick
+    /// from `at`, or earlier if that is further away than the wheel reaches.
+    pub(crate) fn set(&mut self, at: Instant, rpc: RpcKey) -> Instant {
+        if self.entries == 0 {
+            // An empty wheel may lag behind; let it start where it is needed.
+            self.next_tick = self
+                .next_tick
+                .max((at.as_nanos() / TICK_NANOS).saturating_sub(SLOTS / 2));
+        }
+        let wanted = at.as_nanos().div_ceil(TICK_NANOS);
+        let tick = wanted.clamp(self.next_tick, self.next_tick + SLOTS - 1);
+        let slot = slot_of(tick);
+        if let Some(entries) = self.slots.get_mut(slot) {
+            entries.push(rpc);
+            self.entries += 1;
+        }
+        if let Some(word) = self.occupied.get_mut(slot / 64) {
+            *word |= 1 << (slot % 64);
+        }
+        Instant::from_nanos(tick * TICK_NANOS)
+    }
+
+    /// The earliest time for which a timer is set.
+    pub(crate) fn next(&self) -> Option<Instant> {
+        if self.entries == 0 {
+            return None;
+        }
+        let mut tick = self.next_tick;
+        let end = self.next_tick + SLOTS;
+        while tick < end {
+            let slot = slot_of(tick);
+            let word = self.occupied.get(slot / 64).copied().unwrap_or(0) >> (slot % 64);
+            if word != 0 {
+                return Some(Instant::from_nanos(
+                    (tick + u64::from(word.trailing_zeros())) * TICK_NANOS,
+                ));
+            }
+            tick += 64 - (slot % 64) as u64;
+        }
+        None
+    }
+
+    /// Moves every RPC whose time has come by `now` into `due`.
+    pub(crate) fn expire(&mut self, now: Instant, due: &mut Vec<RpcKey>) {
+        let now_tick = now.as_nanos() / TICK_NANOS;
+        while let Some(at) = self.next() {
+            let tick = at.as_nanos() / TICK_NANOS;
+            if tick > now_tick {
+                break;
+            }
+            let slot = slot_of(tick);
+            if let Some(entries) = self.slots.get_mut(slot) {
+                self.entries -= entries.len();
+                due.append(entries);
+            }
+            if let Some(word) = self.occupied.get_mut(slot / 64) {
+                *word &= !(1 << (slot % 64));
+            }
+            self.next_tick = tick + 1;
+        }
+        self.next_tick = self.next_tick.max(now_tick);
+    }
+}
+
+fn slot_of(tick: u64) -> usize {
+    usize::try_from(tick % SLOTS).unwrap_or(0)
+}
+
+/// Interval before the next of a series of requests that go unanswered: `base` for the first few,
+/// then doubling up to `max`.
+pub(crate) fn backed_off(base: Duration, sent: u32, free: u32, max: Duration) -> Duration {
+    let doublings = sent.saturating_sub(free).min(16);
+    base.saturating_mul(1 << doublings).min(max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use slotmap::SlotMap;
+
+    fn at(micros: u64) -> Instant {
+        Instant::from_nanos(micros * 1000)
+    }
+
+    fn expired(timers: &mut Timers, now: Instant) -> Vec<RpcKey> {
+        let mut due = Vec::new();
+        timers.expire(now, &mut due);
+        due
+    }
+
+    #[test]
+    fn a_timer_comes_up_at_the_first_tick_from_its_time() {
+        let mut keys = SlotMap::<RpcKey, ()>::with_key();
+        let (a, b) = (keys.insert(()), keys.insert(()));
+        let mut timers = Timers::new();
+        assert_eq!(timers.next(), None);
+        assert_eq!(timers.set(at(5_200), a), at(6_000));
+        assert_eq!(timers.set(at(2_000), b), at(2_000));
+        assert_eq!(timers.next(), Some(at(2_000)));
+        assert_eq!(expired(&mut timers, at(1_999)), []);
+        assert_eq!(expired(&mut timers, at(2_000)), [b]);
+        assert_eq!(timers.next(), Some(at(6_000)));
+        assert_eq!(expired(&mut timers, at(50_000)), [a]);
+        assert_eq!(timers.next(), None);
+    }
+
+    #[test]
+    fn a_time_beyond_the_wheel_comes_up_early_and_can_be_set_again() {
+        let mut keys = SlotMap::<RpcKey, ()>::with_key();
+        let a = keys.insert(());
+        let mut timers = Timers::new();
+        let goal = at(10_000_000);
+        let mut now = at(0);
+        let keeper = keys.insert(());
+        timers.set(at(500), keeper);
+        let mut set_for = timers.set(goal, a);
+        let mut rounds = 0;
+        while set_for < goal {
+            now = timers.next().unwrap().max(now);
+            if expired(&mut timers, now).contains(&a) {
+                set_for = timers.set(goal, a);
+            }
+            rounds += 1;
+            assert!(rounds < 100);
+        }
+        assert_eq!(set_for, goal);
+    }
+
+    #[test]
+    fn a_long_stall_brings_up_everything_once() {
+        let mut keys = SlotMap::<RpcKey, ()>::with_key();
+        let mut timers = Timers::new();
+        let all: Vec<RpcKey> = (0..2000).map(|_| keys.insert(())).collect();
+        for (i, key) in all.iter().enumerate() {
+            timers.set(at(i as u64 * 400), *key);
+        }
+        let mut due = expired(&mut timers, at(100_000_000));
+        due.sort();
+        assert_eq!(due, all);
+        assert_eq!(timers.next(), None);
+        let again = timers.set(at(100_003_000), all[0]);
+        assert_eq!(again, at(100_003_000));
+    }
+
+    #[test]
+    fn intervals_double_after_the_free_ones_up_to_the_maximum() {
+        let base = Duration::from_millis(5);
+        let intervals: Vec<u128> = (0..10)
+            .map(|sent| backed_off(base, sent, 3, Duration::from_millis(100)).as_millis())
+            .collect();
+        assert_eq!(intervals, [5, 5, 5, 5, 10, 20, 40, 80, 100, 100]);
+    }
+}

@@ -1,0 +1,106 @@
+//! Reports of unreachable peers, from whoever sends to the task that receives.
+
+use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use crate::error::Unreachable;
+
+/// Reports kept at most. A peer whose report finds no room is found out by its silence.
+const REPORTS_MAX: usize = 256;
+
+#[derive(Debug, Default)]
+pub(super) struct Reports {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    pending: Vec<(SocketAddr, Unreachable)>,
+    receiver: Option<Waker>,
+}
+
+impl Reports {
+    /// Adds a report, unless the same is there already, and wakes the receiver.
+    pub(super) fn push(&self, peer: SocketAddr, reason: Unreachable) {
+        let mut state = self.lock();
+        let report = (peer, reason);
+        if state.pending.len() >= REPORTS_MAX || state.pending.contains(&report) {
+            return;
+        }
+        state.pending.push(report);
+        let receiver = state.receiver.take();
+        drop(state);
+        if let Some(receiver) = receiver {
+            receiver.wake();
+        }
+    }
+
+    /// Moves all reports to `out`. The receiver is awake, so later ones don't wake it until it has
+    /// called [`Reports::wait`].
+    pub(super) fn take(&self, out: &mut Vec<(SocketAddr, Unreachable)>) {
+        let mut state = self.lock();
+        state.receiver = None;
+        out.append(&mut state.pending);
+    }
+
+    /// Has `waker` woken by the next report, and returns true; false if there are reports now.
+    pub(super) fn wait(&self, waker: &Waker) -> bool {
+        let mut state = self.lock();
+        let empty = state.pending.is_empty();
+        state.receiver = empty.then(|| waker.clone());
+        empty
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing in here can be left half done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn a_report_wakes_the_waiting_receiver_once_and_is_not_repeated() {
+        let reports = Reports::default();
+        let count = Arc::new(Count::default());
+        let waker = Waker::from(Arc::clone(&count));
+        let peer = SocketAddr::from(([192, 0, 2, 1], 4000));
+        assert!(reports.wait(&waker));
+        for _ in 0..3 {
+            reports.push(peer, Unreachable::Port);
+        }
+        assert_eq!(count.0.load(Ordering::SeqCst), 1);
+        assert!(!reports.wait(&waker), "must not sleep on a report");
+        let mut out = Vec::new();
+        reports.take(&mut out);
+        assert_eq!(out, [(peer, Unreachable::Port)]);
+        assert!(reports.wait(&waker));
+    }
+
+    #[test]
+    fn reports_are_bounded() {
+        let reports = Reports::default();
+        for port in 1..=1000 {
+            reports.push(SocketAddr::from(([192, 0, 2, 1], port)), Unreachable::Port);
+        }
+        let mut out = Vec::new();
+        reports.take(&mut out);
+        assert_eq!(out.len(), REPORTS_MAX);
+    }
+}

@@ -1,0 +1,543 @@
+//! One Homa packet per UDP datagram. `WIRE-UDP.md` describes what goes over the network.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use socket2::{MsgHdr, SockAddr, Socket};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::runtime::Handle;
+
+use super::control::{self, SendControl};
+use super::icmp::{ExtendedError, NetworkError};
+use super::path_mtu::PathMtu;
+use super::reports::Reports;
+use super::reservation::PortReservation;
+use super::send_failure::SendFailure;
+use super::udp_socket::{
+    Destinations, canonical, local_address, open_reserved, warn_of_small_buffer,
+};
+use super::write_waiter::WriteWaiter;
+use super::{Link, PacketMeta, RecvBatch, sys};
+use crate::endpoint::Transmit;
+use crate::error::{BindError, Unreachable};
+
+/// Room a datagram may need, in bytes: its length field has 16 bits.
+const DATAGRAM_BYTES_MAX: usize = 65_535;
+/// Times that a packet is tried when errors of other peers keep getting in its way.
+const SEND_ATTEMPTS: usize = 4;
+/// Errors in a row after which receiving makes a pause for other tasks.
+const RECEIVE_ERRORS_MAX: usize = 64;
+/// Slices of a packet that are sent without being joined.
+const SLICES_MAX: usize = 16;
+
+/// Settings of a [`UdpLink`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UdpOptions {
+    /// Receive buffer to ask the system for, in bytes of packets.
+    ///
+    /// Default 4 MiB. The limit is the system's (`net.core.rmem_max`).
+    pub receive_buffer_bytes: usize,
+    /// Send buffer to ask the system for, in bytes of packets.
+    ///
+    /// Default 1 MiB. The limit is the system's (`net.core.wmem_max`). What is in there is beyond
+    /// the control of the protocol, which would send the shortest message first.
+    pub send_buffer_bytes: usize,
+}
+
+impl Default for UdpOptions {
+    fn default() -> Self {
+        Self {
+            receive_buffer_bytes: 4 << 20,
+            send_buffer_bytes: 1 << 20,
+        }
+    }
+}
+
+/// A UDP socket as a [`Link`].
+#[derive(Debug)]
+pub struct UdpLink {
+    socket: AsyncFd<Socket>,
+    local: SocketAddr,
+    destinations: Destinations,
+    receive_buffer_bytes: usize,
+    reports: Reports,
+    paths: PathMtu,
+    write_waiter: WriteWaiter,
+    /// The last packet found the queue of the network device full.
+    device_full: AtomicBool,
+    /// Held while the socket lets packets be sent in fragments.
+    fragmenting: Mutex<()>,
+    truncated: AtomicU64,
+    _reservation: PortReservation,
+}
+
+impl UdpLink {
+    /// Opens a socket on `addr`; port 0 lets the system choose one ([`Link::local_addr`] tells).
+    /// `[::]` takes IPv4 as well. No other socket of this network namespace can share the port.
+    ///
+    /// # Errors
+    /// [`BindError::AddressInUse`], [`BindError::NoRuntime`] outside a tokio runtime,
+    /// [`BindError::Io`] for what else the system may say.
+    ///
+    /// # Panics
+    /// If the tokio runtime was built without I/O.
+    pub fn bind(addr: SocketAddr, options: &UdpOptions) -> Result<Self, BindError> {
+        let runtime = Handle::try_current().map_err(|_| BindError::NoRuntime)?;
+        let bind_error = |source: io::Error| match source.kind() {
+            io::ErrorKind::AddrInUse => BindError::AddressInUse { addr },
+            _ => BindError::Io { addr, source },
+        };
+        let addr = match addr {
+            SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_none() => addr,
+            _ => SocketAddr::new(addr.ip().to_canonical(), addr.port()),
+        };
+        let (socket, reservation) = open_reserved(addr, options).map_err(bind_error)?;
+        let receive_buffer_bytes = socket.recv_buffer_size().map_err(bind_error)? / 2;
+        warn_of_small_buffer(receive_buffer_bytes, options.receive_buffer_bytes);
+        let local = local_address(&socket).map_err(bind_error)?;
+        // PRIORITY, because an error alone makes no socket readable to tokio.
+        let interest = Interest::READABLE | Interest::PRIORITY;
+        Ok(Self {
+            socket: sys::register(socket, interest).map_err(bind_error)?,
+            local,
+            destinations: Destinations::of(addr),
+            receive_buffer_bytes,
+            reports: Reports::default(),
+            paths: PathMtu::default(),
+            write_waiter: WriteWaiter::new(runtime),
+            device_full: AtomicBool::new(false),
+            fragmenting: Mutex::new(()),
+            truncated: AtomicU64::new(0),
+            _reservation: reservation,
+        })
+    }
+
+    /// Bytes of packets that the system holds until they are received: what was asked for, or less
+    /// if its limit is lower. What it needs beside the packets is not part of it.
+    #[must_use]
+    pub const fn receive_buffer_bytes(&self) -> usize {
+        self.receive_buffer_bytes
+    }
+
+    fn socket(&self) -> &Socket {
+        self.socket.get_ref()
+    }
+
+    fn send_one(&self, packet: &Transmit) -> io::Result<Sent> {
+        let Some(to) = self.destinations.reach(packet.to) else {
+            self.reports.push(packet.to, Unreachable::Network);
+            return Ok(Sent::Done);
+        };
+        for attempt in 0..SEND_ATTEMPTS {
+            let error = match self.transmit(to, packet) {
+                Ok(()) => return Ok(Sent::Done),
+                Err(error) => error,
+            };
+            let failure = SendFailure::of(&error);
+            match failure {
+                SendFailure::Blocked => return Ok(Sent::Blocked),
+                SendFailure::DeviceFull => return Ok(Sent::DeviceFull),
+                SendFailure::Interrupted => continue,
+                SendFailure::Fatal => return Err(error),
+                SendFailure::TooLong | SendFailure::Refused(_) | SendFailure::OfOthers => {}
+            }
+            // The failure may be that of an earlier packet to another peer, which the system tells
+            // whoever comes next. So try again, until no such error was in the way.
+            let in_the_way = self.collect_errors();
+            if attempt > 0 && !in_the_way {
+                return Ok(self.give_up(to, packet, failure));
+            }
+        }
+        tracing::debug!(peer = %packet.to, "packet lost among errors of other peers");
+        Ok(Sent::Done)
+    }
+
+    /// Settles a packet whose `failure` is its own.
+    fn give_up(&self, to: SocketAddr, packet: &Transmit, failure: SendFailure) -> Sent {
+        match failure {
+            SendFailure::Refused(reason) => self.reports.push(packet.to, reason),
+            SendFailure::TooLong => return self.send_in_fragments(to, packet),
+            _ => tracing::debug!(peer = %packet.to, ?failure, "packet lost"),
+        }
+        Sent::Done
+    }
+
+    /// Sends a packet that is too long for its way. Later messages are cut into shorter packets, but
+    /// this one keeps its boundaries: whole it would never arrive, and its RPC would hang.
+    fn send_in_fragments(&self, to: SocketAddr, packet: &Transmit) -> Sent {
+        let Err(error) = self.transmit_in_fragments(to, packet) else {
+            return Sent::Done;
+        };
+        match SendFailure::of(&error) {
+            SendFailure::Blocked => return Sent::Blocked,
+            SendFailure::DeviceFull => return Sent::DeviceFull,
+            SendFailure::TooLong => self.reports.push(packet.to, Unreachable::Denied),
+            _ => {}
+        }
+        tracing::debug!(peer = %packet.to, bytes = packet.len(), %error, "packet lost");
+        Sent::Done
+    }
+
+    /// Hands one datagram to the system. `to` is the receiver with IPv4 addresses unmapped.
+    fn transmit(&self, to: SocketAddr, packet: &Transmit) -> io::Result<()> {
+        let name = SockAddr::from(match to {
+            SocketAddr::V4(v4) if self.destinations == Destinations::Both => {
+                SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port())
+            }
+            _ => to,
+        });
+        let control = SendControl::new(to, packet.from, packet.priority);
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let joined;
+        let buffers = if let Some(buffers) = gather(packet, &mut slices) {
+            buffers
+        } else {
+            joined = packet.to_vec();
+            &[IoSlice::new(&joined)]
+        };
+        let message = MsgHdr::new()
+            .with_addr(&name)
+            .with_buffers(buffers)
+            .with_control(control.as_slice());
+        self.socket()
+            .sendmsg(&message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
+            .map(drop)
+    }
+
+    /// Hands one datagram to the system, which may send it as several IP fragments.
+    fn transmit_in_fragments(&self, to: SocketAddr, packet: &Transmit) -> io::Result<()> {
+        let _only_one = self
+            .fragmenting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        // A packet that another thread sends meanwhile may be fragmented too, which does no harm.
+        self.destinations
+            .set_path_mtu_discovery(self.socket(), libc::IP_PMTUDISC_WANT)?;
+        let result = self.transmit(to, packet);
+        self.destinations
+            .set_path_mtu_discovery(self.socket(), libc::IP_PMTUDISC_DO)?;
+        result
+    }
+
+    /// Empties the system's error queue, and returns whether an error in it may have made a system
+    /// call fail that had nothing to do with it.
+    fn collect_errors(&self) -> bool {
+        let mut any_from_network = false;
+        let mut control = [0; control::RECEIVE_BYTES];
+        // The queue shares the bounds of the receive buffer; an error that comes while this runs
+        // may wait for the next time.
+        for _ in 0..1024 {
+            let flags = libc::MSG_ERRQUEUE;
+            let received = match sys::receive(self.socket(), &mut [], &mut control, flags) {
+                Ok(received) => received,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => break,
+            };
+            let control = control.get(..received.control_len).unwrap_or_default();
+            let Some(error) = control::messages(control).find_map(ExtendedError::parse) else {
+                continue;
+            };
+            any_from_network |= error.is_from_network();
+            let Some(peer) = received.address.map(canonical) else {
+                continue;
+            };
+            match error.meaning() {
+                Some(NetworkError::Unreachable(reason)) => self.reports.push(peer, reason),
+                Some(NetworkError::PacketTooBig { mtu }) => self.paths.learn(peer.ip(), mtu),
+                None => {}
+            }
+        }
+        any_from_network
+    }
+
+    fn receive_into(&self, batch: &mut RecvBatch) -> io::Result<Filled> {
+        let mut control = [0; control::RECEIVE_BYTES];
+        let mut errors = 0;
+        while batch.packets.len() < RecvBatch::PACKETS_MAX {
+            let start = batch.packets.last().map_or(0, |last| last.range.end);
+            let room = batch.buffer.get_mut(start..).unwrap_or_default();
+            if room.len() < DATAGRAM_BYTES_MAX && !batch.packets.is_empty() {
+                break;
+            }
+            let received = match sys::receive(self.socket(), room, &mut control, 0) {
+                Ok(received) => received,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Ok(Filled::Drained);
+                }
+                Err(error) if is_fatal_to_receiving(&error) => return Err(error),
+                Err(_) if errors < RECEIVE_ERRORS_MAX => {
+                    errors += 1;
+                    self.collect_errors();
+                    continue;
+                }
+                Err(_) => break,
+            };
+            let Some(peer) = received.address.map(canonical) else {
+                continue;
+            };
+            if received.truncated {
+                self.truncated.fetch_add(1, Ordering::Relaxed);
+                continue;
+            }
+            let control = control.get(..received.control_len).unwrap_or_default();
+            batch.packets.push(PacketMeta {
+                peer,
+                local: control::local_address(control)
+                    .unwrap_or_else(|| self.local.ip().to_canonical()),
+                range: start..start + received.len,
+            });
+        }
+        Ok(Filled::Full)
+    }
+}
+
+impl Link for UdpLink {
+    fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    fn packet_bytes_max(&self, peer: SocketAddr) -> usize {
+        self.paths.packet_bytes_max(peer)
+    }
+
+    fn send(&self, batch: &[Transmit]) -> io::Result<usize> {
+        for (done, packet) in batch.iter().enumerate() {
+            match self.send_one(packet)? {
+                Sent::Done => {
+                    if self.device_full.load(Ordering::Relaxed) {
+                        self.device_full.store(false, Ordering::Relaxed);
+                    }
+                }
+                Sent::Blocked => return Ok(done),
+                Sent::DeviceFull => {
+                    // Not only a full queue looks like this, a filter's rule does too: it must
+                    // not hold up the other packets for ever.
+                    let waited_for = done == 0 && self.device_full.load(Ordering::Relaxed);
+                    self.device_full.store(!waited_for, Ordering::Relaxed);
+                    if !waited_for {
+                        return Ok(done);
+                    }
+                    tracing::debug!(peer = %packet.to, "packet lost at the network device");
+                }
+            }
+        }
+        Ok(batch.len())
+    }
+
+    fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let device_full = self.device_full.load(Ordering::Relaxed);
+        ready!(self.write_waiter.poll(cx, self.socket(), device_full))?;
+        // Errors still in the queue would make the socket look writable again and again.
+        self.collect_errors();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_recv(&self, cx: &mut Context<'_>, batch: &mut RecvBatch) -> Poll<io::Result<()>> {
+        loop {
+            self.reports.take(&mut batch.unreachable);
+            let mut readable = match self.socket.poll_read_ready(cx)? {
+                Poll::Ready(readable) => readable,
+                Poll::Pending if !batch.is_empty() => return Poll::Ready(Ok(())),
+                Poll::Pending if self.reports.wait(cx.waker()) => return Poll::Pending,
+                Poll::Pending => continue,
+            };
+            let filled = self.receive_into(batch)?;
+            if batch.packets.is_empty() {
+                // Nothing to read: so it was an error, whether or not a system call has failed.
+                self.collect_errors();
+            }
+            self.reports.take(&mut batch.unreachable);
+            if filled == Filled::Drained {
+                readable.clear_ready();
+            }
+            if !batch.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            if filled == Filled::Full {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn receive_drops(&self) -> u64 {
+        let by_system = sys::receive_drops(self.socket()).unwrap_or(0);
+        u64::from(by_system) + self.truncated.load(Ordering::Relaxed)
+    }
+}
+
+/// What became of a packet.
+enum Sent {
+    /// It is sent, or lost: either way it need not be sent again.
+    Done,
+    /// The send buffer is full.
+    Blocked,
+    /// The queue of the network device is full.
+    DeviceFull,
+}
+
+/// Why receiving ended.
+#[derive(PartialEq, Eq)]
+enum Filled {
+    /// There may be more.
+    Full,
+    /// There was nothing more.
+    Drained,
+}
+
+/// The slices of a packet, unless they are too many.
+fn gather<'s, 'p>(
+    packet: &'p Transmit,
+    slices: &'s mut [IoSlice<'p>; SLICES_MAX],
+) -> Option<&'s [IoSlice<'p>]> {
+    let mut count = 0;
+    let header = std::iter::once(packet.header.as_slice());
+    for part in header.chain(packet.payload.parts().map(|part| &part[..])) {
+        *slices.get_mut(count)? = IoSlice::new(part);
+        count += 1;
+    }
+    slices.get(..count)
+}
+
+fn is_fatal_to_receiving(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EBADF | libc::ENOTSOCK | libc::EFAULT | libc::EINVAL | libc::ENOTCONN)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use socket2::{Domain, Type};
+
+    use super::*;
+    use crate::message::Message;
+    use crate::units::{Priority, RpcId};
+    use crate::wire::{Header, Packet, emit};
+
+    fn bind(addr: &str) -> UdpLink {
+        UdpLink::bind(addr.parse().unwrap(), &UdpOptions::default()).unwrap()
+    }
+
+    fn packet(to: SocketAddr, priority: Priority, payload: Vec<u8>) -> Transmit {
+        let header = Header {
+            source_port: 1,
+            destination_port: 2,
+            sender_id: RpcId::new(4),
+        };
+        Transmit {
+            to,
+            from: None,
+            priority,
+            header: emit(&header, &Packet::Busy),
+            payload: Message::from(payload),
+        }
+    }
+
+    async fn receive(link: &UdpLink) -> RecvBatch {
+        let mut batch = RecvBatch::new();
+        poll_fn(|cx| link.poll_recv(cx, &mut batch)).await.unwrap();
+        batch
+    }
+
+    /// The traffic class of the next datagram, as its receiver sees it.
+    fn traffic_class(receiver: &Socket) -> u8 {
+        let (mut buffer, mut control) = ([0; 100], [0; control::RECEIVE_BYTES]);
+        let received = loop {
+            match sys::receive(receiver, &mut buffer, &mut control, 0) {
+                Ok(received) => break received,
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+            }
+        };
+        control::messages(&control[..received.control_len])
+            .find(|message| {
+                matches!(
+                    (message.level, message.kind),
+                    (libc::IPPROTO_IP, libc::IP_TOS) | (libc::IPPROTO_IPV6, libc::IPV6_TCLASS)
+                )
+            })
+            .unwrap()
+            .data[0]
+    }
+
+    #[tokio::test]
+    async fn the_receiver_sees_the_priority_of_each_packet() {
+        for (sender, ip) in [
+            ("127.0.0.1:0", "127.0.0.1:0"),
+            ("[::]:0", "127.0.0.1:0"),
+            ("[::]:0", "[::1]:0"),
+        ] {
+            let sender = bind(sender);
+            let at: SocketAddr = ip.parse().unwrap();
+            let receiver = Socket::new(Domain::for_address(at), Type::DGRAM, None).unwrap();
+            let (level, name) = match at {
+                SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_RECVTOS),
+                SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS),
+            };
+            sys::set_option(&receiver, level, name, 1).unwrap();
+            receiver.bind(&at.into()).unwrap();
+            let to = local_address(&receiver).unwrap();
+            for level in [7, 0, 3] {
+                let priority = Priority::new(level).unwrap();
+                assert_eq!(sender.send(&[packet(to, priority, Vec::new())]).unwrap(), 1);
+                assert_eq!(traffic_class(&receiver), level << 5, "{to}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_way_narrower_than_assumed_shrinks_later_packets_and_loses_none() {
+        let (sender, receiver) = (bind("[::1]:0"), bind("[::1]:0"));
+        let to = receiver.local_addr();
+        assert_eq!(sender.packet_bytes_max(to), 8952);
+        // The socket's own limit has the effect of a narrow path.
+        sys::set_option(sender.socket(), libc::IPPROTO_IPV6, libc::IPV6_MTU, 1400).unwrap();
+
+        let long = packet(to, Priority::HIGHEST, vec![1; 8000]);
+        let short = packet(to, Priority::HIGHEST, vec![2; 1000]);
+        let batch = [long.clone(), short.clone(), long.clone()];
+        assert_eq!(sender.send(&batch).unwrap(), 3);
+        let mut arrived = Vec::new();
+        while arrived.len() < 3 {
+            let batch = receive(&receiver).await;
+            arrived.extend(batch.iter().map(|(_, bytes)| bytes.to_vec()));
+        }
+        arrived.sort_unstable();
+        let mut expected = batch.map(|packet| packet.to_vec());
+        expected.sort_unstable();
+        assert!(arrived == expected);
+        assert_eq!(sender.packet_bytes_max(to), 1400 - 48);
+
+        let reported = poll_fn(|cx| Poll::Ready(sender.poll_recv(cx, &mut RecvBatch::new()))).await;
+        assert!(reported.is_pending(), "the peer is not unreachable");
+    }
+
+    #[tokio::test]
+    async fn the_receive_buffer_is_what_the_system_grants() {
+        let options = UdpOptions {
+            receive_buffer_bytes: usize::MAX,
+            send_buffer_bytes: 0,
+        };
+        let link = UdpLink::bind("127.0.0.1:0".parse().unwrap(), &options).unwrap();
+        let granted = link.receive_buffer_bytes();
+        assert!((2048..=1 << 30).contains(&granted), "{granted}");
+    }
+
+    #[tokio::test]
+    async fn a_packet_that_the_device_never_takes_holds_up_the_others_once() {
+        let (sender, receiver) = (bind("127.0.0.1:0"), bind("127.0.0.1:0"));
+        // As after a packet that found the device full and was not tried again yet.
+        sender.device_full.store(true, Ordering::Relaxed);
+        poll_fn(|cx| sender.poll_writable(cx)).await.unwrap();
+        let next = packet(receiver.local_addr(), Priority::HIGHEST, Vec::new());
+        assert_eq!(sender.send(&[next]).unwrap(), 1);
+        assert!(!sender.device_full.load(Ordering::Relaxed));
+        assert_eq!(receive(&receiver).await.packets.len(), 1);
+    }
+}

@@ -1,0 +1,143 @@
+//! UDP sockets of both families with the options that a link needs.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::sync::Once;
+
+use libc::c_int;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::reservation::PortReservation;
+use super::sys;
+use super::udp::UdpOptions;
+
+/// Ports tried when the system chooses one whose name somebody else holds.
+const PORT_ATTEMPTS: usize = 16;
+
+/// Which addresses a socket can send to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Destinations {
+    V4,
+    V6,
+    /// An IPv6 socket that shows IPv4 addresses as mapped ones.
+    Both,
+}
+
+impl Destinations {
+    pub(super) const fn of(addr: SocketAddr) -> Self {
+        match addr {
+            SocketAddr::V4(_) => Self::V4,
+            SocketAddr::V6(v6) if v6.ip().is_unspecified() => Self::Both,
+            SocketAddr::V6(_) => Self::V6,
+        }
+    }
+
+    const fn domain(self) -> Domain {
+        match self {
+            Self::V4 => Domain::IPV4,
+            Self::V6 | Self::Both => Domain::IPV6,
+        }
+    }
+
+    /// `to` with IPv4 addresses unmapped, if a socket of this kind gets there.
+    pub(super) fn reach(self, to: SocketAddr) -> Option<SocketAddr> {
+        let to = canonical(to);
+        match (self, to) {
+            (Self::V4, SocketAddr::V6(_)) | (Self::V6, SocketAddr::V4(_)) => None,
+            _ => Some(to),
+        }
+    }
+
+    /// Calls `set` for each protocol that such a socket uses, with two options to choose from.
+    fn set(self, socket: &Socket, v4: c_int, v6: c_int, value: c_int) -> io::Result<()> {
+        if self != Self::V6 {
+            sys::set_option(socket, libc::IPPROTO_IP, v4, value)?;
+        }
+        if self != Self::V4 {
+            sys::set_option(socket, libc::IPPROTO_IPV6, v6, value)?;
+        }
+        Ok(())
+    }
+
+    /// The values of the two protocols' options are the same.
+    pub(super) fn set_path_mtu_discovery(self, socket: &Socket, value: c_int) -> io::Result<()> {
+        const _: () = assert!(libc::IP_PMTUDISC_WANT == libc::IPV6_PMTUDISC_WANT);
+        const _: () = assert!(libc::IP_PMTUDISC_DO == libc::IPV6_PMTUDISC_DO);
+        self.set(
+            socket,
+            libc::IP_MTU_DISCOVER,
+            libc::IPV6_MTU_DISCOVER,
+            value,
+        )
+    }
+}
+
+/// A socket bound to `addr` and the right to its port.
+pub(super) fn open_reserved(
+    addr: SocketAddr,
+    options: &UdpOptions,
+) -> io::Result<(Socket, PortReservation)> {
+    let mut attempts = if addr.port() == 0 { PORT_ATTEMPTS } else { 1 };
+    loop {
+        attempts -= 1;
+        let socket = open(addr, options)?;
+        match PortReservation::acquire(local_address(&socket)?) {
+            Ok(reservation) => return Ok((socket, reservation)),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && attempts > 0 => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn open(addr: SocketAddr, options: &UdpOptions) -> io::Result<Socket> {
+    let destinations = Destinations::of(addr);
+    let socket = Socket::new(destinations.domain(), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_nonblocking(true)?;
+    if destinations != Destinations::V4 {
+        socket.set_only_v6(destinations == Destinations::V6)?;
+    }
+    // Above its limit the system takes the limit.
+    socket.set_recv_buffer_size(buffer_bytes(options.receive_buffer_bytes))?;
+    socket.set_send_buffer_size(buffer_bytes(options.send_buffer_bytes))?;
+    destinations.set(&socket, libc::IP_PKTINFO, libc::IPV6_RECVPKTINFO, 1)?;
+    destinations.set(&socket, libc::IP_RECVERR, libc::IPV6_RECVERR, 1)?;
+    destinations.set_path_mtu_discovery(&socket, libc::IP_PMTUDISC_DO)?;
+    sys::set_option(&socket, libc::SOL_SOCKET, sys::SO_SELECT_ERR_QUEUE, 1)?;
+    socket.bind(&addr.into())?;
+    Ok(socket)
+}
+
+/// The system takes an `int` and doubles it.
+fn buffer_bytes(wanted: usize) -> usize {
+    wanted.min(1 << 30)
+}
+
+pub(super) fn warn_of_small_buffer(got: usize, wanted: usize) {
+    static ONCE: Once = Once::new();
+    if got < wanted / 2 {
+        ONCE.call_once(|| {
+            tracing::warn!(
+                wanted_bytes = wanted,
+                got_bytes = got,
+                "the system limits UDP receive buffers, so packets may be lost; \
+                 raise net.core.rmem_max"
+            );
+        });
+    }
+}
+
+pub(super) fn local_address(socket: &Socket) -> io::Result<SocketAddr> {
+    let not_ip = || io::Error::other("a UDP socket's local address is not an IP address");
+    socket.local_addr()?.as_socket().ok_or_else(not_ip)
+}
+
+/// One form for each peer: IPv4 addresses unmapped, no flow label.
+pub(super) fn canonical(addr: SocketAddr) -> SocketAddr {
+    match addr {
+        SocketAddr::V4(_) => addr,
+        SocketAddr::V6(v6) => match v6.ip().to_canonical() {
+            IpAddr::V4(v4) => SocketAddr::new(v4.into(), v6.port()),
+            IpAddr::V6(ip) => SocketAddrV6::new(ip, v6.port(), 0, v6.scope_id()).into(),
+        },
+    }
+}

@@ -1,0 +1,205 @@
+//! What the lock of a shard guards: the protocol core and who waits for what of it.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::task::{Poll, Waker};
+
+use bytes::Bytes;
+use slotmap::{Key, KeyData, SecondaryMap, SlotMap};
+
+use crate::endpoint::{Endpoint, Event, RpcKey, Transmit};
+use crate::error::{CloseReason, Delivery, RpcError};
+use crate::transport::{CallKey, RequestSink};
+use crate::units::Instant;
+
+/// The state of a shard. Nothing in here is woken, called or dropped under the lock that belongs
+/// to a user; it is handed out in [`Work`].
+pub(super) struct Core {
+    pub(super) endpoint: Endpoint,
+    calls: SlotMap<CallKey, CallSlot>,
+    requests: SecondaryMap<RpcKey, Option<Waker>>,
+    pub(super) sink: Option<RequestSink>,
+    pub(super) closed: Option<CloseReason>,
+    /// Packets that the link had no room for.
+    pub(super) unsent: VecDeque<Transmit>,
+    /// The driver is in its turn: what callers have to send, it sends.
+    pub(super) in_turn: bool,
+    /// Wakes the driver.
+    pub(super) driver: Option<Waker>,
+    /// When the driver wakes by itself.
+    pub(super) armed_until: Option<Instant>,
+    pub(super) waiters_woken: u64,
+    pub(super) requests_handed_over: u64,
+}
+
+/// A call of ours.
+struct CallSlot {
+    rpc: RpcKey,
+    waker: Option<Waker>,
+    outcome: Option<Result<Bytes, RpcError>>,
+}
+
+/// What is to be done after the lock is released.
+#[derive(Default)]
+pub(super) struct Work {
+    pub(super) wakers: Vec<Waker>,
+    pub(super) requests: Vec<(RpcKey, SocketAddr, Bytes)>,
+}
+
+impl Work {
+    pub(super) fn is_empty(&self) -> bool {
+        self.wakers.is_empty() && self.requests.is_empty()
+    }
+}
+
+impl Core {
+    pub(super) fn new(endpoint: Endpoint) -> Self {
+        Self {
+            endpoint,
+            calls: SlotMap::with_key(),
+            requests: SecondaryMap::new(),
+            sink: None,
+            closed: None,
+            unsent: VecDeque::new(),
+            in_turn: false,
+            driver: None,
+            armed_until: None,
+            waiters_woken: 0,
+            requests_handed_over: 0,
+        }
+    }
+
+    /// The error of a closed socket.
+    pub(super) fn check_open(&self, delivery: Delivery) -> Result<(), RpcError> {
+        match &self.closed {
+            None => Ok(()),
+            Some(reason) => Err(RpcError::Closed {
+                reason: reason.clone(),
+                delivery,
+            }),
+        }
+    }
+
+    /// Makes a call with what `send` does to the endpoint, which gets the cookie to use.
+    pub(super) fn start_call(
+        &mut self,
+        send: impl FnOnce(&mut Endpoint, u64) -> Result<RpcKey, RpcError>,
+    ) -> Result<CallKey, RpcError> {
+        let slot = CallSlot {
+            rpc: RpcKey::null(),
+            waker: None,
+            outcome: None,
+        };
+        let call = self.calls.insert(slot);
+        match send(&mut self.endpoint, call.data().as_ffi()) {
+            Ok(rpc) => {
+                if let Some(slot) = self.calls.get_mut(call) {
+                    slot.rpc = rpc;
+                }
+                Ok(call)
+            }
+            Err(error) => {
+                self.calls.remove(call);
+                Err(error)
+            }
+        }
+    }
+
+    /// The outcome of a call, or registers `waker`. Returns a waker to drop outside the lock.
+    pub(super) fn poll_call(
+        &mut self,
+        call: CallKey,
+        waker: &Waker,
+    ) -> (Poll<Result<Bytes, RpcError>>, Option<Waker>) {
+        let Some(slot) = self.calls.get_mut(call) else {
+            return (Poll::Ready(Err(RpcError::Stale)), None);
+        };
+        if let Some(outcome) = slot.outcome.take() {
+            let old = self.calls.remove(call).and_then(|slot| slot.waker);
+            return (Poll::Ready(outcome), old);
+        }
+        (Poll::Pending, register(&mut slot.waker, waker))
+    }
+
+    /// Forgets a call. Returns its RPC, to be aborted, and what to drop outside the lock.
+    pub(super) fn forget_call(&mut self, call: CallKey) -> Option<(RpcKey, Option<Waker>)> {
+        self.calls.remove(call).map(|slot| (slot.rpc, slot.waker))
+    }
+
+    /// Ready if the request is no longer wanted, or registers `waker`.
+    pub(super) fn poll_request_cancelled(
+        &mut self,
+        rpc: RpcKey,
+        waker: &Waker,
+    ) -> (Poll<()>, Option<Waker>) {
+        match self.requests.get_mut(rpc) {
+            Some(slot) if self.closed.is_none() => (Poll::Pending, register(slot, waker)),
+            _ => (Poll::Ready(()), None),
+        }
+    }
+
+    /// Forgets a request that was answered or given up.
+    pub(super) fn forget_request(&mut self, rpc: RpcKey) -> Option<Waker> {
+        self.requests.remove(rpc).flatten()
+    }
+
+    /// Turns the endpoint's events into outcomes, wake-ups and requests.
+    pub(super) fn collect_events(&mut self, work: &mut Work) {
+        while let Some(event) = self.endpoint.poll_event() {
+            match event {
+                Event::Request { rpc, peer, message } => {
+                    self.requests.insert(rpc, None);
+                    self.requests_handed_over += 1;
+                    work.requests.push((rpc, peer, message));
+                }
+                Event::Response { cookie, message } => self.end_call(cookie, Ok(message), work),
+                Event::Failed { cookie, error } => self.end_call(cookie, Err(error), work),
+                Event::Cancelled { rpc } => work.wakers.extend(self.forget_request(rpc)),
+            }
+        }
+    }
+
+    fn end_call(&mut self, cookie: u64, outcome: Result<Bytes, RpcError>, work: &mut Work) {
+        let call = CallKey::from(KeyData::from_ffi(cookie));
+        let Some(slot) = self.calls.get_mut(call) else {
+            return;
+        };
+        slot.outcome = Some(outcome);
+        if let Some(waker) = slot.waker.take() {
+            self.waiters_woken += 1;
+            work.wakers.push(waker);
+        }
+    }
+
+    /// Ends everything because of `reason`; the first reason stays.
+    pub(super) fn close(&mut self, reason: CloseReason, work: &mut Work) -> Option<RequestSink> {
+        if self.closed.is_some() {
+            return None;
+        }
+        for slot in self
+            .calls
+            .values_mut()
+            .filter(|slot| slot.outcome.is_none())
+        {
+            let delivery = Delivery::Unknown;
+            slot.outcome = Some(Err(RpcError::Closed {
+                reason: reason.clone(),
+                delivery,
+            }));
+            work.wakers.extend(slot.waker.take());
+        }
+        work.wakers
+            .extend(self.requests.drain().filter_map(|(_, waker)| waker));
+        work.wakers.extend(self.driver.take());
+        self.closed = Some(reason);
+        self.sink.take()
+    }
+}
+
+/// Puts `waker` into its slot; returns the one that was there, to be dropped outside the lock.
+fn register(slot: &mut Option<Waker>, waker: &Waker) -> Option<Waker> {
+    if slot.as_ref().is_some_and(|old| old.will_wake(waker)) {
+        return None;
+    }
+    slot.replace(waker.clone())
+}

@@ -1,0 +1,241 @@
+//! The task that drives a shard: receives, runs timers, sends what callers left to it.
+//!
+//! A turn: send what is waiting, receive one batch, hand it to the core, run timers if the receive
+//! queue is empty, send, wake those whose outcome has come and hand over requests. If anyone was
+//! woken, the driver yields before it receives again, since a task woken on this worker runs only
+//! then; the turn ends after that, so that what those tasks send goes in one batch.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+
+use tokio::time::Sleep;
+
+use super::core::Work;
+use super::shard::Shard;
+use crate::endpoint::Transmit;
+use crate::error::CloseReason;
+use crate::link::RecvBatch;
+use crate::transport::{Incoming, Responder, Transport};
+use crate::units::Instant;
+
+/// Turns in one poll before other tasks get their chance.
+const TURNS_MAX: usize = 16;
+/// Batches in a row that did not empty the receive queue, after which timers run all the same.
+const BUSY_BATCHES_MAX: usize = 64;
+/// Packets taken from the core at a time.
+const SEND_BATCH: usize = 256;
+
+/// Drives a shard until it is closed.
+pub(super) struct Driver {
+    shard: Arc<Shard>,
+    received: RecvBatch,
+    batch: Vec<Transmit>,
+    work: Work,
+    sleep: Option<Pin<Box<Sleep>>>,
+    armed_until: Option<Instant>,
+    busy_batches: usize,
+}
+
+impl Driver {
+    pub(super) fn new(shard: Arc<Shard>) -> Self {
+        Self {
+            shard,
+            received: RecvBatch::new(),
+            batch: Vec::new(),
+            work: Work::default(),
+            sleep: None,
+            armed_until: None,
+            busy_batches: 0,
+        }
+    }
+
+    /// Notes who to wake. False: the shard is closed.
+    fn begin(&self, cx: &Context<'_>) -> bool {
+        let mut core = self.shard.lock();
+        if core.closed.is_some() {
+            return false;
+        }
+        core.in_turn = true;
+        let known = core
+            .driver
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(cx.waker()));
+        let old = if known {
+            None
+        } else {
+            core.driver.replace(cx.waker().clone())
+        };
+        drop(core);
+        drop(old);
+        true
+    }
+
+    /// Sends everything that may be sent. Pending if the link is full.
+    fn flush(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        loop {
+            let now = self.shard.clock().now();
+            let mut core = self.shard.lock();
+            let waiting = core.unsent.len().min(SEND_BATCH);
+            self.batch.extend(core.unsent.drain(..waiting));
+            while self.batch.len() < SEND_BATCH
+                && let Some(transmit) = core.endpoint.poll_transmit(now)
+            {
+                self.batch.push(transmit);
+            }
+            drop(core);
+            if self.batch.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            let sent = self.shard.link().send(&self.batch)?;
+            if sent < self.batch.len() {
+                let mut core = self.shard.lock();
+                for transmit in self.batch.drain(sent..).rev() {
+                    core.unsent.push_front(transmit);
+                }
+                drop(core);
+                self.batch.clear();
+                ready!(self.shard.link().poll_writable(cx))?;
+            }
+            self.batch.clear();
+        }
+    }
+
+    /// Receives one batch and gives it to the core. Ready if something came.
+    fn receive(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        self.received.clear();
+        let received = self.shard.link().poll_recv(cx, &mut self.received);
+        if let Poll::Ready(Err(error)) = received {
+            return Poll::Ready(Err(error));
+        }
+        let full = self.received.packets.len() >= RecvBatch::PACKETS_MAX;
+        self.busy_batches = if full { self.busy_batches + 1 } else { 0 };
+        let now = self.shard.clock().now();
+        let mut core = self.shard.lock();
+        for (meta, packet) in self.received.iter() {
+            core.endpoint
+                .handle_packet(now, meta.peer, meta.local, packet);
+        }
+        for (peer, reason) in &self.received.unreachable {
+            core.endpoint.handle_unreachable(now, *peer, *reason);
+        }
+        // Timers only when nothing waits to be received: our own delay is not the peer's silence.
+        if (!full || self.busy_batches >= BUSY_BATCHES_MAX)
+            && core.endpoint.poll_timeout().is_some_and(|due| due <= now)
+        {
+            core.endpoint.handle_timeout(now);
+        }
+        core.collect_events(&mut self.work);
+        drop(core);
+        received
+    }
+
+    /// Wakes those who wait and hands over the requests. True if there was anyone.
+    fn deliver(&mut self) -> bool {
+        if self.work.is_empty() {
+            return false;
+        }
+        self.work.wakers.drain(..).for_each(Waker::wake);
+        if self.work.requests.is_empty() {
+            return true;
+        }
+        let sink = self.shard.lock().sink.clone();
+        for (rpc, peer, message) in self.work.requests.drain(..) {
+            let transport = Arc::clone(&self.shard) as Arc<dyn Transport>;
+            let responder = Responder::new(transport, rpc);
+            if let Some(sink) = &sink {
+                sink(Incoming {
+                    peer,
+                    message,
+                    responder,
+                });
+            }
+        }
+        true
+    }
+
+    /// Ends the turn if nothing is left to do, and sets the timer. False: there is more to send.
+    fn park(&mut self, cx: &mut Context<'_>, link_full: bool) -> bool {
+        let mut core = self.shard.lock();
+        let now = self.shard.clock().now();
+        if !link_full {
+            if let Some(transmit) = core.endpoint.poll_transmit(now) {
+                core.unsent.push_back(transmit);
+                return false;
+            }
+            core.in_turn = false;
+        }
+        let due = core.endpoint.poll_timeout();
+        core.armed_until = due;
+        drop(core);
+        self.arm(cx, due)
+    }
+
+    /// Sets the timer to `due`. False if that has passed.
+    fn arm(&mut self, cx: &mut Context<'_>, due: Option<Instant>) -> bool {
+        let Some(due) = due else {
+            self.armed_until = None;
+            return true;
+        };
+        let deadline = self.shard.clock().deadline(due);
+        let sleep = self
+            .sleep
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        if self.armed_until != Some(due) {
+            sleep.as_mut().reset(deadline);
+            self.armed_until = Some(due);
+        }
+        sleep.as_mut().poll(cx).is_pending()
+    }
+
+    fn turns(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        for _ in 0..TURNS_MAX {
+            if !self.begin(cx) {
+                return Poll::Ready(Ok(()));
+            }
+            let link_full = self.flush(cx)?.is_pending();
+            let received = self.receive(cx)?;
+            let link_full = link_full || self.flush(cx)?.is_pending();
+            if self.deliver() {
+                break;
+            }
+            if received.is_pending() && self.park(cx, link_full) {
+                return Poll::Pending;
+            }
+        }
+        // Yields by waking itself: the task goes to the back of the queue, from where another
+        // worker can take it, even if what was woken here blocks this one.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl Future for Driver {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        match ready!(self.turns(cx)) {
+            Ok(()) => {}
+            Err(error) => {
+                tracing::error!(%error, "the link of a Homa socket failed");
+                self.shard.close(CloseReason::LinkFailed(error.to_string()));
+            }
+        }
+        Poll::Ready(())
+    }
+}
+
+impl Drop for Driver {
+    /// Runs last, or when the runtime is shut down.
+    fn drop(&mut self) {
+        let reason = if std::thread::panicking() {
+            CloseReason::Poisoned
+        } else {
+            CloseReason::RuntimeGone
+        };
+        if self.shard.closed().is_none() {
+            self.shard.close(reason);
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Sockets: the protocol core over a link, driven by one task.
+
+mod core;
+mod driver;
+mod shard;
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+
+use self::driver::Driver;
+use self::shard::Shard;
+use crate::config::{Config, Wire};
+use crate::endpoint::{Endpoint, RpcKey};
+use crate::error::{BindError, CloseReason, RpcError};
+use crate::link::Link;
+use crate::link::mem::MemLink;
+use crate::link::udp::{UdpLink, UdpOptions};
+use crate::message::Message;
+use crate::stats::Stats;
+use crate::transport::{CallKey, RequestSink, Transport};
+use crate::wire::MESSAGE_BYTES_MAX;
+
+/// A Homa socket: one port, used as client and, after [`Transport::serve`], as server.
+///
+/// It is a handle: clones are the same socket, which closes when the last one is dropped. A task
+/// on the runtime that opened it drives it; when that runtime is gone, its calls fail with
+/// [`CloseReason::RuntimeGone`].
+#[derive(Clone)]
+pub struct Socket {
+    handle: Arc<Handle>,
+}
+
+/// Closes the socket when the last user lets go. The driver and the responders hold the shard only.
+#[derive(Debug)]
+struct Handle {
+    shard: Arc<Shard>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shard.close(CloseReason::Closed);
+    }
+}
+
+impl Socket {
+    /// Opens a socket on UDP port `addr.port()`, 0 letting the system choose. Packets are those
+    /// of `homa+udp`, see `WIRE-UDP.md`.
+    ///
+    /// # Errors
+    /// If the port is taken, the system refuses, a setting is out of range, or there is no tokio
+    /// runtime.
+    pub fn udp(addr: SocketAddr, config: Config) -> Result<Self, BindError> {
+        let link = UdpLink::bind(addr, &UdpOptions::default())?;
+        // What was granted must fit into the receive buffer, whose bookkeeping takes about as much
+        // as the packets: a third of the total.
+        let room = u32::try_from(link.receive_buffer_bytes() / 3 * 2).unwrap_or(u32::MAX);
+        let max_incoming_bytes = config.max_incoming_bytes.min(room.max(10_000));
+        Self::over(
+            Arc::new(link),
+            Config {
+                max_incoming_bytes,
+                ..config
+            },
+        )
+    }
+
+    /// Opens a socket for calls on a UDP port of the system's choice: for IPv4 and IPv6 if the
+    /// machine has both.
+    ///
+    /// # Errors
+    /// As [`Socket::udp`].
+    pub fn udp_client(config: Config) -> Result<Self, BindError> {
+        match Self::udp(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)), config.clone()) {
+            Err(BindError::Io { .. }) => {
+                Self::udp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), config)
+            }
+            result => result,
+        }
+    }
+
+    /// Opens an in-process socket that others of this process find by `name`.
+    ///
+    /// # Errors
+    /// If the name is taken, a setting is out of range, or there is no tokio runtime.
+    pub fn mem_listen(name: &str, config: Config) -> Result<Self, BindError> {
+        Self::over(Arc::new(MemLink::listen(name)?), config)
+    }
+
+    /// Opens an in-process socket for calls.
+    ///
+    /// # Errors
+    /// If a setting is out of range, or there is no tokio runtime.
+    pub fn mem_client(config: Config) -> Result<Self, BindError> {
+        Self::over(Arc::new(MemLink::client()), config)
+    }
+
+    /// Address of the in-process socket that listens by `name`.
+    #[must_use]
+    pub fn mem_resolve(name: &str) -> Option<SocketAddr> {
+        MemLink::resolve(name)
+    }
+
+    /// Joins the protocol core to any link.
+    ///
+    /// # Errors
+    /// If a setting is out of range, the system has no random numbers, or there is no tokio
+    /// runtime.
+    pub fn over(link: Arc<dyn Link>, config: Config) -> Result<Self, BindError> {
+        let runtime = tokio::runtime::Handle::try_current().map_err(|_| BindError::NoRuntime)?;
+        let local = link.local_addr();
+        let seed = getrandom::u64().map_err(|error| BindError::Io {
+            addr: local,
+            source: error.into(),
+        })?;
+        let endpoint = Endpoint::new(config, Wire::Encapsulated, local.port(), seed)?;
+        let shard = Arc::new(Shard::new(endpoint, link));
+        drop(runtime.spawn(Driver::new(Arc::clone(&shard))));
+        Ok(Self {
+            handle: Arc::new(Handle { shard }),
+        })
+    }
+
+    /// The reason why the socket no longer works, if it does not.
+    #[must_use]
+    pub fn closed(&self) -> Option<CloseReason> {
+        self.shard().closed()
+    }
+
+    fn shard(&self) -> &Arc<Shard> {
+        &self.handle.shard
+    }
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Socket")
+            .field("local_addr", &self.local_addr())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Transport for Socket {
+    fn start_call(&self, peer: SocketAddr, request: Message) -> Result<CallKey, RpcError> {
+        self.shard().start_call(peer, request)
+    }
+
+    fn poll_response(&self, call: CallKey, cx: &mut Context<'_>) -> Poll<Result<Bytes, RpcError>> {
+        self.shard().poll_response(call, cx)
+    }
+
+    fn cancel(&self, call: CallKey) {
+        self.shard().cancel(call);
+    }
+
+    fn cancel_reaches_server(&self) -> bool {
+        true
+    }
+
+    fn serve(&self, sink: RequestSink) -> Result<(), RpcError> {
+        self.shard().serve(sink)
+    }
+
+    fn respond(&self, rpc: RpcKey, response: Message) -> Result<(), RpcError> {
+        self.shard().respond(rpc, response)
+    }
+
+    fn abandon(&self, rpc: RpcKey) {
+        self.shard().abandon(rpc);
+    }
+
+    fn poll_cancelled(&self, rpc: RpcKey, cx: &mut Context<'_>) -> Poll<()> {
+        self.shard().poll_cancelled(rpc, cx)
+    }
+
+    fn local_addr(&self) -> SocketAddr {
+        self.shard().local_addr()
+    }
+
+    fn message_bytes_max(&self) -> usize {
+        MESSAGE_BYTES_MAX
+    }
+
+    fn stats(&self) -> Stats {
+        self.shard().stats()
+    }
+
+    fn close(&self) {
+        self.shard().close(CloseReason::Closed);
+    }
+}
+
+/// A socket bound to "any address" is reachable on this host's loopback address.
+const fn reachable(mut peer: SocketAddr) -> SocketAddr {
+    match peer.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => peer.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        IpAddr::V6(ip) if ip.is_unspecified() => peer.set_ip(IpAddr::V6(Ipv6Addr::LOCALHOST)),
+        _ => {}
+    }
+    peer
+}

@@ -1,0 +1,273 @@
+//! One port: one protocol core behind one lock, over one link.
+//!
+//! Callers lock the core, run it, take the packets out, unlock, and send them: no other task has
+//! to run for a request to leave. While the driver is in its turn they leave the packets to it,
+//! so that they go in batches.
+
+use std::cell::Cell;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+
+use super::core::{Core, Work};
+use super::reachable;
+use crate::endpoint::{Endpoint, RpcKey, Transmit};
+use crate::error::{CloseReason, Delivery, RpcError};
+use crate::link::Link;
+use crate::link::clock::Clock;
+use crate::message::Message;
+use crate::stats::Stats;
+use crate::transport::{CallKey, RequestSink, Transport};
+use crate::units::Instant;
+use crate::wire::MESSAGE_BYTES_MAX;
+
+/// Packets a caller sends itself before it leaves the rest to the driver.
+const CALLER_PACKETS_MAX: usize = 64;
+
+thread_local! {
+    /// Storage for the packets a caller sends, kept from call to call.
+    static BATCH: Cell<Vec<Transmit>> = const { Cell::new(Vec::new()) };
+}
+
+/// A port and its protocol state.
+pub(super) struct Shard {
+    core: Mutex<Core>,
+    link: Arc<dyn Link>,
+    clock: Clock,
+}
+
+impl Shard {
+    pub(super) fn new(endpoint: Endpoint, link: Arc<dyn Link>) -> Self {
+        Self {
+            core: Mutex::new(Core::new(endpoint)),
+            link,
+            clock: Clock::new(),
+        }
+    }
+
+    pub(super) fn link(&self) -> &dyn Link {
+        &*self.link
+    }
+
+    pub(super) const fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// The core. A panic of ours inside it closes the shard; whoever comes next finds it closed.
+    pub(super) fn lock(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(|poisoned: PoisonError<_>| {
+            self.core.clear_poison();
+            let mut core = poisoned.into_inner();
+            let mut work = Work::default();
+            core.close(CloseReason::Poisoned, &mut work);
+            for waker in work.wakers {
+                waker.wake();
+            }
+            core
+        })
+    }
+
+    pub(super) fn closed(&self) -> Option<CloseReason> {
+        self.lock().closed.clone()
+    }
+
+    /// Runs a command of the application on the core, then sends what it gave rise to.
+    fn command<T>(
+        &self,
+        run: impl FnOnce(&mut Core, Instant) -> Result<T, RpcError>,
+    ) -> Result<T, RpcError> {
+        let now = self.clock.now();
+        let mut batch = BATCH.take();
+        let mut core = self.lock();
+        let result = core
+            .check_open(Delivery::NotSent)
+            .and_then(|()| run(&mut core, now));
+        let driver = self.take_packets(&mut core, now, &mut batch);
+        drop(core);
+        if let Some(driver) = driver {
+            driver.wake();
+        }
+        self.send(&mut batch);
+        BATCH.set(batch);
+        result
+    }
+
+    /// Takes the packets that a caller sends itself. Returns the driver's waker if it has to do
+    /// something: send the rest, or wake earlier than it would.
+    fn take_packets(
+        &self,
+        core: &mut Core,
+        now: Instant,
+        batch: &mut Vec<Transmit>,
+    ) -> Option<Waker> {
+        if core.in_turn {
+            return None;
+        }
+        let mut more = !core.unsent.is_empty();
+        while !more && let Some(transmit) = core.endpoint.poll_transmit(now) {
+            batch.push(transmit);
+            more = batch.len() >= CALLER_PACKETS_MAX;
+        }
+        let due = core.endpoint.poll_timeout();
+        let earlier = due.is_some_and(|due| core.armed_until.is_none_or(|armed| due < armed));
+        if more || earlier {
+            core.driver.clone()
+        } else {
+            None
+        }
+    }
+
+    /// Sends `batch` and leaves it empty. What the link has no room for is left to the driver.
+    pub(super) fn send(&self, batch: &mut Vec<Transmit>) {
+        if batch.is_empty() {
+            return;
+        }
+        match self.link.send(batch) {
+            Ok(sent) if sent >= batch.len() => {}
+            Ok(sent) => {
+                let mut core = self.lock();
+                core.unsent.extend(batch.drain(sent..));
+                let driver = core.driver.clone();
+                drop(core);
+                if let Some(driver) = driver {
+                    driver.wake();
+                }
+            }
+            Err(error) => self.close(CloseReason::LinkFailed(error.to_string())),
+        }
+        batch.clear();
+    }
+
+    pub(super) fn start_call(
+        &self,
+        peer: SocketAddr,
+        request: Message,
+    ) -> Result<CallKey, RpcError> {
+        let peer = reachable(peer);
+        let packet_bytes = self.link.packet_bytes_max(peer);
+        self.command(|core, now| {
+            core.start_call(|endpoint, cookie| {
+                endpoint.send_request(now, peer, packet_bytes, request, cookie)
+            })
+        })
+    }
+
+    pub(super) fn serve(&self, sink: RequestSink) -> Result<(), RpcError> {
+        let old = self.command(|core, _| {
+            core.endpoint.set_serving(true);
+            Ok(core.sink.replace(sink))
+        })?;
+        drop(old);
+        Ok(())
+    }
+
+    /// Closes: calls in progress fail, peers are told, the driver ends.
+    pub(super) fn close(&self, reason: CloseReason) {
+        let mut work = Work::default();
+        let mut batch = Vec::new();
+        let now = self.clock.now();
+        let mut core = self.lock();
+        let sink = core.close(reason, &mut work);
+        core.endpoint.close();
+        while let Some(transmit) = core.endpoint.poll_transmit(now) {
+            batch.push(transmit);
+        }
+        drop(core);
+        // Best effort: peers find out by themselves if this does not reach them.
+        let _ = self.link.send(&batch);
+        drop(sink);
+        for waker in work.wakers {
+            waker.wake();
+        }
+    }
+}
+
+impl Transport for Shard {
+    fn start_call(&self, peer: SocketAddr, request: Message) -> Result<CallKey, RpcError> {
+        Self::start_call(self, peer, request)
+    }
+
+    fn poll_response(&self, call: CallKey, cx: &mut Context<'_>) -> Poll<Result<Bytes, RpcError>> {
+        let (outcome, old) = self.lock().poll_call(call, cx.waker());
+        drop(old);
+        outcome
+    }
+
+    fn cancel(&self, call: CallKey) {
+        let result = self.command(|core, now| {
+            let forgotten = core.forget_call(call);
+            if let Some((rpc, _)) = &forgotten {
+                core.endpoint.abort(now, *rpc);
+            }
+            Ok(forgotten)
+        });
+        drop(result);
+    }
+
+    fn cancel_reaches_server(&self) -> bool {
+        true
+    }
+
+    fn serve(&self, sink: RequestSink) -> Result<(), RpcError> {
+        Self::serve(self, sink)
+    }
+
+    fn respond(&self, rpc: RpcKey, response: Message) -> Result<(), RpcError> {
+        let peer = self.lock().endpoint.peer_of(rpc).ok_or(RpcError::Stale)?;
+        let packet_bytes = self.link.packet_bytes_max(peer);
+        let old = self.command(|core, now| {
+            core.endpoint
+                .send_response(now, rpc, packet_bytes, response)?;
+            Ok(core.forget_request(rpc))
+        })?;
+        drop(old);
+        Ok(())
+    }
+
+    fn abandon(&self, rpc: RpcKey) {
+        let result = self.command(|core, now| {
+            core.endpoint.abort(now, rpc);
+            Ok(core.forget_request(rpc))
+        });
+        drop(result);
+    }
+
+    fn poll_cancelled(&self, rpc: RpcKey, cx: &mut Context<'_>) -> Poll<()> {
+        let (cancelled, old) = self.lock().poll_request_cancelled(rpc, cx.waker());
+        drop(old);
+        cancelled
+    }
+
+    fn local_addr(&self) -> SocketAddr {
+        self.link.local_addr()
+    }
+
+    fn message_bytes_max(&self) -> usize {
+        MESSAGE_BYTES_MAX
+    }
+
+    fn stats(&self) -> Stats {
+        let core = self.lock();
+        Stats {
+            receive_drops: self.link.receive_drops(),
+            waiters_woken: core.waiters_woken,
+            requests_handed_over: core.requests_handed_over,
+            ..core.endpoint.stats()
+        }
+    }
+
+    fn close(&self) {
+        Self::close(self, CloseReason::Closed);
+    }
+}
+
+impl fmt::Debug for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shard")
+            .field("link", &self.link)
+            .finish_non_exhaustive()
+    }
+}
