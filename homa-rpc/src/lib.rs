@@ -63,6 +63,7 @@ mod sockets;
 mod status;
 mod uri;
 
+pub use async_trait::async_trait;
 pub use body::{Body, final_status, try_clone_request};
 pub use client::{Channel, ChannelBuilder, ChannelError};
 pub use codec::{Codec, ProstCodec};
