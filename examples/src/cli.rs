@@ -53,6 +53,6 @@ pub async fn serve(server: BoundServer) -> Result {
     for uri in server.local_uris() {
         println!("listening on {uri}");
     }
-    server.serve_with_shutdown(tokio::signal::ctrl_c()).await?;
+    server.serve_with_shutdown(interrupt.recv()).await?;
     Ok(())
 }

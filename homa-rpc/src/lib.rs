@@ -63,7 +63,6 @@ mod sockets;
 mod status;
 mod uri;
 
-/// For the implementations of generated server traits.
 pub use async_trait::async_trait;
 pub use body::{Body, final_status, try_clone_request};
 pub use client::{Channel, ChannelBuilder, ChannelError};

@@ -86,7 +86,13 @@ impl HttpImports for Awkward {
     }
 
     async fn known(&self, request: Request<Any>) -> Result<Timestamp> {
-        let seconds = i64::from(request.into_inner().value[0]);
+        let seconds = request
+            .into_inner()
+            .value
+            .iter()
+            .copied()
+            .map(i64::from)
+            .sum();
         Ok(Response::new(Timestamp { seconds, nanos: 0 }))
     }
 
@@ -162,7 +168,7 @@ async fn messages_of_other_packages_and_well_known_types_are_carried() {
         client.nothing(()).await.unwrap();
         let any = Any {
             type_url: String::new(),
-            value: vec![42],
+            value: vec![40, 2],
         };
         assert_eq!(client.known(any).await.unwrap().into_inner().seconds, 42);
         assert_eq!(
