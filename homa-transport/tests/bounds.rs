@@ -1,5 +1,7 @@
 //! What an endpoint refuses, and that it is made good when there is room.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
+
 mod support;
 
 use std::time::Duration;

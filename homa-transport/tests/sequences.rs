@@ -1,6 +1,8 @@
 //! The message sequences by which the Homa literature explains the protocol, played by two real
 //! endpoints. Their diagrams are in `docs/sequences.md`; `UPDATE_DOCS=1 cargo test` writes it anew.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
+
 mod support;
 
 use std::fmt::Write as _;
