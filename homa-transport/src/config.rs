@@ -210,8 +210,8 @@ impl Config {
         check(
             "inbound_bytes_per_peer_max",
             self.inbound_bytes_per_peer_max,
-            MESSAGE_BYTES_MAX..=1 << 44,
-            "1,000,000 to 2^44",
+            2 * MESSAGE_BYTES_MAX..=1 << 44,
+            "2,000,000 to 2^44",
         )?;
         check(
             "incast_unscheduled_bytes",
@@ -223,8 +223,8 @@ impl Config {
         check(
             "inbound_bytes_max",
             self.inbound_bytes_max,
-            MESSAGE_BYTES_MAX..=1 << 44,
-            "1,000,000 to 2^44",
+            2 * MESSAGE_BYTES_MAX..=1 << 44,
+            "2,000,000 to 2^44",
         )?;
         for (field, value) in [
             ("resend_interval", self.resend_interval),

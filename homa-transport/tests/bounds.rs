@@ -1,6 +1,10 @@
 //! What an endpoint refuses, and that it is made good when there is room.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests"
+)]
 
 mod support;
 
@@ -57,7 +61,7 @@ fn requests_without_room_for_a_record_wait_and_run_once_each() {
 #[test]
 fn messages_without_room_for_their_bytes_wait_shortest_first() {
     let config = Config {
-        inbound_bytes_max: 1_000_000,
+        inbound_bytes_max: 2_000_000,
         ..Config::default()
     };
     let mut pair = Pair::new();
@@ -78,7 +82,7 @@ fn messages_without_room_for_their_bytes_wait_shortest_first() {
 #[test]
 fn a_response_without_room_waits_and_arrives() {
     let config = Config {
-        inbound_bytes_per_peer_max: 1_000_000,
+        inbound_bytes_per_peer_max: 2_000_000,
         ..Config::default()
     };
     let mut pair = Pair::new();

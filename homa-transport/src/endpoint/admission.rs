@@ -26,6 +26,8 @@ const CANDIDATES_MAX: usize = 16;
 pub(super) struct Waiting {
     /// Messages without room for their bytes: by length, then age.
     messages: BTreeSet<(u32, u64, RpcKey)>,
+    /// Messages that have begun but whose rest does not fit.
+    ungranted: BTreeSet<(u32, u64, RpcKey)>,
     /// Requests without room for a record.
     refused: HashSet<(SocketAddr, RpcId)>,
     /// The same in order of their coming.
@@ -50,6 +52,11 @@ impl Waiting {
     /// Forgets a message that is gone.
     pub(super) fn forget(&mut self, length: u32, birth: u64, rpc: RpcKey) {
         self.messages.remove(&(length, birth, rpc));
+    }
+
+    /// True if the message has begun and waits for room to be granted.
+    pub(super) fn is_ungranted(&self, length: u32, birth: u64, rpc: RpcKey) -> bool {
+        self.ungranted.contains(&(length, birth, rpc))
     }
 }
 
@@ -126,6 +133,37 @@ impl Endpoint {
             && held + bytes <= self.config.inbound_bytes_per_peer_max
     }
 
+    /// True if a message may begin whose first reserve is `bytes`. Beginnings get half of the room: the
+    /// other half is for those that are granted, or many that have begun could keep each other from
+    /// ending.
+    pub(super) fn has_room_to_begin(&self, peer: PeerKey, bytes: usize) -> bool {
+        let held = self.peers.get(peer).map_or(0, |peer| peer.inbound_bytes);
+        self.inbound_bytes + bytes <= self.config.inbound_bytes_max / 2
+            && held + bytes <= self.config.inbound_bytes_per_peer_max / 2
+    }
+
+    /// Lets a message whose grant does not fit wait until it does.
+    pub(super) fn wait_for_grant(&mut self, key: RpcKey, length: u32, birth: u64) {
+        self.grants.remove(key);
+        self.stats.messages_deferred += 1;
+        self.waiting.ungranted.insert((length, birth, key));
+    }
+
+    /// Lets the messages take part in granting again that waited for room for it.
+    fn admit_ungranted(&mut self) {
+        let candidates = self.waiting.ungranted.iter().take(CANDIDATES_MAX);
+        for (length, birth, key) in candidates.copied().collect::<Vec<_>>() {
+            let Some(rpc) = self.table.get(key) else {
+                self.waiting.ungranted.remove(&(length, birth, key));
+                continue;
+            };
+            if self.has_room(rpc.peer, (length as usize).saturating_sub(rpc.charged)) {
+                self.waiting.ungranted.remove(&(length, birth, key));
+                self.report_progress(key);
+            }
+        }
+    }
+
     /// Lets a message of `length` bytes wait until there is room for it.
     pub(super) fn wait_for_room(&mut self, key: RpcKey, length: u32) {
         let Some(rpc) = self.table.get_mut(key) else {
@@ -143,6 +181,7 @@ impl Endpoint {
         if !std::mem::take(&mut self.waiting.room_freed) {
             return;
         }
+        self.admit_ungranted();
         let candidates: Vec<_> = self
             .waiting
             .messages
@@ -156,7 +195,7 @@ impl Endpoint {
             let Some(rpc) = self.table.get(key) else {
                 continue;
             };
-            if !self.has_room(rpc.peer, planned + need) {
+            if !self.has_room_to_begin(rpc.peer, planned + need) {
                 continue;
             }
             planned += need;

@@ -225,7 +225,9 @@ impl Endpoint {
                 limit: self.config.peers_max,
                 option: "peers_max",
             })?;
+        let mut liveness = Liveness::new(now);
         if let Some(known) = self.peers.get_mut(peer_key) {
+            liveness.peer_was_quiet = known.rpcs == 0 && known.nothing_under_way(now);
             known.rpcs += 1;
         }
         let id = self.allocate_id();
@@ -245,7 +247,7 @@ impl Endpoint {
             waits_for_room: None,
             charged: 0,
             queued: None,
-            liveness: Liveness::new(now),
+            liveness,
             timer: None,
         });
         self.births += 1;
@@ -344,14 +346,14 @@ impl Endpoint {
     /// Takes the report that `peer` cannot be reached: its RPCs end.
     ///
     /// Source: homa_plumbing.c, `homa_err_handler_v4`; homa_rpc.c, `homa_abort_rpcs`.
-    pub fn handle_unreachable(&mut self, now: Instant, peer: SocketAddr, reason: Unreachable) {
+    pub fn handle_unreachable(&mut self, peer: SocketAddr, reason: Unreachable) {
         let Some(peer_key) = self.peers.find(peer) else {
             return;
         };
         let keys = self.table.select(|rpc| rpc.peer == peer_key);
         let alone = keys.len() == 1;
         for key in keys {
-            self.end_unreachable(now, key, reason, alone);
+            self.end_unreachable(key, reason, alone);
         }
         self.forget_peer(peer_key);
     }

@@ -209,7 +209,7 @@ impl Endpoint {
             return false;
         }
         let peer = rpc.peer;
-        if !self.has_room(peer, self.first_reserve(data.message_length)) {
+        if !self.has_room_to_begin(peer, self.first_reserve(data.message_length)) {
             if let Some(rpc) = self.table.get_mut(key) {
                 rpc.liveness.on_progress(arrival.now);
             }
@@ -298,15 +298,29 @@ impl Endpoint {
             self.grants.remove(key);
             self.message_complete(now, key);
         } else if inbound.granted() < inbound.length() || self.grants.knows(key) {
-            let progress = Progress {
-                peer: rpc.addr.ip(),
-                birth: rpc.birth,
-                length: inbound.length(),
-                received: inbound.received(),
-                granted: inbound.granted(),
-            };
-            self.grants.on_progress(key, progress);
+            self.report_progress(key);
         }
+    }
+
+    /// Tells the grant scheduler where a message stands.
+    pub(super) fn report_progress(&mut self, key: RpcKey) {
+        let Some(rpc) = self.table.get(key) else {
+            return;
+        };
+        let Some(inbound) = rpc.inbound.as_ref() else {
+            return;
+        };
+        if self.waiting.is_ungranted(inbound.length(), rpc.birth, key) {
+            return;
+        }
+        let progress = Progress {
+            peer: rpc.addr.ip(),
+            birth: rpc.birth,
+            length: inbound.length(),
+            received: inbound.received(),
+            granted: inbound.granted(),
+        };
+        self.grants.on_progress(key, progress);
     }
 
     fn message_complete(&mut self, now: Instant, key: RpcKey) {
@@ -476,6 +490,17 @@ impl Endpoint {
             return;
         };
         let liveness = &mut rpc.liveness;
+        // A server that has forgotten a delivered request says the same as one that never had it. It
+        // remembers for a while, so replies that follow one another within that time prove that the
+        // request was not delivered.
+        let gap = arrival.now.saturating_since(liveness.not_delivered_at);
+        let proven = gap < self.config.delivered_memory;
+        liveness.not_delivered_at = liveness.not_delivered_at.max(liveness.asked);
+        if !liveness.known_to_peer && !proven {
+            let peer = rpc.addr;
+            self.fail(key, RpcError::PeerRestarted { peer });
+            return;
+        }
         if !liveness.known_to_peer {
             if let Some(out) = rpc.out.as_mut() {
                 out.restart();

@@ -85,6 +85,11 @@ pub(crate) struct Liveness {
     pub(crate) known_to_peer: bool,
     /// RPC_UNKNOWNs that came after that, on separate RESENDs, with nothing else between.
     pub(crate) unknown_replies: u32,
+    /// Last time at which the server certainly did not have the request.
+    pub(crate) not_delivered_at: Instant,
+    /// Nothing was on its way to the peer when the RPC began: a report about a packet that was
+    /// refused there can only be about this RPC, or a later one.
+    pub(crate) peer_was_quiet: bool,
     /// A RESEND was sent since the last RPC_UNKNOWN.
     pub(crate) asked_since_unknown: bool,
 }
@@ -100,6 +105,8 @@ impl Liveness {
             busy: 0,
             known_to_peer: false,
             unknown_replies: 0,
+            not_delivered_at: now,
+            peer_was_quiet: false,
             asked_since_unknown: false,
         }
     }

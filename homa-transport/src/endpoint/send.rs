@@ -47,6 +47,9 @@ impl Endpoint {
         };
         self.trace
             .push(Record::of(now, true, to, &header, &packet, 0));
+        if let Some(peer) = self.peers.find(to).and_then(|key| self.peers.get_mut(key)) {
+            peer.sent = Some(now);
+        }
         Some(Transmit {
             to,
             from,
@@ -58,6 +61,19 @@ impl Endpoint {
 
     fn queue_grant(&mut self) {
         while let Some(grant) = self.grants.next() {
+            let Some(rpc) = self.table.get_mut(grant.rpc) else {
+                continue;
+            };
+            let Some(inbound) = rpc.inbound.as_ref() else {
+                continue;
+            };
+            let (peer, birth, length) = (rpc.peer, rpc.birth, inbound.length());
+            // The first grant reserves the whole message.
+            let missing = (length as usize).saturating_sub(rpc.charged);
+            if missing > 0 && !self.has_room(peer, missing) {
+                self.wait_for_grant(grant.rpc, length, birth);
+                continue;
+            }
             let Some(rpc) = self.table.get_mut(grant.rpc) else {
                 continue;
             };
@@ -110,6 +126,7 @@ impl Endpoint {
         let out = rpc.out.as_mut()?;
         let segment = out.next_segment()?;
         let peer = self.peers.get_mut(rpc.peer)?;
+        peer.sent = Some(now);
         let resent = matches!(segment.kind, SegmentKind::Resent(_));
         let priority = match segment.kind {
             SegmentKind::Scheduled(priority) | SegmentKind::Resent(Some(priority)) => priority,

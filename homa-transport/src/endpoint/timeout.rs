@@ -218,13 +218,7 @@ impl Endpoint {
     }
 
     /// Ends an RPC whose peer cannot be reached. `alone`: it is the only one with that peer.
-    pub(super) fn end_unreachable(
-        &mut self,
-        now: Instant,
-        key: RpcKey,
-        reason: Unreachable,
-        alone: bool,
-    ) {
+    pub(super) fn end_unreachable(&mut self, key: RpcKey, reason: Unreachable, alone: bool) {
         let Some(rpc) = self.table.get(key) else {
             return;
         };
@@ -237,11 +231,10 @@ impl Endpoint {
         // that the server never saw it.
         let liveness = &rpc.liveness;
         let first_packets = liveness.unanswered == 0 && !liveness.known_to_peer;
-        let quiet = self
-            .peers
-            .get(rpc.peer)
-            .is_some_and(|peer| peer.heard <= liveness.born);
-        let delivery = if alone && first_packets && quiet && now >= liveness.born {
+        let peer_heard = self.peers.get(rpc.peer).map(|peer| peer.heard);
+        let quiet = peer_heard.is_some_and(|heard| heard <= liveness.born);
+        let certain = alone && first_packets && quiet && liveness.peer_was_quiet;
+        let delivery = if certain {
             Delivery::NotSent
         } else {
             Delivery::Unknown
