@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::fault::{Damaged, PacketFaults};
 use super::ledger::GrantLedger;
 use crate::config::Config;
 use crate::error::{Delivery, RpcError};
@@ -84,6 +85,7 @@ pub(super) struct Call {
     /// Number of the server's process to which the request was delivered last; 0: to none.
     delivered_in: u32,
     answered: bool,
+    /// Its client was told that it was not sent.
     not_sent: bool,
 }
 
@@ -121,6 +123,8 @@ pub(super) struct Oracle {
     packet_bytes: usize,
     /// Damaged packets may be delivered, so that contents prove nothing.
     lenient: bool,
+    /// Packets may arrive twice.
+    duplicates: bool,
     calls: Vec<Call>,
     by_id: HashMap<(usize, RpcId), usize>,
     ledgers: Vec<GrantLedger>,
@@ -129,11 +133,17 @@ pub(super) struct Oracle {
 }
 
 impl Oracle {
-    pub(super) fn new(hosts: usize, config: &Config, packet_bytes: usize, lenient: bool) -> Self {
+    pub(super) fn new(
+        hosts: usize,
+        config: &Config,
+        packet_bytes: usize,
+        faults: &PacketFaults,
+    ) -> Self {
         Self {
             config: config.clone(),
             packet_bytes,
-            lenient,
+            lenient: faults.damaged == Damaged::Delivered,
+            duplicates: faults.duplication > 0,
             calls: Vec::new(),
             by_id: HashMap::new(),
             ledgers: (0..hosts).map(|_| GrantLedger::default()).collect(),
@@ -145,6 +155,12 @@ impl Oracle {
     /// Number of the next call.
     pub(super) const fn next_call(&self) -> usize {
         self.calls.len()
+    }
+
+    /// True if damaged packets may have been taken for sound ones, so that nothing but bounds is
+    /// sure.
+    pub(super) const fn is_lenient(&self) -> bool {
+        self.lenient
     }
 
     pub(super) const fn open(&self) -> usize {
@@ -220,7 +236,8 @@ impl Oracle {
                 format!("call {number} came with other bytes than were sent, or elsewhere");
             return breach(Invariant::RequestExact, detail);
         }
-        if call.not_sent {
+        // A second copy of a packet that was refused can reach the next process.
+        if call.not_sent && !self.duplicates {
             let detail = format!("call {number} failed as not sent and is delivered");
             return breach(Invariant::NotSentMeansNotSent, detail);
         }

@@ -158,7 +158,7 @@ fn config(random: &mut Random) -> Config {
         config.unscheduled_bytes = random.pick([1_000, 10_000, 60_000]);
     }
     if random.chance(200_000) {
-        config.rpcs_max = random.index(40) + 2;
+        config.rpcs_max = random.index(60) + 8;
     }
     if random.chance(150_000) {
         config.inbound_bytes_max = MESSAGE_BYTES_MAX;
