@@ -1,1 +1,76 @@
-//! placeholder
+//! Compiles `.proto` files into [homa-rpc] clients and server traits, from a build script.
+//!
+//! ```no_run
+//! // build.rs
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     homa_rpc_build::compile_protos("proto/greeter.proto")?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! The result is included in the crate by the name of the protobuf package:
+//!
+//! ```ignore
+//! pub mod helloworld {
+//!     homa_rpc::include_proto!("helloworld");
+//! }
+//! ```
+//!
+//! No `protoc` is needed: the files are read by a compiler written in Rust. The option names of
+//! [`Builder`] are those of `tonic-build`, so that a build script moves over by changing one name.
+//!
+//! # What is generated
+//!
+//! The messages are those of `prost-build`, so the crate needs `prost` as a dependency (and
+//! `prost-types` if it uses well-known types such as `google.protobuf.Any`). For a service
+//! `Greeter` there are two modules beside the messages:
+//!
+//! - `greeter_client` with `GreeterClient<T>`: one method per RPC, taking `&self`. The future it
+//!   returns owns all it needs, so it can be spawned.
+//! - `greeter_server` with the trait `Greeter`, to be implemented, and `GreeterServer<T>`, which
+//!   makes a service of an implementation.
+//!
+//! Comments in the `.proto` become documentation; code blocks in them are kept from being run as
+//! doctests. A method with the option `deprecated` is marked `#[deprecated]`. An RPC whose name
+//! would clash with a method of the client, such as `New`, gets an underscore: `new_`.
+//!
+//! # What is refused
+//!
+//! Methods that stream, and files with `edition = "2023"` or later, are not supported yet. They
+//! give an [`Error`] which names the file and the line, as do syntax errors and missing imports.
+//!
+//! [homa-rpc]: https://docs.rs/homa-rpc
+
+mod attributes;
+mod builder;
+mod check;
+mod comments;
+mod error;
+mod generate;
+mod source;
+
+use std::path::Path;
+
+pub use builder::Builder;
+pub use error::Error;
+
+/// Compiles one `.proto` file with the default options; its directory is the include path.
+///
+/// The code goes to Cargo's `OUT_DIR`, one file per protobuf package.
+///
+/// # Errors
+///
+/// See [`Builder::compile_protos`].
+pub fn compile_protos(proto: impl AsRef<Path>) -> Result<(), Error> {
+    let proto = proto.as_ref();
+    let include = proto
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    configure().compile_protos(&[proto], &[include.unwrap_or(Path::new("."))])
+}
+
+/// The options of a compilation, to be changed before [`Builder::compile_protos`].
+#[must_use]
+pub fn configure() -> Builder {
+    Builder::new()
+}

@@ -1,1 +1,93 @@
-//! placeholder
+//! gRPC-style RPC over the Homa transport.
+//!
+//! A [`Channel`] carries calls to a server; it has no connection, is cheap to clone and can be put
+//! under any tower layer. A [`Server`] takes calls on one or several sockets and hands them to
+//! services, under layers as well. Clients and services are generated from `.proto` files by
+//! `homa-rpc-build`; [`include_proto!`] brings them in.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use homa_rpc::{Channel, MethodDescriptor, ProstCodec, Request, client::Caller};
+//!
+//! #[derive(Clone, PartialEq, prost::Message)]
+//! struct HelloRequest {
+//!     #[prost(string, tag = "1")]
+//!     name: String,
+//! }
+//! #[derive(Clone, PartialEq, prost::Message)]
+//! struct HelloReply {
+//!     #[prost(string, tag = "1")]
+//!     message: String,
+//! }
+//!
+//! // What a generated client does:
+//! static SAY_HELLO: MethodDescriptor =
+//!     MethodDescriptor::unary("helloworld.Greeter", "SayHello", "/helloworld.Greeter/SayHello");
+//! let caller = Caller::new(Channel::new("homa+udp://127.0.0.1:4000")?);
+//! let request = Request::new(HelloRequest { name: "homa".into() });
+//! let codec = ProstCodec::<HelloRequest, HelloReply>::default();
+//! let reply = caller.unary(request, &SAY_HELLO, codec).await?;
+//! println!("{}", reply.get_ref().message);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Map of the crate
+//!
+//! | part | what it does |
+//! |---|---|
+//! | [`client`] | [`Channel`], the typed [`client::Caller`], look-up of hosts |
+//! | [`server`] | [`Server`], routing, dispatch, shutdown |
+//! | [`Request`], [`Response`], [`Status`], [`Metadata`] | what users see of a call |
+//! | [`Body`], [`CallInfo`] | a call as tower layers see it: HTTP requests and responses |
+//! | [`Codec`] | messages to bytes and back |
+//!
+//! Messages travel as frames of the format specified in `WIRE.md`, one Homa message each. There is
+//! no encryption and source addresses can be forged: use it in trusted networks only.
+
+mod body;
+mod cast;
+pub mod client;
+mod codec;
+pub mod codegen;
+mod deadline;
+mod error;
+mod frame;
+mod limits;
+pub mod metadata;
+mod method;
+mod request;
+mod response;
+pub mod server;
+mod sockets;
+mod status;
+mod uri;
+
+pub use async_trait::async_trait;
+pub use body::{Body, final_status, try_clone_request};
+pub use client::{Channel, ChannelBuilder, ChannelError};
+pub use codec::{Codec, ProstCodec};
+pub use error::BoxError;
+pub use homa_transport::Delivery;
+pub use limits::MessageLimits;
+pub use metadata::{Metadata, MetadataError};
+pub use method::{CallInfo, MethodDescriptor};
+pub use request::{IntoRequest, Request};
+pub use response::Response;
+pub use server::{BoundServer, Server, ServerBuilder, ServerError};
+pub use status::{Code, Status};
+pub use uri::UriError;
+
+/// Includes the code that `homa-rpc-build` generated for a protobuf package.
+///
+/// ```ignore
+/// pub mod helloworld {
+///     homa_rpc::include_proto!("helloworld");
+/// }
+/// ```
+#[macro_export]
+macro_rules! include_proto {
+    ($package:tt) => {
+        include!(concat!(env!("OUT_DIR"), "/", $package, ".rs"));
+    };
+}

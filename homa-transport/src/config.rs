@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::error::ConfigError;
+use crate::units::Priority;
 use crate::wire::MESSAGE_BYTES_MAX;
 
 /// Settings of an endpoint. The defaults suit a datacenter network and services whose processes
@@ -34,6 +35,45 @@ pub struct Config {
     /// Default 10,000 bytes. Kernel: none today (earlier modules had `grant_increment`). Saves
     /// GRANT packets where data arrives one packet at a time.
     pub grant_increment_bytes: u32,
+    /// Share of the granted bytes that goes to the oldest message instead of the shortest ones, in
+    /// thousandths, 0 to 500.
+    ///
+    /// Default 50. Kernel: `grant_fifo_fraction`. Keeps long messages from starving.
+    pub grant_fifo_permille: u32,
+    /// Size of one grant to the oldest message.
+    ///
+    /// Default 50,000 bytes. Kernel: `fifo_grant_increment`.
+    pub fifo_grant_increment_bytes: u32,
+    /// Priority levels to use, 1 to 8; control packets use the highest of them.
+    ///
+    /// Default 8. Kernel: `num_priorities`. For networks with fewer queues.
+    pub num_priorities: u8,
+    /// Speed of the uplink in 10⁶ bit/s, to be obeyed by the pacer; `None` sends as fast as the link
+    /// takes packets.
+    ///
+    /// Default `None`. Kernel: `link_mbps` (25,000). Without the true speed pacing does harm; a
+    /// loopback or in-process link has none.
+    pub link_mbps: Option<u32>,
+    /// How far ahead of the present the pacer fills the uplink.
+    ///
+    /// Default 5 µs. Kernel: `max_nic_est_backlog_usecs`. It must not be less than the error of the
+    /// driver's timer, or the link runs dry; sockets raise it accordingly.
+    pub nic_backlog: Duration,
+    /// Messages with no more bytes left to send than this bypass the pacer.
+    ///
+    /// Default 1,000. Kernel: `defer_min_bytes`.
+    pub defer_min_bytes: u32,
+    /// Share of the sent bytes that goes to the oldest message instead of the shortest one, in
+    /// thousandths, 0 to 500.
+    ///
+    /// Default 50. Kernel: `pacer_fifo_fraction`.
+    pub pacer_fifo_permille: u32,
+    /// Whether the priority levels that peers are told to use for unscheduled bytes follow the sizes
+    /// of the messages that arrive; `None`: where only we speak the protocol.
+    ///
+    /// Default `None`. Kernel: none (a helper program, util/homa_prio.cc, does it). Several processes
+    /// of one host that answered with different levels would make a module's sender alternate.
+    pub adaptive_cutoffs: Option<bool>,
     /// Silence before the first RESEND; later ones follow at growing intervals.
     ///
     /// Default 5 ms. Kernel: `resend_ticks`, `resend_interval`.
@@ -79,6 +119,14 @@ impl Default for Config {
             window_bytes: 0,
             max_overcommit: 8,
             grant_increment_bytes: 10_000,
+            grant_fifo_permille: 50,
+            fifo_grant_increment_bytes: 50_000,
+            num_priorities: 8,
+            link_mbps: None,
+            nic_backlog: Duration::from_micros(5),
+            defer_min_bytes: 1_000,
+            pacer_fifo_permille: 50,
+            adaptive_cutoffs: None,
             resend_interval: Duration::from_millis(5),
             timeout: Duration::from_secs(1),
             timeout_resends: 10,
@@ -150,6 +198,18 @@ impl Config {
             }
         }
         Ok(())
+    }
+}
+
+impl Config {
+    /// The highest level in use: that of control packets.
+    pub(crate) const fn highest_priority(&self) -> Priority {
+        Priority::saturating(self.num_priorities.saturating_sub(1))
+    }
+
+    /// Level of grants to the oldest message. Source: homa_grant.c, `homa_grant_check_fifo`.
+    pub(crate) const fn fifo_priority(&self) -> Priority {
+        Priority::saturating(self.num_priorities.saturating_sub(2))
     }
 }
 

@@ -89,6 +89,8 @@ stats! {
     acks_sent,
     /// CUTOFFS packets sent.
     cutoffs_sent,
+    /// Times our cutoffs were computed anew because traffic had changed.
+    cutoffs_changed,
     /// Remembered ids of delivered requests given up before their time to bound memory.
     delivered_ids_evicted,
     /// Packets that the system dropped because the receive buffer was full.

@@ -34,6 +34,19 @@ impl Instant {
     }
 }
 
+impl Instant {
+    /// The point `duration` earlier; the epoch if that is before it.
+    #[must_use]
+    pub const fn before(self, duration: Duration) -> Self {
+        let nanos = duration.as_nanos();
+        if nanos >= self.0 as u128 {
+            return Self::ZERO;
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "below a u64")]
+        Self(self.0 - nanos as u64)
+    }
+}
+
 impl Add<Duration> for Instant {
     type Output = Self;
 

@@ -51,6 +51,11 @@ impl Delivered {
         self.current.contains(number) || self.previous.contains(number)
     }
 
+    /// True if no id is remembered.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.current.ids == 0 && self.previous.ids == 0
+    }
+
     fn rotate(&mut self, now: Instant, memory: Duration) {
         let age = now.saturating_since(self.period_start);
         if age < memory {

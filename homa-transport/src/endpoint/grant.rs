@@ -1,19 +1,29 @@
 //! Receiver-driven grants: which senders may send on, how far, at which level.
 //!
-//! Messages that need grants are ranked by the bytes not yet received, older first on ties; the
-//! first `max_overcommit` are active. Each active message may have a window of bytes granted and
-//! not received, and all together `max_incoming_bytes`. Source: homa_grant.c.
+//! Messages that need grants are ranked by the bytes not yet received (SRPT), older first on ties. A
+//! few of them are *active*: they may have a window of bytes granted and not received, and all
+//! messages together `max_incoming`. Granting to more than one at a time (overcommitment) keeps the
+//! downlink busy when a sender is slow to react. Slots go to senders in turn: every peer gets one
+//! before any gets a second. A share of what is granted goes to the oldest message, so that a long one
+//! is never starved by a stream of shorter ones. A grant is never taken back.
+//!
+//! Source: homa_grant.c; Homa (SIGCOMM 2018), sections 3.3 to 3.5.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
 
 use slotmap::SecondaryMap;
 
 use super::{RpcKey, priority};
 use crate::units::Priority;
 
+/// A message's standing: fewest missing bytes first, then the older one.
+type Rank = (u32, u64, RpcKey);
+
 /// What the scheduler knows of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Progress {
+    pub(crate) peer: IpAddr,
     pub(crate) birth: u64,
     pub(crate) length: u32,
     pub(crate) received: u32,
@@ -21,16 +31,12 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    const fn remaining(&self) -> u32 {
-        self.length - self.received
-    }
-
     const fn incoming(&self) -> u64 {
         self.granted.saturating_sub(self.received) as u64
     }
 
-    const fn rank(&self, rpc: RpcKey) -> (u32, u64, RpcKey) {
-        (self.remaining(), self.birth, rpc)
+    const fn rank(&self, rpc: RpcKey) -> Rank {
+        (self.length - self.received, self.birth, rpc)
     }
 }
 
@@ -45,23 +51,49 @@ pub(crate) struct Grant {
 /// Limits of the scheduler, from the configuration.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct GrantLimits {
+    /// Bytes granted and not received, over all messages.
     pub(crate) max_incoming: u64,
+    /// The same per message; 0 shares `max_incoming`.
     pub(crate) window: u32,
     pub(crate) max_overcommit: usize,
+    /// Smallest step of a grant but the last.
     pub(crate) increment: u32,
+    /// Thousandths of the granted bytes that go to the oldest message.
+    pub(crate) fifo_permille: u64,
+    /// Size of one such grant.
+    pub(crate) fifo_increment: u32,
+    /// Level of such a grant.
+    pub(crate) fifo_priority: Priority,
+    /// Highest level of the others.
     pub(crate) scheduled_max: u8,
 }
 
-/// Decides about grants. It holds keys and numbers only.
+/// Decides about grants. It holds keys and numbers only; the work per event depends on
+/// `max_overcommit` and the logarithm of the number of messages.
 #[derive(Debug)]
 pub(crate) struct GrantScheduler {
     limits: GrantLimits,
     messages: SecondaryMap<RpcKey, Progress>,
-    order: BTreeSet<(u32, u64, RpcKey)>,
+    /// The messages that may be granted to, best first.
+    active: Vec<RpcKey>,
+    /// Per peer: how many of its messages are active, and the others by rank.
+    peers: HashMap<IpAddr, PeerQueue>,
+    /// The best waiting message of every peer, those of peers with fewer active ones first.
+    waiting: BTreeSet<(usize, Rank)>,
+    /// Messages not granted to their end, oldest first.
+    ungranted: BTreeSet<(u64, RpcKey)>,
     /// Bytes granted and not received, over all messages.
     incoming: u64,
     /// Something changed since the last decision.
     changed: bool,
+    /// Normal grants since the last grant to the oldest message, in bytes.
+    since_fifo: u64,
+}
+
+#[derive(Debug, Default)]
+struct PeerQueue {
+    active: usize,
+    waiting: BTreeSet<Rank>,
 }
 
 impl GrantScheduler {
@@ -69,35 +101,67 @@ impl GrantScheduler {
         Self {
             limits,
             messages: SecondaryMap::new(),
-            order: BTreeSet::new(),
+            active: Vec::with_capacity(limits.max_overcommit),
+            peers: HashMap::new(),
+            waiting: BTreeSet::new(),
+            ungranted: BTreeSet::new(),
             incoming: 0,
             changed: false,
+            since_fifo: 0,
         }
+    }
+
+    /// Changes the highest level for scheduled bytes.
+    pub(crate) const fn set_scheduled_max(&mut self, level: u8) {
+        self.limits.scheduled_max = level;
     }
 
     /// A message that needs grants has made progress, or is new.
     pub(crate) fn on_progress(&mut self, rpc: RpcKey, progress: Progress) {
-        self.forget(rpc);
-        self.incoming += progress.incoming();
-        self.order.insert(progress.rank(rpc));
-        self.messages.insert(rpc, progress);
         self.changed = true;
+        self.incoming += progress.incoming();
+        match self.messages.insert(rpc, progress) {
+            Some(known) => {
+                self.incoming -= known.incoming();
+                if self.active.contains(&rpc) {
+                    self.sort_active();
+                    return;
+                }
+                self.edit_peer(known.peer, |queue| {
+                    queue.waiting.remove(&known.rank(rpc));
+                    queue.waiting.insert(progress.rank(rpc));
+                });
+            }
+            None => {
+                if progress.granted < progress.length {
+                    self.ungranted.insert((progress.birth, rpc));
+                }
+                self.edit_peer(progress.peer, |queue| {
+                    queue.waiting.insert(progress.rank(rpc));
+                });
+            }
+        }
+        self.compete(rpc);
     }
 
     /// The message is complete or gone.
     pub(crate) fn remove(&mut self, rpc: RpcKey) {
-        if self.forget(rpc) {
-            self.changed = true;
-        }
-    }
-
-    fn forget(&mut self, rpc: RpcKey) -> bool {
         let Some(known) = self.messages.remove(rpc) else {
-            return false;
+            return;
         };
+        self.changed = true;
         self.incoming -= known.incoming();
-        self.order.remove(&known.rank(rpc));
-        true
+        self.ungranted.remove(&(known.birth, rpc));
+        let was_active = self.active.len();
+        self.active.retain(|active| *active != rpc);
+        if self.active.len() < was_active {
+            self.edit_peer(known.peer, |queue| queue.active -= 1);
+            self.fill_slot();
+        } else {
+            self.edit_peer(known.peer, |queue| {
+                queue.waiting.remove(&known.rank(rpc));
+            });
+        }
     }
 
     /// True if the message takes part in granting.
@@ -106,19 +170,25 @@ impl GrantScheduler {
     }
 
     /// Bytes granted and not received, over all messages that need grants.
-    #[cfg(test)]
     pub(crate) const fn incoming(&self) -> u64 {
         self.incoming
     }
 
-    /// The next grant to send, best message first; `None` until something changes.
+    /// The next grant to send; `None` until something changes. Calling this once per batch of packets
+    /// rather than per packet makes one grant of several.
     pub(crate) fn next(&mut self) -> Option<Grant> {
         if !self.changed {
             return None;
         }
-        let active = self.order.len().min(self.limits.max_overcommit);
-        let window = self.window(active);
-        for (rank, (_, _, rpc)) in self.order.iter().take(active).enumerate() {
+        let grant = self.next_by_rank().or_else(|| self.next_by_age());
+        self.changed = grant.is_some();
+        grant
+    }
+
+    /// Source: homa_grant.c, `homa_grant_try_send`, `homa_grant_check_needy`.
+    fn next_by_rank(&mut self) -> Option<Grant> {
+        let window = self.window();
+        for (rank, rpc) in self.active.iter().enumerate() {
             let Some(message) = self.messages.get_mut(*rpc) else {
                 continue;
             };
@@ -127,147 +197,153 @@ impl GrantScheduler {
             let headroom = u32::try_from(headroom).unwrap_or(u32::MAX);
             let raise = wanted.saturating_sub(message.granted).min(headroom);
             // A window smaller than two increments must not stop its message.
-            let left = message.length - message.granted;
-            let least = self.limits.increment.min(left).min(window / 2);
-            if raise == 0 || raise < least {
+            let left = message.length.saturating_sub(message.granted);
+            let least = self.limits.increment.min(left).min(window / 2).max(1);
+            if raise < least {
                 continue;
             }
             message.granted += raise;
             self.incoming += u64::from(raise);
-            let priority = priority::scheduled(self.limits.scheduled_max, rank, active);
+            self.since_fifo += u64::from(raise);
+            if message.granted >= message.length {
+                self.ungranted.remove(&(message.birth, *rpc));
+            }
+            let level = priority::scheduled(self.limits.scheduled_max, rank, self.active.len());
             return Some(Grant {
                 rpc: *rpc,
                 offset: message.granted,
-                priority,
+                priority: level,
             });
         }
-        self.changed = false;
         None
     }
 
+    /// The oldest message's share, regardless of window and ceiling. Differs: the module spaces
+    /// these grants in time (homa_grant.c, `homa_grant_check_fifo`), which needs the link's speed;
+    /// here they follow the bytes granted.
+    fn next_by_age(&mut self) -> Option<Grant> {
+        let share = self.limits.fifo_permille;
+        let increment = self.limits.fifo_increment;
+        if share == 0 || self.since_fifo * share < u64::from(increment) * (1000 - share) {
+            return None;
+        }
+        let outstanding_max = u64::from(self.window()) + 2 * u64::from(increment);
+        let (birth, rpc) = self.ungranted.iter().copied().find(|(_, rpc)| {
+            self.messages
+                .get(*rpc)
+                .is_some_and(|message| message.incoming() < outstanding_max)
+        })?;
+        let message = self.messages.get_mut(rpc)?;
+        let raise = increment.min(message.length - message.granted);
+        message.granted += raise;
+        self.incoming += u64::from(raise);
+        self.since_fifo = 0;
+        if message.granted >= message.length {
+            self.ungranted.remove(&(birth, rpc));
+        }
+        Some(Grant {
+            rpc,
+            offset: message.granted,
+            priority: self.limits.fifo_priority,
+        })
+    }
+
     /// Source: homa_grant.c, `homa_grant_update_sysctl_deps`.
-    fn window(&self, active: usize) -> u32 {
+    fn window(&self) -> u32 {
         if self.limits.window > 0 {
             return self.limits.window;
         }
-        u32::try_from(self.limits.max_incoming / (active as u64 + 1)).unwrap_or(u32::MAX)
+        let share = self.limits.max_incoming / (self.active.len() as u64 + 1);
+        u32::try_from(share).unwrap_or(u32::MAX)
+    }
+
+    // ---- the active set ----
+
+    /// Gives a waiting message a slot if it deserves one more than an active one does.
+    /// Source: homa_grant.c, `homa_grant_find_victim`.
+    fn compete(&mut self, rpc: RpcKey) {
+        let Some(newcomer) = self.messages.get(rpc).copied() else {
+            return;
+        };
+        if self.active.len() < self.limits.max_overcommit {
+            self.activate(rpc);
+            return;
+        }
+        let slots = |peer: IpAddr| {
+            let held = self.peers.get(&peer).map_or(0, |queue| queue.active);
+            held + usize::from(peer == newcomer.peer)
+        };
+        let own = slots(newcomer.peer);
+        // Best first, so the last of the largest holders is the worst-ranked one.
+        let victim = self
+            .active
+            .iter()
+            .filter_map(|active| Some((*active, *self.messages.get(*active)?)))
+            .max_by_key(|(active, message)| (slots(message.peer), message.rank(*active)));
+        let Some((victim, message)) = victim else {
+            return;
+        };
+        let held = slots(message.peer);
+        if held > own || (held == own && newcomer.rank(rpc) < message.rank(victim)) {
+            self.deactivate(victim);
+            self.activate(rpc);
+        }
+    }
+
+    fn activate(&mut self, rpc: RpcKey) {
+        let Some(message) = self.messages.get(rpc).copied() else {
+            return;
+        };
+        self.edit_peer(message.peer, |queue| {
+            queue.waiting.remove(&message.rank(rpc));
+            queue.active += 1;
+        });
+        self.active.push(rpc);
+        self.sort_active();
+    }
+
+    fn deactivate(&mut self, rpc: RpcKey) {
+        let Some(message) = self.messages.get(rpc).copied() else {
+            return;
+        };
+        self.active.retain(|active| *active != rpc);
+        self.edit_peer(message.peer, |queue| {
+            queue.waiting.insert(message.rank(rpc));
+            queue.active -= 1;
+        });
+    }
+
+    /// A slot is free: the best message of a peer that holds fewest goes first.
+    fn fill_slot(&mut self) {
+        if let Some((_, (_, _, rpc))) = self.waiting.first().copied() {
+            self.activate(rpc);
+        }
+    }
+
+    fn sort_active(&mut self) {
+        let messages = &self.messages;
+        self.active
+            .sort_unstable_by_key(|rpc| messages.get(*rpc).map(|message| message.rank(*rpc)));
+    }
+
+    /// Changes a peer's queue, keeping `waiting` in step with it.
+    fn edit_peer(&mut self, peer: IpAddr, edit: impl FnOnce(&mut PeerQueue)) {
+        let queue = self.peers.entry(peer).or_default();
+        if let Some(best) = queue.waiting.first() {
+            self.waiting.remove(&(queue.active, *best));
+        }
+        edit(queue);
+        match queue.waiting.first() {
+            Some(best) => {
+                self.waiting.insert((queue.active, *best));
+            }
+            None if queue.active == 0 => {
+                self.peers.remove(&peer);
+            }
+            None => {}
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use slotmap::SlotMap;
-
-    fn scheduler(max_incoming: u64) -> (SlotMap<RpcKey, ()>, GrantScheduler) {
-        let limits = GrantLimits {
-            max_incoming,
-            window: 0,
-            max_overcommit: 8,
-            increment: 10_000,
-            scheduled_max: 3,
-        };
-        (SlotMap::with_key(), GrantScheduler::new(limits))
-    }
-
-    fn fresh(birth: u64, length: u32) -> Progress {
-        Progress {
-            birth,
-            length,
-            received: 1_424,
-            granted: 40_000,
-        }
-    }
-
-    #[test]
-    fn a_single_message_gets_half_of_the_ceiling_as_its_window() {
-        let (mut keys, mut grants) = scheduler(400_000);
-        let rpc = keys.insert(());
-        grants.on_progress(rpc, fresh(0, 1_000_000));
-        let grant = grants.next().unwrap();
-        assert_eq!(
-            grant,
-            Grant {
-                rpc,
-                offset: 201_424,
-                priority: Priority::LOWEST
-            }
-        );
-        assert_eq!(grants.next(), None);
-        let progress = Progress {
-            received: 11_424,
-            granted: 201_424,
-            ..fresh(0, 1_000_000)
-        };
-        grants.on_progress(rpc, progress);
-        assert_eq!(grants.next().unwrap().offset, 211_424);
-    }
-
-    #[test]
-    fn a_short_step_waits_unless_it_is_the_last() {
-        let (mut keys, mut grants) = scheduler(400_000);
-        let rpc = keys.insert(());
-        let progress = Progress {
-            birth: 0,
-            length: 300_000,
-            received: 101_424,
-            granted: 300_000 - 5,
-        };
-        grants.on_progress(rpc, progress);
-        assert_eq!(grants.next().unwrap().offset, 300_000);
-        let progress = Progress {
-            received: 3_000,
-            granted: 201_424,
-            ..progress
-        };
-        grants.on_progress(rpc, progress);
-        assert_eq!(grants.next(), None);
-    }
-
-    #[test]
-    fn the_shortest_remainders_are_active_with_distinct_levels() {
-        let (mut keys, mut grants) = scheduler(10_000_000);
-        let all: Vec<RpcKey> = (0..9)
-            .map(|i| {
-                let rpc = keys.insert(());
-                grants.on_progress(rpc, fresh(i, 900_000 - u32::try_from(i).unwrap() * 10_000));
-                rpc
-            })
-            .collect();
-        let given: Vec<Grant> = std::iter::from_fn(|| grants.next()).collect();
-        assert_eq!(given.len(), 8);
-        assert_eq!(given[0].rpc, all[8]);
-        assert!(
-            given.iter().all(|grant| grant.rpc != all[0]),
-            "the longest has to wait"
-        );
-        let levels: Vec<u8> = given.iter().map(|grant| grant.priority.level()).collect();
-        assert_eq!(levels, [3, 2, 1, 0, 0, 0, 0, 0]);
-        grants.remove(all[8]);
-        assert_eq!(grants.next().map(|grant| grant.rpc), Some(all[0]));
-    }
-
-    #[test]
-    fn the_ceiling_holds_over_all_messages_and_returns_to_zero() {
-        let (mut keys, mut grants) = scheduler(100_000);
-        let all: Vec<RpcKey> = (0..5)
-            .map(|i| {
-                let rpc = keys.insert(());
-                let progress = Progress {
-                    birth: i,
-                    length: 500_000,
-                    received: 0,
-                    granted: 0,
-                };
-                grants.on_progress(rpc, progress);
-                rpc
-            })
-            .collect();
-        while grants.next().is_some() {}
-        assert!(grants.incoming() <= 100_000 && grants.incoming() > 80_000);
-        for rpc in all {
-            grants.remove(rpc);
-        }
-        assert_eq!(grants.incoming(), 0);
-    }
-}
+mod tests;

@@ -38,9 +38,9 @@ use bytes::Bytes;
 
 use self::grant::{GrantLimits, GrantScheduler};
 use self::outbound::OutMessage;
-use self::pacer::SendQueue;
-use self::peer::PeerTable;
-use self::priority::UnscheduledCutoffs;
+use self::pacer::{Pacer, PacerLimits};
+use self::peer::{PeerKey, PeerTable};
+use self::priority::{SizesSeen, UnscheduledCutoffs};
 use self::rpc::{Liveness, Rpc, State};
 use self::table::RpcTable;
 use self::timer::Timers;
@@ -73,7 +73,9 @@ pub struct Endpoint {
     peers: PeerTable,
     timers: Timers,
     grants: GrantScheduler,
-    send_queue: SendQueue,
+    pacer: Pacer,
+    /// Until when the pacer holds back all that is waiting.
+    paced_until: Option<Instant>,
     control: VecDeque<Transmit>,
     events: VecDeque<Event>,
     stats: Stats,
@@ -83,6 +85,8 @@ pub struct Endpoint {
     inbound_bytes: usize,
     /// Our own cutoffs, as peers are told.
     cutoffs: UnscheduledCutoffs,
+    /// What they are computed from, if they follow the traffic.
+    sizes: Option<SizesSeen>,
     /// Reused by `handle_timeout`.
     due: Vec<RpcKey>,
 }
@@ -134,13 +138,27 @@ impl Endpoint {
         seed: u64,
     ) -> Result<Self, ConfigError> {
         config.validate()?;
-        let cutoffs = UnscheduledCutoffs::FACTORY;
+        let cutoffs = UnscheduledCutoffs::factory(config.num_priorities);
+        let adaptive = config
+            .adaptive_cutoffs
+            .unwrap_or(wire == Wire::Encapsulated);
+        let sizes =
+            adaptive.then(|| SizesSeen::new(config.num_priorities, config.unscheduled_bytes));
         let limits = GrantLimits {
             max_incoming: u64::from(config.max_incoming_bytes),
             window: config.window_bytes,
             max_overcommit: config.max_overcommit,
             increment: config.grant_increment_bytes,
+            fifo_permille: u64::from(config.grant_fifo_permille),
+            fifo_increment: config.fifo_grant_increment_bytes,
+            fifo_priority: config.fifo_priority(),
             scheduled_max: cutoffs.scheduled_max(),
+        };
+        let pacer = PacerLimits {
+            link_mbps: config.link_mbps,
+            backlog: config.nic_backlog,
+            defer_min: config.defer_min_bytes,
+            fifo_permille: u64::from(config.pacer_fifo_permille),
         };
         Ok(Self {
             wire,
@@ -150,7 +168,8 @@ impl Endpoint {
             peers: PeerTable::new(config.peers_max),
             timers: Timers::new(),
             grants: GrantScheduler::new(limits),
-            send_queue: SendQueue::default(),
+            pacer: Pacer::new(pacer),
+            paced_until: None,
             control: VecDeque::new(),
             events: VecDeque::new(),
             stats: Stats::default(),
@@ -158,6 +177,7 @@ impl Endpoint {
             births: 0,
             inbound_bytes: 0,
             cutoffs,
+            sizes,
             due: Vec::new(),
             config,
         })
@@ -304,7 +324,7 @@ impl Endpoint {
         for key in keys {
             self.end_unreachable(now, key, reason, alone);
         }
-        self.peers.forget_acks(peer_key);
+        self.forget_peer(peer_key);
     }
 
     /// The next event, if any.
@@ -312,13 +332,16 @@ impl Endpoint {
         self.events.pop_front()
     }
 
-    /// When [`Endpoint::handle_timeout`] is due, if ever.
+    /// When [`Endpoint::handle_timeout`] is due, or more can be had from
+    /// [`Endpoint::poll_transmit`], if ever.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        match (self.timers.next(), self.peers.next_sweep()) {
-            (Some(timer), Some(sweep)) => Some(timer.min(sweep)),
-            (timer, sweep) => timer.or(sweep),
-        }
+        let times = [
+            self.timers.next(),
+            self.peers.next_sweep(),
+            self.paced_until,
+        ];
+        times.into_iter().flatten().min()
     }
 
     /// Counters since the start.
@@ -333,7 +356,13 @@ impl Endpoint {
     /// True if there is no RPC and nothing to send.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.table.len() == 0 && self.control.is_empty() && self.send_queue.is_empty()
+        self.table.len() == 0 && self.control.is_empty() && self.pacer.is_empty()
+    }
+
+    /// Bytes granted and not received, over all messages that need grants.
+    #[must_use]
+    pub const fn incoming_bytes(&self) -> u64 {
+        self.grants.incoming()
     }
 
     /// Bytes reserved for incoming messages at present.
@@ -404,7 +433,7 @@ impl Endpoint {
         let rpc = self.table.remove(key)?;
         self.grants.remove(key);
         if let Some(rank) = rpc.queued {
-            self.send_queue.remove(key, rank);
+            self.pacer.remove(key, rank);
         }
         self.inbound_bytes -= rpc.charged;
         if let Some(peer) = self.peers.get_mut(rpc.peer) {
@@ -431,6 +460,20 @@ impl Endpoint {
         {
             self.stats.rpcs_cancelled_by_client += 1;
             self.events.push_back(Event::Cancelled { rpc: key });
+        }
+    }
+
+    /// Forgets a peer that is gone, unless it had our requests: their ids stay remembered for their
+    /// time, so that a duplicate still on its way is not executed again.
+    fn forget_peer(&mut self, key: PeerKey) {
+        if self
+            .peers
+            .get(key)
+            .is_some_and(|peer| peer.rpcs == 0 && peer.delivered.is_empty())
+        {
+            self.peers.remove(key);
+        } else if let Some(peer) = self.peers.get_mut(key) {
+            peer.forget_acks();
         }
     }
 

@@ -97,6 +97,11 @@ impl OutMessage {
         !self.resends.is_empty() || self.sent < self.granted
     }
 
+    /// True if something waits to be sent again.
+    pub(crate) const fn has_resends(&self) -> bool {
+        !self.resends.is_empty()
+    }
+
     /// Bytes never sent: what SRPT ranks by.
     pub(crate) const fn remaining(&self) -> u32 {
         self.length - self.sent

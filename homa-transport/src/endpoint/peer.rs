@@ -9,6 +9,7 @@ use slotmap::{SlotMap, new_key_type};
 
 use super::delivered::Delivered;
 use super::priority::UnscheduledCutoffs;
+use super::timer::backed_off;
 use crate::units::Instant;
 use crate::wire::{AckEntry, Acks};
 
@@ -30,6 +31,8 @@ pub(crate) struct Peer {
     pub(crate) addr: SocketAddr,
     /// Last packet of any kind from it, or the time it became known.
     pub(crate) heard: Instant,
+    /// RESENDs and NEED_ACKs sent to it since then.
+    probing: Probing,
     /// RPCs with it.
     pub(crate) rpcs: usize,
     /// How it wants its unscheduled bytes ranked.
@@ -41,7 +44,76 @@ pub(crate) struct Peer {
     acks: Vec<AckEntry>,
 }
 
+/// Requests to a peer that have gone unanswered: the whole peer, not one RPC.
+#[derive(Clone, Copy, Debug, Default)]
+struct Probing {
+    /// Timer runs in which something was asked.
+    runs: u32,
+    first: Instant,
+    last: Instant,
+    /// Asked in the last run.
+    in_run: u32,
+}
+
+/// Requests to one peer in one timer run.
+const ASKS_PER_RUN: u32 = 16;
+/// Runs in a row at the plain interval to a silent peer; then the interval doubles.
+const PROBES_AT_ONCE: u32 = 4;
+/// Longest interval between requests to a silent peer.
+const PROBE_INTERVAL_MAX: Duration = Duration::from_millis(100);
+
 impl Peer {
+    /// A packet has come from it.
+    pub(crate) const fn on_heard(&mut self, now: Instant) {
+        self.heard = now;
+        self.probing.runs = 0;
+    }
+
+    /// Whether one more RESEND or NEED_ACK may be sent to it now, and counts it if so: sixteen in a
+    /// timer run, and a single one from time to time while the peer is wholly silent.
+    pub(crate) fn may_ask(&mut self, now: Instant, interval: Duration) -> bool {
+        let probing = &mut self.probing;
+        if probing.runs == 0 {
+            *probing = Probing {
+                runs: 1,
+                first: now,
+                last: now,
+                in_run: 1,
+            };
+            return true;
+        }
+        if probing.last == now {
+            let silent = now.saturating_since(probing.first) >= interval;
+            let allowed = if silent { 1 } else { ASKS_PER_RUN };
+            probing.in_run += 1;
+            return probing.in_run <= allowed;
+        }
+        let silent = now.saturating_since(probing.first) >= interval;
+        let runs = probing.runs;
+        let pause = backed_off(interval, runs, PROBES_AT_ONCE, PROBE_INTERVAL_MAX);
+        if silent && now.saturating_since(probing.last) < pause {
+            return false;
+        }
+        probing.runs += 1;
+        probing.last = now;
+        probing.in_run = 1;
+        true
+    }
+
+    /// Requests that went unanswered, in timer runs of their own, and for how long, if that means
+    /// that the peer is dead.
+    pub(crate) fn dead(
+        &self,
+        now: Instant,
+        timeout: Duration,
+        runs: u32,
+    ) -> Option<(Duration, u32)> {
+        let probing = &self.probing;
+        let asked_for = now.saturating_since(probing.first.max(self.heard));
+        let dead = probing.runs >= runs && probing.runs > 0 && asked_for >= timeout;
+        dead.then(|| (now.saturating_since(self.heard), probing.runs))
+    }
+
     /// Owes an ack; returns the acks to send at once if there were too many to wait.
     /// Source: homa_peer.c, `homa_peer_add_ack`.
     pub(crate) fn owe_ack(&mut self, entry: AckEntry) -> Option<(AckEntry, Acks)> {
@@ -64,6 +136,11 @@ impl Peer {
             acks.push(entry);
         }
         acks
+    }
+
+    /// Forgets the acks owed: NEED_ACK asks for them again.
+    pub(crate) fn forget_acks(&mut self) {
+        self.acks.clear();
     }
 
     fn is_idle(&self, now: Instant) -> bool {
@@ -119,6 +196,7 @@ impl PeerTable {
         let key = self.peers.insert(Peer {
             addr,
             heard: now,
+            probing: Probing::default(),
             rpcs: 0,
             cutoffs: UnscheduledCutoffs::UNKNOWN,
             cutoffs_sent: None,
@@ -130,10 +208,11 @@ impl PeerTable {
         Some(key)
     }
 
-    /// Forgets everything about a peer that has no RPCs.
-    pub(crate) fn forget_acks(&mut self, key: PeerKey) {
-        if let Some(peer) = self.peers.get_mut(key) {
-            peer.acks.clear();
+    /// Forgets everything about a peer that is gone. It must have no RPCs.
+    pub(crate) fn remove(&mut self, key: PeerKey) {
+        if let Some(peer) = self.peers.remove(key) {
+            debug_assert_eq!(peer.rpcs, 0, "{peer:?}");
+            self.by_addr.remove(&peer.addr);
         }
     }
 
@@ -203,6 +282,49 @@ mod tests {
         peer.owe_ack(entry(4));
         assert_eq!(peer.take_ack(), Some(entry(4)));
         assert_eq!(peer.take_acks().len(), 1);
+    }
+
+    #[test]
+    fn a_silent_peer_is_asked_one_thing_at_a_time_and_more_and_more_rarely() {
+        let mut peers = PeerTable::new(10);
+        let interval = Duration::from_millis(5);
+        let at = |millis: u64| Instant::from_nanos(millis * 1_000_000);
+        let key = peers.find_or_insert(addr(1), at(0)).unwrap();
+        let peer = peers.get_mut(key).unwrap();
+        let at_once = (0..100).filter(|_| peer.may_ask(at(1), interval)).count();
+        assert_eq!(at_once, 16, "a first burst is bounded");
+        let mut asked = Vec::new();
+        for millis in 2..1_500 {
+            for _ in 0..100 {
+                if peer.may_ask(at(millis), interval) {
+                    asked.push(millis);
+                }
+            }
+        }
+        asked.retain(|millis| *millis >= 6);
+        assert!(
+            asked.windows(2).all(|pair| pair[1] > pair[0]),
+            "one at a time: {asked:?}"
+        );
+        assert!(asked.len() < 30, "{asked:?}");
+        assert!(peer.dead(at(1_500), Duration::from_secs(1), 10).is_some());
+        peer.on_heard(at(1_500));
+        assert_eq!(peer.dead(at(9_000), Duration::from_secs(1), 10), None);
+        assert!(peer.may_ask(at(9_000), interval));
+    }
+
+    #[test]
+    fn a_stall_of_our_own_is_one_run_not_many() {
+        let mut peers = PeerTable::new(10);
+        let at = |millis: u64| Instant::from_nanos(millis * 1_000_000);
+        let key = peers.find_or_insert(addr(1), at(0)).unwrap();
+        let peer = peers.get_mut(key).unwrap();
+        let interval = Duration::from_millis(5);
+        peer.may_ask(at(5), interval);
+        for _ in 0..1000 {
+            peer.may_ask(at(60_000), interval);
+        }
+        assert_eq!(peer.dead(at(60_000), Duration::from_secs(1), 10), None);
     }
 
     #[test]

@@ -72,7 +72,7 @@ impl Endpoint {
             .find(peer)
             .and_then(|key| self.peers.get_mut(key))
         {
-            known.heard = now;
+            known.on_heard(now);
         }
         let arrival = Arrival {
             now,
@@ -232,7 +232,21 @@ impl Endpoint {
         };
         let reserve = self.config.unscheduled_bytes;
         rpc.inbound = Some(InMessage::new(data.message_length, incoming, reserve));
+        self.size_seen(data.message_length);
         true
+    }
+
+    /// Lets our cutoffs follow the sizes of the messages that arrive.
+    fn size_seen(&mut self, length: u32) {
+        let Some(sizes) = self.sizes.as_mut() else {
+            return;
+        };
+        sizes.on_message(length);
+        if let Some(cutoffs) = sizes.recompute(&self.cutoffs) {
+            self.cutoffs = cutoffs;
+            self.grants.set_scheduled_max(cutoffs.scheduled_max());
+            self.stats.cutoffs_changed += 1;
+        }
     }
 
     fn add_data(&mut self, now: Instant, key: RpcKey, data: &Data, bytes: &[u8]) {
@@ -269,6 +283,7 @@ impl Endpoint {
             self.message_complete(now, key);
         } else if inbound.granted() < inbound.length() || self.grants.knows(key) {
             let progress = Progress {
+                peer: rpc.addr.ip(),
                 birth: rpc.birth,
                 length: inbound.length(),
                 received: inbound.received(),

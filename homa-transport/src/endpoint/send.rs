@@ -3,10 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::outbound::SegmentKind;
-use super::pacer::Rank;
+use super::pacer::{Choice, Rank};
 use super::{Endpoint, RpcKey, Transmit};
 use crate::message::Message;
-use crate::units::{Instant, Priority, RpcId};
+use crate::units::{Instant, RpcId};
 use crate::wire::{self, Data, Grant, Header, Packet};
 
 /// Control packets waiting to be sent at most; the timers repeat what is dropped beyond.
@@ -16,7 +16,13 @@ impl Endpoint {
     /// The next packet to send, if any. Control packets come first, then the message with the
     /// fewest bytes left.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
-        let transmit = self.next_control().or_else(|| self.next_data(now))?;
+        let transmit = match self.next_control() {
+            Some(control) => {
+                self.pacer.on_sent(now, control.len(), false);
+                control
+            }
+            None => self.next_data(now)?,
+        };
         self.stats.packets_sent += 1;
         self.stats.bytes_sent += transmit.len() as u64;
         Some(transmit)
@@ -49,14 +55,31 @@ impl Endpoint {
     }
 
     fn next_data(&mut self, now: Instant) -> Option<Transmit> {
-        while let Some(key) = self.send_queue.first() {
+        loop {
+            let key = match self.pacer.next(now) {
+                Choice::Send(key) => key,
+                Choice::Wait(until) => {
+                    self.paced_until = Some(until);
+                    return None;
+                }
+                Choice::Nothing => {
+                    self.paced_until = None;
+                    return None;
+                }
+            };
+            self.paced_until = None;
             let transmit = self.next_data_of(key, now);
             self.enqueue(key);
-            if transmit.is_some() {
-                return transmit;
+            if let Some(transmit) = &transmit {
+                self.pacer.on_sent(now, transmit.len(), true);
+            } else if self.table.get(key).is_none_or(|rpc| rpc.queued.is_some()) {
+                debug_assert!(false, "{key:?} is queued and has nothing to send");
+                return None;
+            } else {
+                continue;
             }
+            return transmit;
         }
-        None
     }
 
     fn next_data_of(&mut self, key: RpcKey, now: Instant) -> Option<Transmit> {
@@ -111,18 +134,25 @@ impl Endpoint {
             return;
         };
         let sendable = rpc.out.as_ref().filter(|out| out.is_sendable());
-        let rank = sendable.map(|out| Rank {
-            remaining: out.remaining(),
-            birth: rpc.birth,
+        let rank = sendable.map(|out| {
+            let remaining = if out.has_resends() {
+                0
+            } else {
+                out.remaining()
+            };
+            Rank {
+                remaining,
+                birth: rpc.birth,
+            }
         });
         if rank == rpc.queued {
             return;
         }
         if let Some(old) = rpc.queued {
-            self.send_queue.remove(key, old);
+            self.pacer.remove(key, old);
         }
         if let Some(new) = rank {
-            self.send_queue.insert(key, new);
+            self.pacer.insert(key, new);
         }
         rpc.queued = rank;
     }
@@ -156,7 +186,7 @@ impl Endpoint {
         Transmit {
             to,
             from,
-            priority: Priority::HIGHEST,
+            priority: self.config.highest_priority(),
             header: wire::emit(&header, packet),
             payload: Message::new(),
         }

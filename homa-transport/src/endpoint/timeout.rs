@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use super::peer::PeerKey;
 use super::rpc::{Liveness, Rpc, State};
 use super::timer::backed_off;
 use super::{Endpoint, RpcKey};
 use crate::error::{Delivery, RpcError, Unreachable};
-use crate::units::{Instant, Priority};
+use crate::units::Instant;
 use crate::wire::{Packet, Resend};
 
 /// RESENDs in a row at the plain interval; then the interval doubles.
@@ -30,8 +31,10 @@ enum Verdict {
     Ask,
     /// Ask the client whether it has the response.
     NeedAck,
-    /// The peer is gone.
+    /// Nothing was heard of it for too long, though its peer lives.
     GiveUp,
+    /// The peer was silent for so long, so many requests unanswered.
+    PeerDead(PeerKey, Duration, u32),
 }
 
 impl Endpoint {
@@ -56,18 +59,52 @@ impl Endpoint {
             return;
         }
         rpc.timer = None;
-        match self.verdict(now, key) {
-            Verdict::Wait(until) => self.set_timer(key, until),
+        let next = match self.verdict(now, key) {
+            Verdict::Wait(until) => until,
+            Verdict::Ask | Verdict::NeedAck if !self.may_ask(now, key) => {
+                now + self.config.resend_interval
+            }
             Verdict::Ask => {
                 self.request_missing(now, key);
-                self.set_timer(key, now + self.config.resend_interval);
+                now + self.config.resend_interval
             }
             Verdict::NeedAck => {
                 self.need_ack_for(now, key);
-                self.set_timer(key, now + self.config.need_ack_delay);
+                now + self.config.need_ack_delay
             }
-            Verdict::GiveUp => self.give_up(now, key),
+            Verdict::GiveUp => return self.give_up(now, key),
+            Verdict::PeerDead(peer, silent, resends) => {
+                return self.peer_dead(peer, silent, resends);
+            }
+        };
+        self.set_timer(key, next);
+    }
+
+    fn may_ask(&mut self, now: Instant, key: RpcKey) -> bool {
+        let interval = self.config.resend_interval;
+        let peer = self.table.get(key).map(|rpc| rpc.peer);
+        peer.and_then(|peer| self.peers.get_mut(peer))
+            .is_some_and(|peer| peer.may_ask(now, interval))
+    }
+
+    /// The peer has not answered in all this time: its RPCs end, and what is known of it goes.
+    fn peer_dead(&mut self, peer: PeerKey, silent: Duration, resends: u32) {
+        for key in self.table.select(|rpc| rpc.peer == peer) {
+            let Some(rpc) = self.table.get(key) else {
+                continue;
+            };
+            if rpc.is_client() {
+                let error = RpcError::TimedOut {
+                    peer: rpc.addr,
+                    silent,
+                    resends,
+                };
+                self.fail(key, error);
+            } else {
+                self.end_served(key);
+            }
         }
+        self.forget_peer(peer);
     }
 
     fn verdict(&mut self, now: Instant, key: RpcKey) -> Verdict {
@@ -75,11 +112,6 @@ impl Endpoint {
         let Some(rpc) = self.table.get_mut(key) else {
             return Verdict::GiveUp;
         };
-        let peer_heard = self
-            .peers
-            .get(rpc.peer)
-            .map_or(Instant::ZERO, |peer| peer.heard);
-        let very_long = config.timeout.saturating_mul(RPC_TIMEOUTS);
         let nothing_due = match rpc.state {
             State::Outgoing => rpc.out.as_ref().is_some_and(|out| out.is_sendable()),
             State::Incoming | State::Receiving => rpc
@@ -95,11 +127,15 @@ impl Endpoint {
             rpc.liveness.on_nothing_due(now);
             return Verdict::Wait(now + config.resend_interval);
         }
+        if let Some(peer) = self.peers.get(rpc.peer)
+            && let Some((silent, resends)) = peer.dead(now, config.timeout, config.timeout_resends)
+        {
+            return Verdict::PeerDead(rpc.peer, silent, resends);
+        }
         let liveness = &rpc.liveness;
-        let silence = now.saturating_since(liveness.heard.max(peer_heard));
         let own_silence = now.saturating_since(liveness.heard);
         if liveness.unanswered >= config.timeout_resends
-            && (silence >= config.timeout || own_silence >= very_long)
+            && own_silence >= config.timeout.saturating_mul(RPC_TIMEOUTS)
         {
             return Verdict::GiveUp;
         }
@@ -137,12 +173,13 @@ impl Endpoint {
                 .collect(),
             _ => vec![(0, None)],
         };
+        let priority = self.config.highest_priority();
         for (offset, length) in ranges {
             self.stats.resends_sent += 1;
             let resend = Resend {
                 offset,
                 length,
-                priority: Priority::HIGHEST,
+                priority,
             };
             self.send_control(addr, local, id, &Packet::Resend(resend));
         }

@@ -24,8 +24,17 @@ use crate::units::Instant;
 const TURNS_MAX: usize = 16;
 /// Batches in a row that did not empty the receive queue, after which timers run all the same.
 const BUSY_BATCHES_MAX: usize = 64;
-/// Packets taken from the core at a time.
-const SEND_BATCH: usize = 256;
+/// Packets sent between two looks at what has arrived.
+const SEND_PACKETS_MAX: usize = 256;
+/// Bytes sent between two looks at what has arrived.
+const SEND_BYTES_MAX: usize = 64 * 1024;
+
+/// How much of what may be sent has been sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flushed {
+    All,
+    More,
+}
 
 /// Drives a shard until it is closed.
 pub(super) struct Driver {
@@ -72,34 +81,41 @@ impl Driver {
         true
     }
 
-    /// Sends everything that may be sent. Pending if the link is full.
-    fn flush(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        loop {
-            let now = self.shard.clock().now();
-            let mut core = self.shard.lock();
-            let waiting = core.unsent.len().min(SEND_BATCH);
-            self.batch.extend(core.unsent.drain(..waiting));
-            while self.batch.len() < SEND_BATCH
-                && let Some(transmit) = core.endpoint.poll_transmit(now)
-            {
-                self.batch.push(transmit);
-            }
-            drop(core);
-            if self.batch.is_empty() {
-                return Poll::Ready(Ok(()));
-            }
-            let sent = self.shard.link().send(&self.batch)?;
-            if sent < self.batch.len() {
-                let mut core = self.shard.lock();
-                for transmit in self.batch.drain(sent..).rev() {
-                    core.unsent.push_front(transmit);
-                }
-                drop(core);
-                self.batch.clear();
-                ready!(self.shard.link().poll_writable(cx))?;
-            }
-            self.batch.clear();
+    /// Sends one batch of what may be sent: short messages that come up meanwhile must not wait for
+    /// more than that.
+    fn flush(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<Flushed>> {
+        let now = self.shard.clock().now();
+        let mut core = self.shard.lock();
+        let waiting = core.unsent.len().min(SEND_PACKETS_MAX);
+        self.batch.extend(core.unsent.drain(..waiting));
+        let mut bytes = 0;
+        let mut flushed = Flushed::More;
+        while self.batch.len() < SEND_PACKETS_MAX && bytes < SEND_BYTES_MAX {
+            let Some(transmit) = core.endpoint.poll_transmit(now) else {
+                flushed = Flushed::All;
+                break;
+            };
+            bytes += transmit.len();
+            self.batch.push(transmit);
         }
+        drop(core);
+        if self.batch.is_empty() {
+            return Poll::Ready(Ok(flushed));
+        }
+        let sent = self.shard.link().send(&self.batch)?;
+        let full = sent < self.batch.len();
+        if full {
+            let mut core = self.shard.lock();
+            for transmit in self.batch.drain(sent..).rev() {
+                core.unsent.push_front(transmit);
+            }
+        }
+        self.batch.clear();
+        if full {
+            ready!(self.shard.link().poll_writable(cx))?;
+            flushed = Flushed::More;
+        }
+        Poll::Ready(Ok(flushed))
     }
 
     /// Receives one batch and gives it to the core. Ready if something came.
@@ -194,13 +210,18 @@ impl Driver {
             if !self.begin(cx) {
                 return Poll::Ready(Ok(()));
             }
-            let link_full = self.flush(cx)?.is_pending();
+            let before = self.flush(cx)?;
             let received = self.receive(cx)?;
-            let link_full = link_full || self.flush(cx)?.is_pending();
+            let after = if before.is_pending() {
+                Poll::Pending
+            } else {
+                self.flush(cx)?
+            };
             if self.deliver() {
                 break;
             }
-            if received.is_pending() && self.park(cx, link_full) {
+            let idle = received.is_pending() && after != Poll::Ready(Flushed::More);
+            if idle && self.park(cx, after.is_pending()) {
                 return Poll::Pending;
             }
         }

@@ -1,0 +1,88 @@
+//! From protobuf names to Rust names.
+
+use proc_macro2::{Ident, Span, TokenStream};
+use prost_build::Method;
+use quote::{format_ident, quote};
+
+/// `package.Service`, or only `Service` without a package.
+pub(crate) fn full(package: &str, service: &str) -> String {
+    if package.is_empty() {
+        service.to_owned()
+    } else {
+        format!("{package}.{service}")
+    }
+}
+
+/// `HttpService` and `server` to `http_service_server`.
+pub(super) fn module(service: &str, suffix: &str) -> Ident {
+    let mut snake = String::new();
+    for letter in service.chars() {
+        if letter.is_uppercase() && !snake.is_empty() && !snake.ends_with('_') {
+            snake.push('_');
+        }
+        snake.extend(letter.to_lowercase());
+    }
+    format_ident!("{}_{suffix}", snake.trim_end_matches('_'))
+}
+
+/// The Rust name of a method. prost-build has escaped keywords (`r#type`, `self_`); names of the
+/// client's own methods get an underscore too.
+pub(super) fn method(method: &Method) -> Ident {
+    match method.name.strip_prefix("r#") {
+        Some(keyword) => Ident::new_raw(keyword, Span::call_site()),
+        None => match method.name.as_str() {
+            name @ ("new" | "max_decoding_message_size" | "max_encoding_message_size") => {
+                format_ident!("{name}_")
+            }
+            name => format_ident!("{name}"),
+        },
+    }
+}
+
+/// A message type as seen from inside a generated module.
+///
+/// `rust` is prost-build's path, relative to the module of the package unless it is external.
+pub(super) fn message(rust: &str) -> TokenStream {
+    let path: TokenStream = rust.parse().unwrap_or_default();
+    let is_external = rust.starts_with("::") || rust.starts_with("crate::");
+    if is_external || is_builtin(rust) {
+        path
+    } else {
+        quote!(super::#path)
+    }
+}
+
+/// What prost-build uses for `google.protobuf.Empty` and the wrappers of scalars.
+fn is_builtin(rust: &str) -> bool {
+    matches!(
+        rust,
+        "()" | "bool" | "f32" | "f64" | "i32" | "i64" | "u32" | "u64"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn module_names_are_snake_case_with_a_suffix() {
+        assert_eq!(module("Greeter", "client"), "greeter_client");
+        assert_eq!(module("HttpService", "server"), "http_service_server");
+        assert_eq!(module("V1Api_", "server"), "v1_api_server");
+    }
+
+    #[test]
+    fn message_paths_step_out_of_the_service_module_unless_external() {
+        assert_eq!(message("HelloRequest").to_string(), "super :: HelloRequest");
+        assert_eq!(
+            message("super::b::C").to_string(),
+            "super :: super :: b :: C"
+        );
+        assert_eq!(
+            message("::prost_types::Any").to_string(),
+            ":: prost_types :: Any"
+        );
+        assert_eq!(message("crate::pb::A").to_string(), "crate :: pb :: A");
+        assert_eq!(message("()").to_string(), "()");
+    }
+}

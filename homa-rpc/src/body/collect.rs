@@ -1,0 +1,200 @@
+//! Reading a body of any type to its end: one message and what follows.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::HeaderMap;
+use http_body::{Body as _, Frame, SizeHint};
+
+use super::{Body, End, PREFIX_LEN, Whole, read_status};
+use crate::error::BoxError;
+use crate::metadata::Metadata;
+use crate::method::CallInfo;
+use crate::status::Status;
+
+/// The contents of `body`: taken out if it is ours, else read to the end.
+///
+/// `message_max` bounds what is read of a foreign body, in bytes without the prefix.
+pub(crate) fn collect<B>(body: B, message_max: usize) -> Collect
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let body = Body::new(body);
+    let info = *body.info();
+    match body.into_whole() {
+        Ok(whole) => Collect::Ready(Some(whole), info),
+        Err(body) => Collect::Reading(Box::pin(read(body, message_max)), info),
+    }
+}
+
+/// Future of [`collect`]. Small, since every call holds it: reading is boxed.
+pub(crate) enum Collect {
+    Ready(Option<Whole>, CallInfo),
+    Reading(
+        Pin<Box<dyn Future<Output = Result<Whole, Status>> + Send>>,
+        CallInfo,
+    ),
+}
+
+impl Future for Collect {
+    type Output = Result<(Whole, CallInfo), Status>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut *self {
+            Self::Ready(whole, info) => Poll::Ready(match whole.take() {
+                Some(whole) => Ok((whole, *info)),
+                None => Err(Status::internal("a body was collected twice")),
+            }),
+            Self::Reading(read, info) => {
+                let whole = ready!(read.as_mut().poll(cx));
+                Poll::Ready(whole.map(|whole| (whole, *info)))
+            }
+        }
+    }
+}
+
+async fn read(body: Body, message_max: usize) -> Result<Whole, Status> {
+    let mut body = pin!(body);
+    let mut data = Joined::default();
+    let mut trailers = None;
+    while let Some(frame) = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
+        match frame?.into_data() {
+            Ok(more) => {
+                data.push(more);
+                if data.len() > message_max.saturating_add(PREFIX_LEN) {
+                    return Err(Status::resource_exhausted(format!(
+                        "a message of at least {} bytes is over the limit of {message_max} bytes",
+                        data.len() - PREFIX_LEN
+                    )));
+                }
+            }
+            Err(frame) => trailers = frame.into_trailers().ok(),
+        }
+    }
+    Ok(Whole {
+        message: strip_prefix(data.finish())?,
+        end: end(trailers),
+    })
+}
+
+fn end(trailers: Option<HeaderMap>) -> End {
+    let Some(trailers) = trailers else {
+        return End::Request;
+    };
+    match read_status(&trailers) {
+        Some(Err(status)) => End::Failed(status),
+        Some(Ok(())) => {
+            let metadata = Metadata::from_headers(trailers);
+            End::Ok((!metadata.is_empty()).then(|| Box::new(metadata)))
+        }
+        None => End::Request,
+    }
+}
+
+/// The one message behind its prefix, or `None` if there is nothing at all.
+fn strip_prefix(mut data: Bytes) -> Result<Option<Bytes>, Status> {
+    if data.is_empty() {
+        return Ok(None);
+    }
+    if data.len() < PREFIX_LEN {
+        return Err(Status::internal(format!(
+            "a gRPC body of {} bytes is shorter than the prefix of a message",
+            data.len()
+        )));
+    }
+    let compressed = data.get_u8();
+    if compressed != 0 {
+        return Err(Status::unimplemented(format!(
+            "a message with the compression flag {compressed}: compression is not supported"
+        )));
+    }
+    let announced = u64::from(data.get_u32());
+    let have = data.len() as u64;
+    if announced < have {
+        return Err(Status::unimplemented(format!(
+            "a gRPC body with {} bytes behind its first message: streams are not supported",
+            have - announced
+        )));
+    }
+    if announced > have {
+        return Err(Status::internal(format!(
+            "a gRPC body whose message has {have} bytes, its prefix says {announced}"
+        )));
+    }
+    Ok(Some(data))
+}
+
+/// Data frames put together; a single one is not copied.
+#[derive(Default)]
+struct Joined {
+    first: Bytes,
+    rest: BytesMut,
+}
+
+impl Joined {
+    fn push(&mut self, more: Bytes) {
+        if self.rest.is_empty() && self.first.is_empty() {
+            self.first = more;
+            return;
+        }
+        if self.rest.is_empty() {
+            self.rest.extend_from_slice(&self.first);
+            self.first.clear();
+        }
+        self.rest.extend_from_slice(&more);
+    }
+
+    fn len(&self) -> usize {
+        self.first.len() + self.rest.len()
+    }
+
+    fn finish(self) -> Bytes {
+        if self.rest.is_empty() {
+            self.first
+        } else {
+            self.rest.freeze()
+        }
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// A foreign body whose error has become a [`Status`].
+    pub(super) struct WithStatus<B> {
+        #[pin]
+        body: B,
+    }
+}
+
+impl<B> WithStatus<B> {
+    pub(super) const fn new(body: B) -> Self {
+        Self { body }
+    }
+}
+
+impl<B> http_body::Body for WithStatus<B>
+where
+    B: http_body::Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = self.project().body.poll_frame(cx);
+        frame.map_err(|error| Status::from_error(error.into()))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

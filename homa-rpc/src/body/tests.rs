@@ -1,0 +1,161 @@
+use http_body::Body as _;
+use http_body_util::{BodyExt, Full};
+
+use super::*;
+
+/// Hides the type, so that the body has to be polled.
+fn foreign(body: Body) -> http_body_util::combinators::UnsyncBoxBody<Bytes, Status> {
+    body.boxed_unsync()
+}
+
+fn ok_response(message: &'static [u8]) -> Body {
+    let mut metadata = Metadata::new();
+    metadata.insert("k", "v").unwrap();
+    Body::whole(Whole {
+        message: Some(Bytes::from_static(message)),
+        end: End::Ok(Some(Box::new(metadata))),
+    })
+}
+
+#[tokio::test]
+async fn through_http_a_response_is_grpc_with_prefix_and_trailers() {
+    let collected = ok_response(b"abc").collect().await.unwrap();
+    let trailers = collected.trailers().unwrap().clone();
+    assert_eq!(trailers["grpc-status"], "0");
+    assert_eq!(trailers["k"], "v");
+    assert_eq!(collected.to_bytes(), b"\0\0\0\0\x03abc".as_slice());
+}
+
+#[tokio::test]
+async fn an_empty_message_is_a_prefix_and_no_empty_frame() {
+    let mut body = Body::request(Bytes::new());
+    assert_eq!(body.size_hint().exact(), Some(5));
+    let frame = body.frame().await.unwrap().unwrap();
+    assert_eq!(frame.into_data().unwrap(), [0; 5].as_slice());
+    assert!(body.is_end_stream());
+    assert!(body.frame().await.is_none());
+}
+
+#[tokio::test]
+async fn polling_and_taking_out_give_the_same() {
+    for message in [b"".as_slice(), b"message"] {
+        let (taken, _) = collect(ok_response(message), 100).await.unwrap();
+        let (polled, _) = collect(foreign(ok_response(message)), 100).await.unwrap();
+        assert_eq!(taken.message, polled.message);
+        let (End::Ok(Some(taken)), End::Ok(Some(polled))) = (taken.end, polled.end) else {
+            panic!("metadata lost")
+        };
+        assert_eq!(taken, polled);
+    }
+}
+
+#[tokio::test]
+async fn status_behind_a_message_travels_in_the_trailers() {
+    let status = Status::with_details(Code::DataLoss, "100 % \u{e9}\n", "det");
+    let body = Body::whole(Whole {
+        message: Some(Bytes::from_static(b"m")),
+        end: End::Failed(status),
+    });
+    let (whole, _) = collect(foreign(body), 100).await.unwrap();
+    let End::Failed(status) = whole.end else {
+        panic!("no status")
+    };
+    assert_eq!(status.code(), Code::DataLoss);
+    assert_eq!(status.message(), "100 % \u{e9}\n");
+    assert_eq!(status.details(), "det");
+}
+
+#[test]
+fn a_failed_response_has_its_status_in_the_headers_and_no_trailers() {
+    let mut status = Status::not_found("no \u{fc} %");
+    status.metadata_mut().insert("k", "v").unwrap();
+    let response = failed(status);
+    assert_eq!(response.headers()["grpc-status"], "5");
+    assert_eq!(response.headers()["grpc-message"], "no %C3%BC %25");
+    assert_eq!(response.headers()["k"], "v");
+    assert!(response.body().is_end_stream());
+    let read = read_status(response.headers()).unwrap().unwrap_err();
+    assert_eq!(read.message(), "no \u{fc} %");
+    assert_eq!(read.metadata().keys().collect::<Vec<_>>(), ["k"]);
+    let outcome = final_status(&response).unwrap().unwrap_err();
+    assert_eq!(outcome.code(), Code::NotFound);
+}
+
+#[test]
+fn final_status_is_known_for_whole_responses_and_http_errors_only() {
+    let response = http::Response::new(ok_response(b""));
+    assert!(matches!(final_status(&response), Some(Ok(()))));
+    let response = http::Response::new(Body::new(Full::new(Bytes::new())));
+    assert!(final_status(&response).is_none());
+    let mut response = http::Response::new(Body::empty());
+    *response.status_mut() = http::StatusCode::FORBIDDEN;
+    let status = final_status(&response).unwrap().unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied);
+}
+
+#[test]
+fn whole_requests_clone_and_foreign_ones_say_no() {
+    let mut request = http::Request::new(Body::request(Bytes::from_static(b"m")));
+    *request.uri_mut() = "/a/b".parse().unwrap();
+    request
+        .headers_mut()
+        .insert("k", HeaderValue::from_static("v"));
+    request.extensions_mut().insert(7_u8);
+    request.body_mut().info_mut().peer = Some(([1, 2, 3, 4], 5).into());
+    let copy = try_clone_request(&request).unwrap();
+    assert_eq!(copy.body().message().unwrap(), "m");
+    assert_eq!(copy.uri(), "/a/b");
+    assert_eq!(copy.headers(), request.headers());
+    assert_eq!(copy.extensions().get::<u8>(), Some(&7));
+    assert_eq!(copy.body().info().peer, request.body().info().peer);
+    let request = http::Request::new(Body::new(Full::new(Bytes::new())));
+    assert!(try_clone_request(&request).is_none());
+}
+
+#[tokio::test]
+async fn foreign_bodies_may_cut_the_prefix_anywhere() {
+    let grpc = b"\0\0\0\0\x03abc";
+    for cut in 0..=grpc.len() {
+        let frames = [&grpc[..cut], &grpc[cut..]]
+            .map(|part| Ok::<_, Status>(Frame::data(Bytes::copy_from_slice(part))));
+        let body = Frames(frames.into_iter());
+        let (whole, _) = collect(body, 3).await.unwrap();
+        assert_eq!(whole.message.unwrap(), "abc");
+    }
+}
+
+struct Frames<I>(I);
+
+impl<I: Iterator<Item = Result<Frame<Bytes>, Status>> + Unpin> http_body::Body for Frames<I> {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Option<I::Item>> {
+        Poll::Ready(self.0.next())
+    }
+}
+
+#[tokio::test]
+async fn malformed_foreign_bodies_are_errors() {
+    for (bytes, code) in [
+        (b"\0\0\0".as_slice(), Code::Internal),
+        (b"\0\0\0\0\x02a", Code::Internal),
+        (b"\0\0\0\0\x01ab", Code::Unimplemented),
+        (b"\x01\0\0\0\x01a", Code::Unimplemented),
+        (b"\0\0\0\0\x0babcdefghijk", Code::ResourceExhausted),
+    ] {
+        let body = Full::new(Bytes::from_static(bytes));
+        let status = collect(body, 10).await.unwrap_err();
+        assert_eq!(status.code(), code, "{status}");
+    }
+    let (whole, _) = collect(Full::new(Bytes::new()), 10).await.unwrap();
+    assert_eq!(whole.message, None);
+}
+
+#[test]
+fn percent_decoding_keeps_what_is_no_escape() {
+    for (text, decoded) in [("%", "%"), ("%4", "%4"), ("%zz", "%zz"), ("%41%+1", "A%+1")] {
+        assert_eq!(percent_decode(text.as_bytes()), decoded);
+    }
+    assert_eq!(percent_decode(&[b'%', 0xff]), "%\u{fffd}");
+}

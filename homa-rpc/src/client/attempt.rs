@@ -1,0 +1,155 @@
+//! One RPC of the transport that carries a call.
+
+use std::collections::hash_map::RandomState;
+use std::future::Future;
+use std::hash::{BuildHasher, Hasher};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use homa_transport::{RpcError, Transport, transport};
+use http::{HeaderMap, Uri};
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+
+use super::channel::Inner;
+use super::resolve::Route;
+use crate::body::{self, Body, End, Whole};
+use crate::frame::{self, CallHead, FrameError, Kind};
+use crate::metadata::Metadata;
+use crate::status::{Code, Status};
+
+/// Ids of calls: unique in this process, with a random start, so that a process that gets the
+/// port of a dead one doesn't repeat its ids.
+static NEXT_CALL_ID: LazyLock<AtomicU64> =
+    LazyLock::new(|| AtomicU64::new(RandomState::new().build_hasher().finish()));
+
+/// A call that can be sent, more than once if need be.
+pub(super) struct Outgoing {
+    pub(super) channel: Arc<Inner>,
+    pub(super) uri: Uri,
+    pub(super) headers: HeaderMap,
+    pub(super) deadline: Option<Instant>,
+    pub(super) message: Bytes,
+}
+
+impl Outgoing {
+    /// Makes the frame, with the time that is left now, and the RPC that carries it.
+    pub(super) fn start(&self, route: &Route) -> Result<Attempt, Status> {
+        let call_id = NEXT_CALL_ID.fetch_add(1, Ordering::Relaxed);
+        let cancel_frame = !route.socket.cancel_reaches_server();
+        let head = CallHead {
+            call_id,
+            timeout: self
+                .deadline
+                .map(|deadline| deadline.saturating_duration_since(Instant::now())),
+            cancel_frame,
+            path: self.uri.path(),
+            metadata: &self.headers,
+        };
+        let max = route.socket.message_bytes_max();
+        let frame = frame::encode_call(head, self.message.clone(), max)?;
+        let cancel = if cancel_frame {
+            Some(CancelFrame {
+                home: self.channel.routes.home()?.clone(),
+                socket: Arc::clone(&route.socket),
+                peer: route.peer,
+                call_id,
+                armed: false,
+            })
+        } else {
+            None
+        };
+        Ok(Attempt {
+            call: transport::call(Arc::clone(&route.socket), route.peer, frame),
+            peer: route.peer,
+            call_id,
+            cancel,
+        })
+    }
+}
+
+/// An RPC on its way. Yields what the server said, or how the transport failed.
+pub(super) struct Attempt {
+    // Dropped first: the RPC is given up before the server is told.
+    call: transport::Call,
+    peer: SocketAddr,
+    call_id: u64,
+    cancel: Option<CancelFrame>,
+}
+
+impl Future for Attempt {
+    type Output = Result<Result<http::Response<Body>, Status>, RpcError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(cancel) = &mut self.cancel {
+            cancel.armed = true;
+        }
+        let result = ready!(Pin::new(&mut self.call).poll(cx));
+        if let Some(cancel) = &mut self.cancel {
+            cancel.armed = false;
+        }
+        Poll::Ready(result.map(|frame| response(frame, self.call_id, self.peer)))
+    }
+}
+
+/// The HTTP view of a reply.
+fn response(frame: Bytes, call_id: u64, peer: SocketAddr) -> Result<http::Response<Body>, Status> {
+    let reply = frame::decode_reply(frame, Kind::Call, call_id).map_err(|error| {
+        let text = format!("malformed reply from {peer}: {error}");
+        // A server may only use what this side said it can read.
+        let code = match error {
+            FrameError::Unsupported(_) => Code::Internal,
+            error => Status::from(error).code(),
+        };
+        Status::new(code, text)
+    })?;
+    let mut response = match (reply.message, reply.status) {
+        (None, Some(status)) => body::failed(status),
+        (message, status) => http::Response::new(Body::whole(Whole {
+            message,
+            end: match status {
+                Some(status) => End::Failed(status),
+                None => End::Ok((!reply.trailing.is_empty()).then(|| {
+                    let metadata = Metadata::from_headers(reply.trailing);
+                    Box::new(metadata)
+                })),
+            },
+        })),
+    };
+    if response.headers().is_empty() {
+        *response.headers_mut() = reply.initial;
+    } else {
+        response.headers_mut().extend(reply.initial);
+    }
+    response.body_mut().info_mut().peer = Some(peer);
+    Ok(response)
+}
+
+/// Tells the server by a frame that a call is given up, where the transport cannot tell it.
+struct CancelFrame {
+    home: Handle,
+    socket: Arc<dyn Transport>,
+    peer: SocketAddr,
+    call_id: u64,
+    /// True while the call is in progress.
+    armed: bool,
+}
+
+impl Drop for CancelFrame {
+    fn drop(&mut self) {
+        if !self.armed {
+            return;
+        }
+        let frame = frame::encode_cancel(self.call_id);
+        let call = transport::call(Arc::clone(&self.socket), self.peer, frame);
+        self.home.spawn(async move {
+            if let Err(error) = call.await {
+                tracing::debug!(%error, "a cancel frame was not delivered");
+            }
+        });
+    }
+}

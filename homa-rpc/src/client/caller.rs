@@ -1,0 +1,213 @@
+//! Typed calls over any service: what generated clients are made of.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::Uri;
+use http::uri::PathAndQuery;
+use tokio::time::Instant;
+use tower::Service;
+
+use crate::body::{self, Body, End};
+use crate::codec::Codec;
+use crate::deadline;
+use crate::error::{self, BoxError};
+use crate::limits::MessageLimits;
+use crate::metadata::Metadata;
+use crate::method::{CallInfo, MethodDescriptor, deadline_after};
+use crate::request::Request;
+use crate::response::Response;
+use crate::status::Status;
+
+/// A service that carries calls: [`Channel`](crate::Channel), bare or under tower layers.
+///
+/// Implemented for every `tower::Service<http::Request<Body>>` with the bounds named here; it
+/// only shortens them.
+pub trait CallService: Clone + Send + 'static {
+    /// Body of the responses.
+    type ResponseBody: http_body::Body<Data = Bytes, Error = Self::BodyError> + Send + 'static;
+    /// Error of that body.
+    type BodyError: Into<BoxError>;
+    /// Error of the service.
+    type CallError: Into<BoxError>;
+    /// Future of the response.
+    type CallFuture: Future<Output = Result<http::Response<Self::ResponseBody>, Self::CallError>>
+        + Send
+        + 'static;
+
+    /// As [`Service::poll_ready`].
+    ///
+    /// # Errors
+    /// As the service says.
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::CallError>>;
+
+    /// As [`Service::call`].
+    fn call(&mut self, request: http::Request<Body>) -> Self::CallFuture;
+}
+
+impl<T, B> CallService for T
+where
+    T: Service<http::Request<Body>, Response = http::Response<B>> + Clone + Send + 'static,
+    T::Error: Into<BoxError>,
+    T::Future: Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type ResponseBody = B;
+    type BodyError = B::Error;
+    type CallError = T::Error;
+    type CallFuture = T::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), T::Error>> {
+        Service::poll_ready(self, cx)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> T::Future {
+        Service::call(self, request)
+    }
+}
+
+/// Makes typed calls over a [`CallService`]. Generated clients wrap one.
+#[derive(Clone, Debug)]
+pub struct Caller<T> {
+    service: T,
+    limits: MessageLimits,
+}
+
+impl<T> Caller<T> {
+    /// A caller over `service`.
+    #[must_use]
+    pub fn new(service: T) -> Self {
+        Self {
+            service,
+            limits: MessageLimits::default(),
+        }
+    }
+
+    /// Limits the length of responses, in bytes. Default: 4 MiB.
+    #[must_use]
+    pub fn max_decoding_message_size(mut self, bytes: usize) -> Self {
+        self.limits = self.limits.max_decoding_message_size(bytes);
+        self
+    }
+
+    /// Limits the length of requests, in bytes. Default: what the transport carries.
+    #[must_use]
+    pub fn max_encoding_message_size(mut self, bytes: usize) -> Self {
+        self.limits = self.limits.max_encoding_message_size(bytes);
+        self
+    }
+}
+
+impl<T: CallService> Caller<T> {
+    /// Makes a unary call.
+    ///
+    /// The request's timeout starts with the first poll and is enforced here, outside all layers
+    /// of the service. Dropping the future cancels the call.
+    ///
+    /// # Errors
+    /// The status of the server, or one made here: DEADLINE_EXCEEDED, UNAVAILABLE if the server
+    /// cannot be reached, RESOURCE_EXHAUSTED if a message is too long, INTERNAL if one cannot be
+    /// read.
+    pub fn unary<Req, Res, C>(
+        &self,
+        request: Request<Req>,
+        method: &'static MethodDescriptor,
+        codec: C,
+    ) -> impl Future<Output = Result<Response<Res>, Status>> + Send + 'static + use<T, Req, Res, C>
+    where
+        C: Codec<Encode = Req, Decode = Res>,
+        Req: Send + 'static,
+        Res: Send + 'static,
+    {
+        let caller = self.clone();
+        async move {
+            let (metadata, extensions, timeout, inherited, message) = request.into_parts();
+            let info = CallInfo {
+                peer: None,
+                deadline: inherited.earlier_deadline(timeout.and_then(deadline_after)),
+                method: Some(method),
+            };
+            let deadline = info.deadline;
+            let call = pin!(async move {
+                let message = codec.encode(message)?;
+                caller.limits.check_encoding(message.len())?;
+                let mut body = Body::request(message);
+                *body.info_mut() = info;
+                let mut request = http::Request::new(body);
+                *request.uri_mut() = uri(method)?;
+                *request.method_mut() = http::Method::POST;
+                *request.version_mut() = http::Version::HTTP_2;
+                *request.headers_mut() = metadata.into_headers();
+                *request.extensions_mut() = extensions;
+                caller.exchange(request, codec).await
+            });
+            deadline::enforce(deadline, call, || expired(method, timeout, deadline)).await
+        }
+    }
+
+    async fn exchange<C: Codec>(
+        mut self,
+        request: http::Request<Body>,
+        codec: C,
+    ) -> Result<Response<C::Decode>, Status> {
+        poll_fn(|cx| self.service.poll_ready(cx))
+            .await
+            .map_err(|error| Status::from_error(error.into()))?;
+        let response = self
+            .service
+            .call(request)
+            .await
+            .map_err(|error| Status::from_error(error.into()))?;
+        let (parts, body) = response.into_parts();
+        if parts.status != http::StatusCode::OK {
+            return Err(error::from_http_status(parts.status));
+        }
+        let (whole, _) = body::collect(body, self.limits.decoding_max()).await?;
+        let trailing = match whole.end {
+            End::Failed(status) => return Err(status),
+            End::Ok(trailing) => trailing,
+            // Not a response of ours, so the status can stand in the headers.
+            End::Request => match body::read_status(&parts.headers) {
+                Some(Err(status)) => return Err(status),
+                _ => return Err(Status::unknown("the response ended without a status")),
+            },
+        };
+        let Some(message) = whole.message else {
+            return Err(Status::unimplemented(
+                "the response has no message, a unary call needs one",
+            ));
+        };
+        self.limits.check_decoding(message.len())?;
+        let message = codec.decode(message)?;
+        let metadata = Metadata::from_headers(parts.headers);
+        Ok(Response::from_parts(
+            metadata,
+            trailing,
+            parts.extensions,
+            message,
+        ))
+    }
+}
+
+fn uri(method: &'static MethodDescriptor) -> Result<Uri, Status> {
+    PathAndQuery::from_maybe_shared(Bytes::from_static(method.path().as_bytes()))
+        .map(Uri::from)
+        .map_err(|error| Status::internal(format!("method path {:?}: {error}", method.path())))
+}
+
+fn expired(
+    method: &MethodDescriptor,
+    timeout: Option<std::time::Duration>,
+    deadline: Option<Instant>,
+) -> Status {
+    let path = method.path();
+    match (timeout, deadline) {
+        (Some(timeout), _) => Status::deadline_exceeded(format!(
+            "the call of {path} was not over within its timeout of {timeout:?}"
+        )),
+        _ => Status::deadline_exceeded(format!("the call of {path} was not over in time")),
+    }
+}

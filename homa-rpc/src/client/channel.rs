@@ -1,0 +1,152 @@
+//! [`Channel`]: the way to one server, connectionless.
+
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use homa_transport::{BindError, RpcError, Transport};
+use tower::Service;
+
+use super::future::ResponseFuture;
+use super::resolve::Routes;
+use crate::body::Body;
+use crate::error::BoxError;
+use crate::status::Status;
+use crate::uri::{Target, UriError};
+
+/// Why a channel cannot be made, or cannot send.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChannelError {
+    /// The URI is not one that can be called.
+    #[error(transparent)]
+    Uri(#[from] UriError),
+    /// A call was made outside a tokio runtime. It is the source of the call's [`Status`].
+    #[error("a call must be made inside a tokio runtime")]
+    NoRuntime,
+    /// The client's socket could not be opened. It is the source of the call's [`Status`].
+    #[error("cannot open a socket to call from: {0}")]
+    Socket(#[from] BindError),
+}
+
+/// Carries calls to one server. Cheap to clone; there is no connection.
+///
+/// The socket is opened and the host name looked up by the first call. All channels of a runtime
+/// share one socket per wire. A channel and its clones belong to the runtime of their first call:
+/// once that has ended, calls fail with UNAVAILABLE.
+#[derive(Clone)]
+pub struct Channel {
+    inner: Arc<Inner>,
+}
+
+/// What the clones of a channel share.
+pub(super) struct Inner {
+    pub(super) target: Target,
+    pub(super) timeout: Option<Duration>,
+    pub(super) routes: Routes,
+}
+
+impl Inner {
+    /// The status for a failed RPC, which names the server.
+    pub(super) fn failure(&self, error: RpcError) -> Status {
+        let delivery = error.delivery();
+        let status = Status::from(error.clone());
+        if !matches!(
+            error,
+            RpcError::Closed { .. }
+                | RpcError::TooManyRpcs { .. }
+                | RpcError::MessageTooLong { .. }
+        ) {
+            return status;
+        }
+        // These don't say whom the call was for.
+        Status::new(status.code(), format!("call to {}: {error}", self.target))
+            .with_delivery(delivery)
+            .with_source(Arc::new(error))
+    }
+}
+
+impl Channel {
+    /// A channel to `uri`: `homa+udp://host:port` or `homa+mem://name`. Only parses, so it works
+    /// outside a runtime.
+    ///
+    /// # Errors
+    /// [`ChannelError::Uri`].
+    pub fn new(uri: impl AsRef<str>) -> Result<Self, ChannelError> {
+        Self::builder().build(uri)
+    }
+
+    /// A builder, to set more than the URI.
+    #[must_use]
+    pub fn builder() -> ChannelBuilder {
+        ChannelBuilder::default()
+    }
+}
+
+/// Settings of a [`Channel`].
+#[derive(Clone, Debug, Default)]
+pub struct ChannelBuilder {
+    socket: Option<Arc<dyn Transport>>,
+    timeout: Option<Duration>,
+}
+
+impl ChannelBuilder {
+    /// Calls over this socket instead of the one that the runtime's channels share.
+    #[must_use]
+    pub fn socket(mut self, socket: Arc<dyn Transport>) -> Self {
+        self.socket = Some(socket);
+        self
+    }
+
+    /// Limits the time of every call that has no shorter limit of its own. Without it a call ends
+    /// when the transport gives the server up.
+    #[must_use]
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// The channel to `uri`, see [`Channel::new`].
+    ///
+    /// # Errors
+    /// [`ChannelError::Uri`].
+    pub fn build(self, uri: impl AsRef<str>) -> Result<Channel, ChannelError> {
+        let target = Target::to_call(uri.as_ref())?;
+        Ok(Channel {
+            inner: Arc::new(Inner {
+                routes: Routes::new(target.clone(), self.socket),
+                target,
+                timeout: self.timeout,
+            }),
+        })
+    }
+}
+
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Channel")
+            .field("target", &format_args!("{}", self.inner.target))
+            .finish_non_exhaustive()
+    }
+}
+
+impl<B> Service<http::Request<B>> for Channel
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = http::Response<Body>;
+    type Error = Status;
+    type Future = ResponseFuture;
+
+    /// Always ready.
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> ResponseFuture {
+        ResponseFuture::new(Arc::clone(&self.inner), request)
+    }
+}

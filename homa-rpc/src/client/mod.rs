@@ -1,0 +1,11 @@
+//! The client side: [`Channel`] sends calls, [`Caller`] makes them typed.
+
+mod attempt;
+mod caller;
+mod channel;
+mod future;
+mod resolve;
+
+pub use caller::{CallService, Caller};
+pub use channel::{Channel, ChannelBuilder, ChannelError};
+pub use future::ResponseFuture;

@@ -1,0 +1,65 @@
+//! Codecs: typed messages to bytes and back.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use bytes::Bytes;
+
+use crate::status::Status;
+
+/// Turns messages of one type into bytes and bytes into messages of another.
+///
+/// A client encodes requests and decodes responses, a server the reverse.
+pub trait Codec: Send + 'static {
+    /// What is encoded.
+    type Encode: Send + 'static;
+    /// What is decoded.
+    type Decode: Send + 'static;
+
+    /// The bytes of `message`.
+    ///
+    /// # Errors
+    /// If it cannot be encoded; by convention INTERNAL.
+    fn encode(&self, message: Self::Encode) -> Result<Bytes, Status>;
+
+    /// The message in `bytes`, all of them.
+    ///
+    /// # Errors
+    /// If they are not such a message; by convention INTERNAL.
+    fn decode(&self, bytes: Bytes) -> Result<Self::Decode, Status>;
+}
+
+/// Protocol Buffers by [`prost`].
+pub struct ProstCodec<E, D>(PhantomData<fn(E) -> D>);
+
+impl<E, D> Default for ProstCodec<E, D> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<E, D> fmt::Debug for ProstCodec<E, D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ProstCodec")
+    }
+}
+
+impl<E, D> Codec for ProstCodec<E, D>
+where
+    E: prost::Message + Send + 'static,
+    D: prost::Message + Default + Send + 'static,
+{
+    type Encode = E;
+    type Decode = D;
+
+    fn encode(&self, message: E) -> Result<Bytes, Status> {
+        Ok(message.encode_to_vec().into())
+    }
+
+    fn decode(&self, bytes: Bytes) -> Result<D, Status> {
+        let len = bytes.len();
+        D::decode(bytes).map_err(|error| {
+            Status::internal(format!("cannot decode a message of {len} bytes: {error}"))
+        })
+    }
+}

@@ -1,0 +1,25 @@
+//! What generated code uses. Not meant for others; it may change with the generator.
+#![doc(hidden)]
+
+pub use std::convert::Infallible;
+pub use std::future::Future;
+pub use std::pin::Pin;
+pub use std::sync::Arc;
+pub use std::task::{Context, Poll};
+
+pub use async_trait::async_trait;
+pub use bytes::Bytes;
+pub use tower::Service;
+pub use {http, http_body};
+
+pub use crate::client::{CallService, Caller};
+pub use crate::server::{MessageLimits, NamedService};
+pub use crate::{
+    Body, Channel, Codec, IntoRequest, MethodDescriptor, ProstCodec, Request, Response, Status,
+};
+
+/// Any error.
+pub type StdError = crate::BoxError;
+
+/// The future of a generated service.
+pub type BoxFuture<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'static>>;

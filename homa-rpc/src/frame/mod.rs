@@ -1,0 +1,146 @@
+//! The RPC wire format, version 1: what one Homa message of a call holds.
+//!
+//! `WIRE.md` in this package is the specification. Every message in either direction is a fixed
+//! header of 64 bytes followed by sections whose lengths the header gives, all big-endian. This
+//! version of the crate speaks CALL and CANCEL; frames of the other kinds are refused.
+
+mod header;
+mod reply;
+mod request;
+mod section;
+
+pub(crate) use header::{Kind, VERSION};
+pub(crate) use reply::{ReplyHead, decode_reply, encode_reply};
+pub(crate) use request::{
+    Call, CallHead, Request, decode_request, encode_call, encode_cancel, peek,
+};
+
+use crate::metadata;
+use crate::status::{Code, Status};
+
+/// Why bytes are not a frame that this version accepts.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum FrameError {
+    #[error("RPC frame of wire version {0}, this side speaks version {VERSION}")]
+    Version(u8),
+    #[error("RPC frame of {have} bytes, its header needs {need}")]
+    Header { have: usize, need: usize },
+    #[error("RPC frame of {have} bytes, its sections add up to {need}")]
+    Length { have: u64, need: u64 },
+    #[error("RPC frame of kind {0:#04x}, which is not expected here")]
+    Kind(u8),
+    #[error("RPC frame of kind {0} is not supported by this side")]
+    KindUnsupported(&'static str),
+    #[error("RPC frame with unknown flags {0:#06x}")]
+    Flags(u16),
+    #[error("RPC frame needs {0}, which this side does not support")]
+    Unsupported(&'static str),
+    #[error("RPC frame with the extension {0:#06x}, which this side does not understand")]
+    Extension(u16),
+    #[error("RPC frame with a truncated {0}")]
+    Section(&'static str),
+    #[error("RPC frame with a path that is not /service/method")]
+    Path,
+    #[error("RPC frame with an invalid metadata key or value")]
+    Metadata,
+    #[error(
+        "RPC frame with metadata over {} pairs or {} bytes",
+        metadata::PAIRS_MAX,
+        metadata::BYTES_MAX
+    )]
+    MetadataTooLarge,
+    #[error("RPC frame whose status message is not UTF-8")]
+    StatusMessage,
+    #[error("RPC frame without a {0}")]
+    Missing(&'static str),
+    #[error("RPC reply to call {have:#x}, expected call {want:#x}")]
+    CallId { have: u64, want: u64 },
+}
+
+impl From<FrameError> for Status {
+    fn from(error: FrameError) -> Self {
+        let code = match error {
+            FrameError::Version(_)
+            | FrameError::KindUnsupported(_)
+            | FrameError::Unsupported(_)
+            | FrameError::Extension(_) => Code::Unimplemented,
+            FrameError::MetadataTooLarge => Code::ResourceExhausted,
+            _ => Code::Internal,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+/// The status for a frame that does not fit into one transport message.
+fn too_long(what: &str, frame: usize, message: usize, max: usize) -> Status {
+    Status::resource_exhausted(format!(
+        "the {what} needs a frame of {frame} bytes ({message} of them message), over the limit of \
+         {max} bytes"
+    ))
+    .with_delivery(homa_transport::Delivery::NotSent)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use http::{HeaderMap, HeaderValue};
+
+    use super::*;
+
+    /// The bytes of the n-th example of the specification.
+    fn example(n: usize) -> Vec<u8> {
+        let section = include_str!("../../WIRE.md").split("## 9. Example").nth(1);
+        let block = section.unwrap().split("```text\n").nth(n + 1).unwrap();
+        let block = block.split("```").next().unwrap();
+        let hex: String = block
+            .lines()
+            .filter_map(|line| line.split("   ").next())
+            .flat_map(|line| line.chars().filter(char::is_ascii_hexdigit))
+            .collect();
+        let byte = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+        (0..hex.len()).step_by(2).map(byte).collect()
+    }
+
+    const MESSAGE: &[u8] = &[0x0a, 2, b'h', b'i'];
+
+    #[test]
+    fn the_call_of_the_specification_is_made_and_read() {
+        let mut metadata = HeaderMap::new();
+        metadata.insert("k", HeaderValue::from_static("v"));
+        let head = CallHead {
+            call_id: 0x1122_3344_5566_7788,
+            timeout: Some(Duration::from_millis(5)),
+            cancel_frame: false,
+            path: "/test.Echo/Say",
+            metadata: &metadata,
+        };
+        let made = encode_call(head, Bytes::from_static(MESSAGE), 1000).unwrap();
+        assert_eq!(made.into_bytes(), example(0));
+        let Ok(Request::Call(call)) = decode_request(example(0).into()) else {
+            panic!("not a call")
+        };
+        assert_eq!(call.path, "/test.Echo/Say");
+        assert_eq!(call.metadata, metadata);
+        assert_eq!(call.message, MESSAGE);
+    }
+
+    #[test]
+    fn the_reply_of_the_specification_is_made_and_read() {
+        let none = HeaderMap::new();
+        let head = ReplyHead {
+            kind: Kind::Call,
+            call_id: 0x1122_3344_5566_7788,
+            load: 1,
+            initial: &none,
+            trailing: &none,
+            status: None,
+        };
+        let made = encode_reply(head, Some(Bytes::from_static(MESSAGE)), 1000).unwrap();
+        assert_eq!(made.into_bytes(), example(1));
+        let reply = decode_reply(example(1).into(), Kind::Call, head.call_id).unwrap();
+        assert_eq!(reply.message.unwrap(), MESSAGE);
+        assert!(reply.status.is_none());
+    }
+}

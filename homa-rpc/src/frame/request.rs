@@ -1,0 +1,351 @@
+//! Frames from client to server.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use homa_transport::Message;
+use http::HeaderMap;
+use http::uri::PathAndQuery;
+
+use super::header::{HEADER_LEN, Header, Kind, flag};
+use super::section;
+use super::{FrameError, too_long};
+use crate::status::Status;
+
+/// Payloads up to this length are copied behind the header: cheaper than a further slice.
+pub(super) const INLINE_MAX: usize = 512;
+
+/// What a CALL frame says besides its message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CallHead<'a> {
+    pub(crate) call_id: u64,
+    /// Time left; `None` is no limit.
+    pub(crate) timeout: Option<Duration>,
+    /// The client will send a CANCEL frame if it gives the call up.
+    pub(crate) cancel_frame: bool,
+    /// `/service/method`.
+    pub(crate) path: &'a str,
+    /// HTTP headers; those of the protocol are left out.
+    pub(crate) metadata: &'a HeaderMap,
+}
+
+/// The CALL frame of a unary call. RESOURCE_EXHAUSTED if it would be longer than `max` bytes.
+pub(crate) fn encode_call(
+    head: CallHead<'_>,
+    message: Bytes,
+    max: usize,
+) -> Result<Message, Status> {
+    let bound = HEADER_LEN + head.path.len() + section::metadata_len_max(head.metadata);
+    let inline = if message.len() <= INLINE_MAX {
+        message.len()
+    } else {
+        0
+    };
+    let mut out = Vec::with_capacity(bound + inline);
+    out.resize(HEADER_LEN, 0);
+    out.extend_from_slice(head.path.as_bytes());
+    let initial_len = section::put_metadata(&mut out, head.metadata)?;
+    let frame_len = out.len() + message.len();
+    let too_long = || too_long("call", frame_len, message.len(), max);
+    if frame_len > max {
+        return Err(too_long());
+    }
+    let mut flags = flag::MESSAGE | flag::END | flag::SINGLE;
+    if head.cancel_frame {
+        flags |= flag::CANCEL_FRAME;
+    }
+    let header = Header {
+        kind: Kind::Call.request_byte(),
+        flags,
+        call_id: head.call_id,
+        time_or_load: timeout_nanos(head.timeout),
+        path_len: u16::try_from(head.path.len())
+            .map_err(|_| Status::internal("the method path is longer than 65,535 bytes"))?,
+        initial_len,
+        message_len: u32::try_from(message.len()).map_err(|_| too_long())?,
+        ..Header::default()
+    };
+    Ok(finish(out, &header, message))
+}
+
+/// The frame that gives a call up.
+pub(crate) fn encode_cancel(call_id: u64) -> Message {
+    let header = Header {
+        kind: Kind::Cancel.request_byte(),
+        flags: flag::END,
+        call_id,
+        ..Header::default()
+    };
+    header.encode().to_vec().into()
+}
+
+/// Puts the header in front of the sections and the message behind them.
+pub(super) fn finish(mut sections: Vec<u8>, header: &Header, message: Bytes) -> Message {
+    if let Some(space) = sections.first_chunk_mut() {
+        *space = header.encode();
+    }
+    if message.len() <= INLINE_MAX {
+        sections.extend_from_slice(&message);
+        return sections.into();
+    }
+    let mut out = Message::from(sections);
+    out.push(message);
+    out
+}
+
+/// Nanoseconds as sent: 0 means no limit, so a limit is at least 1.
+fn timeout_nanos(timeout: Option<Duration>) -> u64 {
+    timeout.map_or(0, |timeout| {
+        u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX).max(1)
+    })
+}
+
+/// A request frame, checked.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// A call to dispatch.
+    Call(Call),
+    /// The client gave the call up.
+    Cancel,
+}
+
+/// A unary CALL frame.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) call_id: u64,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) cancel_frame: bool,
+    pub(crate) path: PathAndQuery,
+    pub(crate) metadata: HeaderMap,
+    pub(crate) message: Bytes,
+}
+
+/// Kind and call id of a request frame, as far as they can be told. Both have their places in
+/// every version, so that every frame can be answered. Kind CALL and id 0 stand for what cannot
+/// be told.
+pub(crate) fn peek(frame: &[u8]) -> (Kind, u64) {
+    let kind = frame.get(1).copied().and_then(Kind::of_request);
+    let call_id = frame
+        .get(8..16)
+        .and_then(|id| id.try_into().ok())
+        .map_or(0, u64::from_be_bytes);
+    (kind.unwrap_or(Kind::Call), call_id)
+}
+
+/// Reads a request frame.
+pub(crate) fn decode_request(mut frame: Bytes) -> Result<Request, FrameError> {
+    let header = Header::decode(&mut frame)?;
+    match Kind::of_request(header.kind) {
+        Some(Kind::Call) => decode_call(&header, frame).map(Request::Call),
+        Some(Kind::Cancel) => Ok(Request::Cancel),
+        Some(kind) => Err(FrameError::KindUnsupported(kind.name())),
+        None => Err(FrameError::Kind(header.kind)),
+    }
+}
+
+fn decode_call(header: &Header, mut frame: Bytes) -> Result<Call, FrameError> {
+    let path = section::take(&mut frame, header.path_len.into(), "path")?;
+    section::check_extensions(section::take(
+        &mut frame,
+        header.extensions_len.into(),
+        "extensions",
+    )?)?;
+    let metadata = section::take_u32(&mut frame, header.initial_len, "metadata")?;
+    let unused = header.trailing_len | header.status_message_len | header.details_len;
+    if unused != 0 {
+        return Err(FrameError::Section("request: it has sections of a reply"));
+    }
+    unary_only(header)?;
+    Ok(Call {
+        call_id: header.call_id,
+        timeout: (header.time_or_load != 0).then(|| Duration::from_nanos(header.time_or_load)),
+        cancel_frame: header.flags & flag::CANCEL_FRAME != 0,
+        path: parse_path(path)?,
+        metadata: section::read_metadata(metadata)?,
+        message: frame,
+    })
+}
+
+/// One whole message, uncompressed, and nothing behind it.
+pub(super) fn unary_only(header: &Header) -> Result<(), FrameError> {
+    if header.flags & flag::COMPRESSED != 0 || header.encoding != 0 {
+        return Err(FrameError::Unsupported("a message encoding"));
+    }
+    if header.flags & flag::FRAGMENT != 0 || header.fragment_offset != 0 || header.total_len != 0 {
+        return Err(FrameError::Unsupported("messages in several fragments"));
+    }
+    if header.flags & flag::ITEMS != 0 || header.sequence != 0 || header.credit != 0 {
+        return Err(FrameError::Unsupported("streams"));
+    }
+    if header.flags & flag::END == 0 {
+        return Err(FrameError::Unsupported("streams"));
+    }
+    if header.flags & flag::MESSAGE == 0 && (!is_reply(header) || header.message_len != 0) {
+        return Err(FrameError::Missing("message"));
+    }
+    Ok(())
+}
+
+fn is_reply(header: &Header) -> bool {
+    header.kind & 0x80 != 0
+}
+
+/// `/service/method`, both not empty, no query.
+fn parse_path(path: Bytes) -> Result<PathAndQuery, FrameError> {
+    let good = |b: &u8| b.is_ascii_graphic() && !b"?#\"<>`{}\\".contains(b);
+    let slashes = path.iter().filter(|b| **b == b'/').count();
+    let shape = path.len() >= 4
+        && path.starts_with(b"/")
+        && !path.starts_with(b"//")
+        && !path.ends_with(b"/")
+        && slashes == 2;
+    if !shape || !path.iter().all(good) {
+        return Err(FrameError::Path);
+    }
+    PathAndQuery::from_maybe_shared(path).map_err(|_| FrameError::Path)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    const MAX: usize = 1_000_000;
+
+    fn head(metadata: &HeaderMap) -> CallHead<'_> {
+        CallHead {
+            call_id: 0xabcd,
+            timeout: Some(Duration::from_millis(5)),
+            cancel_frame: true,
+            path: "/pkg.Service/Method",
+            metadata,
+        }
+    }
+
+    fn good() -> Bytes {
+        let mut metadata = HeaderMap::new();
+        metadata.insert("k", HeaderValue::from_static("value"));
+        metadata.insert("k-bin", HeaderValue::from_static("AAEC"));
+        let message = encode_call(head(&metadata), Bytes::from_static(b"payload"), MAX);
+        message.unwrap().into_bytes()
+    }
+
+    #[test]
+    fn call_survives_a_round_trip() {
+        let Request::Call(call) = decode_request(good()).unwrap() else {
+            panic!("not a call")
+        };
+        assert_eq!(call.call_id, 0xabcd);
+        assert_eq!(call.timeout, Some(Duration::from_millis(5)));
+        assert!(call.cancel_frame);
+        assert_eq!(call.path, "/pkg.Service/Method");
+        assert_eq!(call.metadata.len(), 2);
+        assert_eq!(call.metadata.get("k-bin").unwrap(), "AAEC");
+        assert_eq!(call.message, "payload");
+    }
+
+    #[test]
+    fn every_truncation_and_every_bit_flip_is_read_without_a_panic() {
+        let good = good();
+        for len in 0..good.len() {
+            decode_request(good.slice(..len)).unwrap_err();
+            let id = if len < 16 { 0 } else { 0xabcd };
+            assert_eq!(peek(&good[..len]), (Kind::Call, id));
+        }
+        let mut refused = 0;
+        for bit in 0..good.len() * 8 {
+            let mut bytes = good.to_vec();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            refused += usize::from(decode_request(bytes.into()).is_err());
+        }
+        assert!(refused > 200, "only {refused} flips were noticed");
+    }
+
+    #[test]
+    fn unknown_version_is_unimplemented_and_names_both() {
+        let mut bytes = good().to_vec();
+        bytes[0] = 9;
+        let status = Status::from(decode_request(bytes.into()).unwrap_err());
+        assert_eq!(status.code(), crate::Code::Unimplemented);
+        assert!(status.message().contains("version 9"), "{status}");
+        assert!(status.message().contains("version 1"), "{status}");
+    }
+
+    #[test]
+    fn a_frame_longer_than_the_limit_is_refused_naming_both_sizes() {
+        let metadata = HeaderMap::new();
+        let overhead = HEADER_LEN + "/pkg.Service/Method".len();
+        for (len, fits) in [
+            (MAX - overhead - 1, true),
+            (MAX - overhead, true),
+            (MAX - overhead + 1, false),
+        ] {
+            let result = encode_call(head(&metadata), vec![0; len].into(), MAX);
+            match result {
+                Ok(message) => assert!(fits && message.len() == overhead + len),
+                Err(status) => {
+                    assert!(!fits);
+                    assert_eq!(status.code(), crate::Code::ResourceExhausted);
+                    assert!(status.message().contains("1000001"), "{status}");
+                    assert!(status.message().contains("1000000"), "{status}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_message_is_not_copied() {
+        let metadata = HeaderMap::new();
+        let payload = Bytes::from(vec![7; INLINE_MAX + 1]);
+        let message = encode_call(head(&metadata), payload.clone(), MAX).unwrap();
+        assert_eq!(message.parts().last().unwrap().as_ptr(), payload.as_ptr());
+    }
+
+    #[test]
+    fn paths_must_be_service_and_method() {
+        for bad in [
+            "",
+            "/",
+            "//",
+            "/a",
+            "/a/",
+            "//a",
+            "a/b",
+            "/a/b/c",
+            "/a/b?q",
+            "/a/b#f",
+            "/a /b",
+            "/a/\u{e9}",
+            "/a/b/",
+        ] {
+            let result = parse_path(Bytes::copy_from_slice(bad.as_bytes()));
+            assert_eq!(result, Err(FrameError::Path), "{bad:?}");
+        }
+        assert!(parse_path(Bytes::from_static(b"/a/b")).is_ok());
+    }
+
+    #[test]
+    fn kinds_and_features_of_later_versions_are_unimplemented() {
+        for (at, value) in [
+            (1, 2),
+            (1, 3),
+            (3, 0x05 | 2),
+            (3, 0x08 | 3),
+            (3, 0x10 | 3),
+            (3, 1),
+        ] {
+            let mut bytes = good().to_vec();
+            bytes[at] = value;
+            let code = Status::from(decode_request(bytes.into()).unwrap_err()).code();
+            assert_eq!(code, crate::Code::Unimplemented, "byte {at} = {value}");
+        }
+    }
+
+    #[test]
+    fn cancel_survives_a_round_trip() {
+        let frame = encode_cancel(77).into_bytes();
+        assert_eq!(peek(&frame), (Kind::Cancel, 77));
+        assert!(matches!(decode_request(frame), Ok(Request::Cancel)));
+    }
+}

@@ -1,0 +1,60 @@
+//! Limits of the length of single messages.
+
+use crate::status::Status;
+
+/// Longest messages that a client or a service decodes and encodes, in bytes.
+///
+/// Whatever these say, a message must also fit into one frame of the transport (1,000,000 bytes
+/// with the header).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MessageLimits {
+    decoding: usize,
+    encoding: usize,
+}
+
+impl Default for MessageLimits {
+    /// 4 MiB for decoding, as in gRPC; no limit for encoding.
+    fn default() -> Self {
+        Self {
+            decoding: 4 * 1024 * 1024,
+            encoding: usize::MAX,
+        }
+    }
+}
+
+impl MessageLimits {
+    /// The same with a limit for decoded messages, in bytes.
+    #[must_use]
+    pub const fn max_decoding_message_size(mut self, bytes: usize) -> Self {
+        self.decoding = bytes;
+        self
+    }
+
+    /// The same with a limit for encoded messages, in bytes.
+    #[must_use]
+    pub const fn max_encoding_message_size(mut self, bytes: usize) -> Self {
+        self.encoding = bytes;
+        self
+    }
+
+    pub(crate) const fn decoding_max(&self) -> usize {
+        self.decoding
+    }
+
+    pub(crate) fn check_decoding(&self, len: usize) -> Result<(), Status> {
+        check(len, self.decoding, "max_decoding_message_size")
+    }
+
+    pub(crate) fn check_encoding(&self, len: usize) -> Result<(), Status> {
+        check(len, self.encoding, "max_encoding_message_size")
+    }
+}
+
+fn check(len: usize, max: usize, option: &str) -> Result<(), Status> {
+    if len > max {
+        return Err(Status::resource_exhausted(format!(
+            "a message of {len} bytes is over the limit of {max} bytes (`{option}`)"
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,162 @@
+//! [`Request`]: a message on its way to a server, with what travels beside it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http::Extensions;
+use tokio::time::Instant;
+
+use crate::metadata::Metadata;
+use crate::method::CallInfo;
+
+/// A request: message, metadata, time limit.
+#[derive(Clone, Debug)]
+pub struct Request<T> {
+    metadata: Metadata,
+    extensions: Extensions,
+    timeout: Option<Duration>,
+    info: CallInfo,
+    message: T,
+}
+
+impl<T> Request<T> {
+    /// A request without metadata or time limit.
+    #[must_use]
+    pub fn new(message: T) -> Self {
+        Self {
+            metadata: Metadata::new(),
+            extensions: Extensions::new(),
+            timeout: None,
+            info: CallInfo::default(),
+            message,
+        }
+    }
+
+    pub(crate) fn from_parts(
+        metadata: Metadata,
+        extensions: Extensions,
+        info: CallInfo,
+        message: T,
+    ) -> Self {
+        Self {
+            metadata,
+            extensions,
+            timeout: None,
+            info,
+            message,
+        }
+    }
+
+    pub(crate) fn into_parts(self) -> (Metadata, Extensions, Option<Duration>, CallInfo, T) {
+        (
+            self.metadata,
+            self.extensions,
+            self.timeout,
+            self.info,
+            self.message,
+        )
+    }
+
+    /// The message.
+    #[must_use]
+    pub const fn get_ref(&self) -> &T {
+        &self.message
+    }
+
+    /// The message, to be changed.
+    #[must_use]
+    pub const fn get_mut(&mut self) -> &mut T {
+        &mut self.message
+    }
+
+    /// The message alone.
+    #[must_use]
+    pub fn into_inner(self) -> T {
+        self.message
+    }
+
+    /// The same with another message.
+    #[must_use]
+    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Request<U> {
+        Request {
+            metadata: self.metadata,
+            extensions: self.extensions,
+            timeout: self.timeout,
+            info: self.info,
+            message: f(self.message),
+        }
+    }
+
+    /// The metadata.
+    #[must_use]
+    pub const fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// The metadata, to be changed.
+    #[must_use]
+    pub const fn metadata_mut(&mut self) -> &mut Metadata {
+        &mut self.metadata
+    }
+
+    /// Values that layers of this process attach; they are not sent.
+    #[must_use]
+    pub const fn extensions(&self) -> &Extensions {
+        &self.extensions
+    }
+
+    /// Values that layers of this process attach; they are not sent.
+    #[must_use]
+    pub const fn extensions_mut(&mut self) -> &mut Extensions {
+        &mut self.extensions
+    }
+
+    /// Limits the time of the whole call, from the moment it is first polled. Retries and their
+    /// pauses count. The server learns what is left of it.
+    pub const fn set_timeout(&mut self, timeout: Duration) {
+        self.timeout = Some(timeout);
+    }
+
+    /// The limit of [`set_timeout`](Self::set_timeout), on the client.
+    #[must_use]
+    pub const fn timeout(&self) -> Option<Duration> {
+        self.timeout
+    }
+
+    /// When the caller stops waiting, on the server.
+    #[must_use]
+    pub const fn deadline(&self) -> Option<Instant> {
+        self.info.deadline
+    }
+
+    /// Address of the client, on the server. `None` if it is not known: on the client, or behind a
+    /// layer that wraps the body.
+    #[must_use]
+    pub const fn remote_addr(&self) -> Option<SocketAddr> {
+        self.info.peer
+    }
+}
+
+/// What a generated method takes: a message or a [`Request`] around it.
+pub trait IntoRequest<T>: sealed::Sealed {
+    /// The request.
+    fn into_request(self) -> Request<T>;
+}
+
+impl<T> IntoRequest<T> for T {
+    fn into_request(self) -> Request<T> {
+        Request::new(self)
+    }
+}
+
+impl<T> IntoRequest<T> for Request<T> {
+    fn into_request(self) -> Self {
+        self
+    }
+}
+
+mod sealed {
+    #[expect(unnameable_types, reason = "nobody else is to implement `IntoRequest`")]
+    pub trait Sealed {}
+    impl<T> Sealed for T {}
+}

@@ -1,0 +1,212 @@
+//! [`BoundServer`]: listens already, serves on request.
+
+use std::fmt;
+use std::future::Future;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::Duration;
+
+use homa_transport::{BindError, RpcError, Transport};
+use tokio::runtime::Handle;
+use tokio::time::{sleep, timeout};
+
+use super::dispatch::{Accept, Shared};
+use crate::sockets;
+use crate::uri::{Host, Target, UriError};
+
+/// How long a server that ends waits for its last replies to arrive.
+const LINGER_MAX: Duration = Duration::from_secs(2);
+
+/// How often it looks whether they have.
+const LINGER_STEP: Duration = Duration::from_millis(2);
+
+/// Why a server cannot listen or serve.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// The URI is not one that can be listened on.
+    #[error(transparent)]
+    Uri(#[from] UriError),
+    /// The host name has no address.
+    #[error("cannot resolve the host of {uri}: {reason}")]
+    Resolve {
+        /// The URI.
+        uri: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// The socket could not be opened.
+    #[error("cannot listen on {uri}: {source}")]
+    Bind {
+        /// The URI.
+        uri: String,
+        /// What is in the way.
+        source: BindError,
+    },
+    /// Two services have the same name.
+    #[error("service {name:?} was added twice")]
+    ServiceTwice {
+        /// Its name.
+        name: &'static str,
+    },
+    /// Not called inside a tokio runtime.
+    #[error("a server must be run inside a tokio runtime")]
+    NoRuntime,
+    /// A socket failed.
+    #[error("cannot take requests: {0}")]
+    Socket(#[from] RpcError),
+}
+
+/// A server that listens. Requests wait until it serves. Dropped, it closes its sockets.
+pub struct BoundServer {
+    dispatcher: Arc<dyn Accept>,
+    shared: Arc<Shared>,
+    sockets: Vec<Listener>,
+    drain_timeout: Duration,
+}
+
+struct Listener {
+    /// `None` for a socket of the caller's.
+    uri: Option<String>,
+    socket: Arc<dyn Transport>,
+}
+
+impl BoundServer {
+    pub(super) fn new(
+        dispatcher: Arc<dyn Accept>,
+        shared: Arc<Shared>,
+        drain_timeout: Duration,
+    ) -> Self {
+        Self {
+            dispatcher,
+            shared,
+            sockets: Vec::new(),
+            drain_timeout,
+        }
+    }
+
+    /// Listens on a further URI, see [`ServerBuilder::bind`](super::ServerBuilder::bind).
+    ///
+    /// # Errors
+    /// If the URI is not valid or the port or name is taken.
+    pub fn bind(mut self, uri: impl AsRef<str>) -> Result<Self, ServerError> {
+        let uri = uri.as_ref();
+        let bind_error = |source| ServerError::Bind {
+            uri: uri.to_owned(),
+            source,
+        };
+        let target = Target::to_listen(uri)?;
+        let (uri, socket) = match &target {
+            Target::Mem { name } => {
+                let socket = sockets::listen_mem(name).map_err(bind_error)?;
+                (target.to_string(), socket)
+            }
+            Target::Udp { host, port } => {
+                let socket = sockets::listen_udp(address(uri, host, *port)?).map_err(bind_error)?;
+                (format!("homa+udp://{}", socket.local_addr()), socket)
+            }
+        };
+        self.sockets.push(Listener {
+            uri: Some(uri),
+            socket,
+        });
+        Ok(self)
+    }
+
+    /// Takes requests from a socket opened by the caller as well. The server closes it when it
+    /// ends.
+    #[must_use]
+    pub fn bind_socket(mut self, socket: Arc<dyn Transport>) -> Self {
+        self.sockets.push(Listener { uri: None, socket });
+        self
+    }
+
+    /// Where this server listens, in the order of the calls of [`bind`](Self::bind), with the
+    /// ports that the system chose.
+    #[must_use]
+    pub fn local_uris(&self) -> Vec<String> {
+        self.sockets
+            .iter()
+            .filter_map(|listener| listener.uri.clone())
+            .collect()
+    }
+
+    /// Serves until the future is dropped. Calls in progress end with UNAVAILABLE then.
+    ///
+    /// # Errors
+    /// If a socket has failed, or there is no runtime.
+    pub async fn serve(self) -> Result<(), ServerError> {
+        self.serve_with_shutdown(std::future::pending::<()>()).await
+    }
+
+    /// Serves until `signal` yields. Then new calls are refused (UNAVAILABLE, refused before
+    /// dispatch), those in progress are waited for, at most for the `drain_timeout`, and ended
+    /// with UNAVAILABLE if that passes. Sockets are closed last.
+    ///
+    /// # Errors
+    /// If a socket has failed, or there is no runtime.
+    pub async fn serve_with_shutdown(self, signal: impl Future) -> Result<(), ServerError> {
+        let runtime = Handle::try_current().map_err(|_| ServerError::NoRuntime)?;
+        for listener in &self.sockets {
+            let dispatcher = Arc::clone(&self.dispatcher);
+            let runtime = runtime.clone();
+            let sink = move |incoming| Arc::clone(&dispatcher).accept(&runtime, incoming);
+            listener.socket.serve(Arc::new(sink))?;
+        }
+        signal.await;
+        let gate = &self.shared.gate;
+        gate.close();
+        tracing::debug!(calls = gate.in_progress(), "the server shuts down");
+        if timeout(self.drain_timeout, gate.idle()).await.is_err() {
+            gate.stop();
+            // Only handlers that block their thread are still there after this.
+            let _blocked = timeout(LINGER_MAX, gate.idle()).await;
+        }
+        self.linger().await;
+        Ok(())
+    }
+
+    /// Waits until the clients have their replies, within reason.
+    async fn linger(&self) {
+        let delivered = async {
+            while self.sockets.iter().any(|l| l.socket.stats().rpcs_live > 0) {
+                sleep(LINGER_STEP).await;
+            }
+        };
+        let _gone = timeout(LINGER_MAX, delivered).await;
+    }
+}
+
+impl Drop for BoundServer {
+    fn drop(&mut self) {
+        self.shared.gate.stop();
+        for listener in &self.sockets {
+            listener.socket.close();
+        }
+    }
+}
+
+impl fmt::Debug for BoundServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BoundServer")
+            .field("local_uris", &self.local_uris())
+            .finish_non_exhaustive()
+    }
+}
+
+fn address(uri: &str, host: &Host, port: u16) -> Result<SocketAddr, ServerError> {
+    let name = match host {
+        Host::Address(ip) => return Ok(SocketAddr::new(*ip, port)),
+        Host::Name(name) => name,
+    };
+    let failed = |reason| ServerError::Resolve {
+        uri: uri.to_owned(),
+        reason,
+    };
+    let mut addresses = (name.as_str(), port)
+        .to_socket_addrs()
+        .map_err(|error| failed(error.to_string()))?;
+    addresses
+        .next()
+        .ok_or_else(|| failed("it has no address".to_owned()))
+}

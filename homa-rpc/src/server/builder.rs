@@ -1,0 +1,180 @@
+//! [`Server`]: what is served, under which layers and limits.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use homa_transport::Transport;
+use tower::Service;
+use tower::layer::Layer;
+use tower::layer::util::{Identity, Stack};
+
+use super::bound::{BoundServer, ServerError};
+use super::cancel::Cancellations;
+use super::dispatch::{Dispatcher, Shared};
+use super::gate::Gate;
+use super::router::{NamedService, Route, Router, ServiceRoute};
+use crate::body::Body;
+use crate::error::BoxError;
+
+/// Serves calls. See [`Server::builder`].
+#[derive(Debug)]
+pub struct Server;
+
+impl Server {
+    /// A server without services or layers.
+    #[must_use]
+    pub fn builder() -> ServerBuilder<Identity> {
+        ServerBuilder {
+            layer: Identity::new(),
+            routes: HashMap::new(),
+            twice: None,
+            concurrency_limit: 65_536,
+            drain_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What a server serves, under which layers and limits.
+pub struct ServerBuilder<L> {
+    layer: L,
+    routes: HashMap<&'static str, Box<dyn Route>>,
+    /// A service that was added twice.
+    twice: Option<&'static str>,
+    concurrency_limit: usize,
+    drain_timeout: Duration,
+}
+
+impl<L> ServerBuilder<L> {
+    /// Puts a tower layer around all services. The first one added sees a call first.
+    #[must_use]
+    pub fn layer<N>(self, layer: N) -> ServerBuilder<Stack<N, L>> {
+        ServerBuilder {
+            layer: Stack::new(layer, self.layer),
+            routes: self.routes,
+            twice: self.twice,
+            concurrency_limit: self.concurrency_limit,
+            drain_timeout: self.drain_timeout,
+        }
+    }
+
+    /// Adds a service; a server can have several.
+    #[must_use]
+    pub fn add_service<S, B>(mut self, service: S) -> Self
+    where
+        S: Service<http::Request<Body>, Response = http::Response<B>, Error = Infallible>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let route = Box::new(ServiceRoute(service));
+        if self.routes.insert(S::NAME, route).is_some() {
+            self.twice = Some(S::NAME);
+        }
+        self
+    }
+
+    /// Calls in progress at most; further ones are refused with RESOURCE_EXHAUSTED before
+    /// dispatch. Default: 65,536.
+    #[must_use]
+    pub const fn concurrency_limit(mut self, calls: usize) -> Self {
+        self.concurrency_limit = calls;
+        self
+    }
+
+    /// How long a shutdown waits for calls in progress before it ends them with UNAVAILABLE.
+    /// Default: 30 s.
+    #[must_use]
+    pub const fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.drain_timeout = timeout;
+        self
+    }
+}
+
+impl<L, B> ServerBuilder<L>
+where
+    L: Layer<Router>,
+    L::Service: Service<http::Request<Body>, Response = http::Response<B>>,
+    L::Service: Clone + Send + Sync + 'static,
+    <L::Service as Service<http::Request<Body>>>::Error: Into<BoxError>,
+    <L::Service as Service<http::Request<Body>>>::Future: Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    /// Listens on `uri`: `homa+udp://address:port`, port 0 for one that the system chooses, or
+    /// `homa+mem://name`. Must be called inside a tokio runtime. A host name is looked up
+    /// blocking.
+    ///
+    /// # Errors
+    /// If the URI is not valid, the port or name is taken, or a service was added twice.
+    pub fn bind(self, uri: impl AsRef<str>) -> Result<BoundServer, ServerError> {
+        self.bound()?.bind(uri)
+    }
+
+    /// Takes requests from a socket opened by the caller. The server closes it when it ends.
+    ///
+    /// # Errors
+    /// If a service was added twice.
+    pub fn bind_socket(self, socket: Arc<dyn Transport>) -> Result<BoundServer, ServerError> {
+        Ok(self.bound()?.bind_socket(socket))
+    }
+
+    fn bound(self) -> Result<BoundServer, ServerError> {
+        if let Some(name) = self.twice {
+            return Err(ServerError::ServiceTwice { name });
+        }
+        let shared = Arc::new(Shared {
+            gate: Gate::new(self.concurrency_limit),
+            cancellations: Arc::new(Cancellations::default()),
+        });
+        let dispatcher = Dispatcher {
+            service: self.layer.layer(Router::new(self.routes)),
+            shared: Arc::clone(&shared),
+        };
+        Ok(BoundServer::new(
+            Arc::new(dispatcher),
+            shared,
+            self.drain_timeout,
+        ))
+    }
+
+    /// Listens on `uri` and serves until the future is dropped.
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind) and [`BoundServer::serve`].
+    pub async fn serve(self, uri: impl AsRef<str>) -> Result<(), ServerError> {
+        self.bind(uri)?.serve().await
+    }
+
+    /// Listens on `uri` and serves until `signal` yields, see
+    /// [`BoundServer::serve_with_shutdown`].
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind) and [`BoundServer::serve`].
+    pub async fn serve_with_shutdown(
+        self,
+        uri: impl AsRef<str>,
+        signal: impl Future,
+    ) -> Result<(), ServerError> {
+        self.bind(uri)?.serve_with_shutdown(signal).await
+    }
+}
+
+impl<L> fmt::Debug for ServerBuilder<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerBuilder")
+            .field("services", &self.routes.keys().collect::<Vec<_>>())
+            .field("concurrency_limit", &self.concurrency_limit)
+            .field("drain_timeout", &self.drain_timeout)
+            .finish_non_exhaustive()
+    }
+}

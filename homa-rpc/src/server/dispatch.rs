@@ -1,0 +1,286 @@
+//! From a request frame to the handler and back: one task per call.
+
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+
+use bytes::Bytes;
+use homa_transport::Incoming;
+use http::HeaderMap;
+use tokio::runtime::Handle;
+use tokio::time::{Instant, sleep_until};
+use tower::Service;
+
+use super::cancel::{Cancellable, Cancellations};
+use super::gate::{Gate, Permit};
+use super::reply::{Answer, PendingReply};
+use crate::body::{self, Body, End, Whole};
+use crate::deadline;
+use crate::error::{self, BoxError};
+use crate::frame::{self, Call, Kind, Request};
+use crate::method::CallInfo;
+use crate::status::Status;
+
+/// What the calls of one server share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) gate: Arc<Gate>,
+    pub(super) cancellations: Arc<Cancellations>,
+}
+
+/// Takes requests; hides the type of the service.
+pub(super) trait Accept: Send + Sync {
+    /// Takes a request. Runs in the driver of the socket, so the work is spawned on `runtime`.
+    fn accept(self: Arc<Self>, runtime: &Handle, incoming: Incoming);
+}
+
+/// The service with all its layers.
+pub(super) struct Dispatcher<S> {
+    pub(super) service: S,
+    pub(super) shared: Arc<Shared>,
+}
+
+impl<S, B> Accept for Dispatcher<S>
+where
+    S: Service<http::Request<Body>, Response = http::Response<B>> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    fn accept(self: Arc<Self>, runtime: &Handle, incoming: Incoming) {
+        let (peer, frame, reply) = PendingReply::new(incoming, &self.shared.gate);
+        if reply.kind() == Kind::Cancel {
+            return self.cancel(peer, frame, reply);
+        }
+        match self.shared.gate.enter() {
+            Ok(permit) => {
+                let arrived = Instant::now();
+                runtime.spawn(self.run(peer, frame, permit, reply, arrived));
+            }
+            Err(status) => reply.send(status.into()),
+        }
+    }
+}
+
+impl<S, B> Dispatcher<S>
+where
+    S: Service<http::Request<Body>, Response = http::Response<B>> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    fn cancel(&self, peer: SocketAddr, frame: Bytes, reply: PendingReply) {
+        match frame::decode_request(frame) {
+            Ok(_) => {
+                self.shared.cancellations.cancel(peer, reply.call_id());
+                reply.send(Answer::default());
+            }
+            Err(error) => reply.send(Status::from(error).refused().into()),
+        }
+    }
+
+    async fn run(
+        self: Arc<Self>,
+        peer: SocketAddr,
+        frame: Bytes,
+        permit: Permit,
+        reply: PendingReply,
+        arrived: Instant,
+    ) {
+        let call = match frame::decode_request(frame) {
+            Ok(Request::Call(call)) => call,
+            Ok(Request::Cancel) => return reply.send(Answer::default()),
+            Err(error) => {
+                tracing::debug!(%peer, %error, "a request frame was refused");
+                return reply.send(Status::from(error).refused().into());
+            }
+        };
+        let deadline = call
+            .timeout
+            .and_then(|timeout| arrived.checked_add(timeout));
+        if deadline::has_passed(deadline) {
+            let status = Status::deadline_exceeded("the deadline passed before dispatch");
+            return reply.send(status.refused().into());
+        }
+        let mut cancellable = None;
+        if call.cancel_frame {
+            cancellable = self.shared.cancellations.begin(peer, call.call_id);
+            if cancellable.is_none() {
+                let status = Status::cancelled(
+                    "the call was cancelled before it came, or another one has its id",
+                );
+                return reply.send(status.refused().into());
+            }
+        }
+        let path = call.path.clone();
+        let info = CallInfo {
+            peer: Some(peer),
+            deadline,
+            method: None,
+        };
+        let message_max = reply
+            .responder()
+            .map_or(usize::MAX, homa_transport::Responder::message_bytes_max);
+        let outcome = {
+            // Pinned here: passed on by value it would be stored twice in the task.
+            let handler = pin!(handle(&self.service, request(call, info), message_max));
+            race(handler, &self.shared.gate, &reply, deadline, cancellable).await
+        };
+        match outcome {
+            Outcome::Answer(answer) => reply.send(answer),
+            Outcome::Cancelled => reply.abandon(),
+            Outcome::Panicked => {
+                tracing::error!(%path, "a handler panicked");
+                reply.send(Status::unknown("the handler panicked").into());
+            }
+            Outcome::DeadlinePassed => {
+                let status = Status::deadline_exceeded(format!(
+                    "the deadline passed while the server worked on {path}"
+                ));
+                reply.send(status.into());
+            }
+            Outcome::Stopped => {
+                let status = Status::unavailable("the server shut down before the call was over");
+                reply.send(status.into());
+            }
+        }
+        // Leaves after the reply, so that a server that waits for its calls has sent them.
+        drop(permit);
+    }
+}
+
+fn request(call: Call, info: CallInfo) -> http::Request<Body> {
+    let mut body = Body::request(call.message);
+    *body.info_mut() = info;
+    let mut request = http::Request::new(body);
+    *request.method_mut() = http::Method::POST;
+    *request.version_mut() = http::Version::HTTP_2;
+    *request.uri_mut() = call.path.into();
+    *request.headers_mut() = call.metadata;
+    request
+}
+
+/// How a dispatched call ended.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is the usual one, boxing it would cost an allocation per call"
+)]
+enum Outcome {
+    Answer(Answer),
+    Cancelled,
+    Panicked,
+    DeadlinePassed,
+    Stopped,
+}
+
+/// Runs the handler until it is done or not wanted any more.
+async fn race(
+    mut handler: Pin<&mut impl Future<Output = Answer>>,
+    gate: &Gate,
+    reply: &PendingReply,
+    deadline: Option<Instant>,
+    mut cancellable: Option<Cancellable>,
+) -> Outcome {
+    let mut stopping = pin!(gate.stopping());
+    let mut timer = pin!(deadline.map(sleep_until));
+    poll_fn(|cx| {
+        // The handler first: one that is done at once costs nothing more.
+        match catch_unwind(AssertUnwindSafe(|| handler.as_mut().poll(cx))) {
+            Ok(Poll::Ready(answer)) => {
+                // A passed deadline wins.
+                return Poll::Ready(if deadline::has_passed(deadline) {
+                    Outcome::DeadlinePassed
+                } else {
+                    Outcome::Answer(answer)
+                });
+            }
+            Ok(Poll::Pending) => {}
+            Err(_panic) => return Poll::Ready(Outcome::Panicked),
+        }
+        if let Some(timer) = timer.as_mut().as_pin_mut()
+            && timer.poll(cx).is_ready()
+        {
+            return Poll::Ready(Outcome::DeadlinePassed);
+        }
+        if let Some(responder) = reply.responder()
+            && responder.poll_cancelled(cx).is_ready()
+        {
+            return Poll::Ready(Outcome::Cancelled);
+        }
+        if let Some(cancellable) = &mut cancellable
+            && pin!(&mut cancellable.cancelled).poll(cx).is_ready()
+        {
+            return Poll::Ready(Outcome::Cancelled);
+        }
+        if gate.is_stopped() || stopping.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Outcome::Stopped);
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Layers, router and handler, to the end of the response's body.
+async fn handle<S, B>(service: &S, request: http::Request<Body>, message_max: usize) -> Answer
+where
+    S: Service<http::Request<Body>, Response = http::Response<B>> + Clone,
+    S::Error: Into<BoxError>,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let mut service = service.clone();
+    let failed = |error: S::Error| Answer::from(Status::from_error(error.into()).of_handler());
+    if let Err(error) = poll_fn(|cx| service.poll_ready(cx)).await {
+        return failed(error);
+    }
+    let response = match service.call(request).await {
+        Ok(response) => response,
+        Err(error) => return failed(error),
+    };
+    let answer = answer(response, message_max).await;
+    answer.unwrap_or_else(|status| status.of_handler().into())
+}
+
+/// The answer that an HTTP response stands for.
+async fn answer<B>(response: http::Response<B>, message_max: usize) -> Result<Answer, Status>
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let (parts, body) = response.into_parts();
+    if parts.status != http::StatusCode::OK {
+        return Err(error::from_http_status(parts.status));
+    }
+    let (Whole { message, end }, _) = body::collect(body, message_max).await?;
+    match end {
+        End::Ok(trailing) => Ok(Answer {
+            initial: parts.headers,
+            trailing: trailing.map_or_else(HeaderMap::new, |trailing| trailing.into_headers()),
+            message,
+            status: None,
+        }),
+        // The status stands in the headers, which then are its metadata.
+        End::Failed(status) if message.is_none() => Ok(Answer {
+            trailing: parts.headers,
+            status: Some(status),
+            ..Answer::default()
+        }),
+        End::Failed(status) => Ok(Answer {
+            initial: parts.headers,
+            trailing: status.metadata().as_headers().clone(),
+            message,
+            status: Some(status),
+        }),
+        End::Request => match body::read_status(&parts.headers) {
+            Some(Err(status)) => Err(status),
+            _ => Err(Status::unknown(
+                "the service's response ended without a status",
+            )),
+        },
+    }
+}

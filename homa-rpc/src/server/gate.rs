@@ -1,0 +1,140 @@
+//! Who may come in: bounds the calls in progress and closes for shutdown.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+
+use crate::status::Status;
+
+/// Highest bit of the state: no more calls.
+const CLOSED: usize = 1 << (usize::BITS - 1);
+
+/// Counts the calls in progress.
+#[derive(Debug)]
+pub(super) struct Gate {
+    /// Calls in progress, and [`CLOSED`].
+    state: AtomicUsize,
+    limit: usize,
+    idle: Notify,
+    stopped: AtomicBool,
+    stop: Notify,
+}
+
+impl Gate {
+    pub(super) fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self {
+            state: AtomicUsize::new(0),
+            limit: limit.min(CLOSED - 1),
+            idle: Notify::new(),
+            stopped: AtomicBool::new(false),
+            stop: Notify::new(),
+        })
+    }
+
+    /// Lets one call in, or says why not.
+    pub(super) fn enter(self: &Arc<Self>) -> Result<Permit, Status> {
+        let before = self.state.fetch_add(1, Ordering::AcqRel);
+        let permit = Permit(Arc::clone(self));
+        if before & CLOSED != 0 {
+            return Err(Status::unavailable("the server is shutting down").refused());
+        }
+        if before >= self.limit {
+            return Err(Status::resource_exhausted(format!(
+                "{} calls are in progress, the limit of this server (`concurrency_limit`)",
+                self.limit
+            ))
+            .refused());
+        }
+        Ok(permit)
+    }
+
+    /// Calls in progress.
+    pub(super) fn in_progress(&self) -> usize {
+        self.state.load(Ordering::Acquire) & !CLOSED
+    }
+
+    /// Lets nobody in any more.
+    pub(super) fn close(&self) {
+        self.state.fetch_or(CLOSED, Ordering::AcqRel);
+    }
+
+    /// Waits until no call is in progress; only after [`close`](Self::close).
+    pub(super) async fn idle(&self) {
+        loop {
+            let left = self.idle.notified();
+            if self.in_progress() == 0 {
+                return;
+            }
+            left.await;
+        }
+    }
+
+    /// Ends all calls in progress.
+    pub(super) fn stop(&self) {
+        self.close();
+        self.stopped.store(true, Ordering::Release);
+        self.stop.notify_waiters();
+    }
+
+    /// Ready once [`stop`](Self::stop) is called, if that is after this call of `stopping`.
+    pub(super) fn stopping(&self) -> Notified<'_> {
+        self.stop.notified()
+    }
+
+    /// True once [`stop`](Self::stop) has been called.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+}
+
+/// One call in progress.
+#[derive(Debug)]
+pub(super) struct Permit(Arc<Gate>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let before = self.0.state.fetch_sub(1, Ordering::AcqRel);
+        if before == CLOSED + 1 {
+            self.0.idle.notify_waiters();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::Code;
+
+    #[test]
+    fn the_limit_holds_at_its_edge() {
+        let gate = Gate::new(2);
+        let first = gate.enter().unwrap();
+        let _second = gate.enter().unwrap();
+        let status = gate.enter().unwrap_err();
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        assert!(status.is_refused());
+        assert_eq!(gate.in_progress(), 2);
+        drop(first);
+        assert!(gate.enter().is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_closed_gate_refuses_and_becomes_idle_when_the_last_has_left() {
+        let gate = Gate::new(10);
+        let permit = gate.enter().unwrap();
+        gate.close();
+        let status = gate.enter().unwrap_err();
+        assert_eq!(status.code(), Code::Unavailable);
+        assert!(status.is_refused());
+        let waiting = tokio::spawn({
+            let gate = Arc::clone(&gate);
+            async move { gate.idle().await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        drop(permit);
+        waiting.await.unwrap();
+    }
+}

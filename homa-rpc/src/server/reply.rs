@@ -1,0 +1,120 @@
+//! The answer owed to one request frame.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use homa_transport::{Incoming, Responder, RpcError};
+use http::HeaderMap;
+
+use super::gate::Gate;
+use crate::frame::{self, Kind, ReplyHead};
+use crate::status::Status;
+
+/// What is sent back.
+#[derive(Debug, Default)]
+pub(super) struct Answer {
+    pub(super) initial: HeaderMap,
+    pub(super) trailing: HeaderMap,
+    pub(super) message: Option<Bytes>,
+    /// `None` is success.
+    pub(super) status: Option<Status>,
+}
+
+impl From<Status> for Answer {
+    fn from(status: Status) -> Self {
+        Self {
+            trailing: status.metadata().as_headers().clone(),
+            status: Some(status),
+            ..Self::default()
+        }
+    }
+}
+
+/// The right and the duty to answer one frame: dropped without an answer, it answers UNAVAILABLE.
+#[derive(Debug)]
+pub(super) struct PendingReply {
+    responder: Option<Responder>,
+    kind: Kind,
+    call_id: u64,
+    gate: Arc<Gate>,
+}
+
+impl PendingReply {
+    /// Takes a request apart: sender, frame, and the way to answer.
+    pub(super) fn new(incoming: Incoming, gate: &Arc<Gate>) -> (SocketAddr, Bytes, Self) {
+        let (kind, call_id) = frame::peek(&incoming.message);
+        let reply = Self {
+            responder: Some(incoming.responder),
+            kind,
+            call_id,
+            gate: Arc::clone(gate),
+        };
+        (incoming.peer, incoming.message, reply)
+    }
+
+    pub(super) const fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    pub(super) const fn call_id(&self) -> u64 {
+        self.call_id
+    }
+
+    pub(super) const fn responder(&self) -> Option<&Responder> {
+        self.responder.as_ref()
+    }
+
+    /// Answers. What fits into no frame becomes a status that says so.
+    pub(super) fn send(mut self, answer: Answer) {
+        self.answer(answer);
+    }
+
+    /// Drops the duty: nobody waits for the answer.
+    pub(super) fn abandon(mut self) {
+        self.responder = None;
+    }
+
+    fn answer(&mut self, answer: Answer) {
+        let Some(responder) = self.responder.take() else {
+            return;
+        };
+        let max = responder.message_bytes_max();
+        let frame = self.encode(&answer, max).or_else(|status| {
+            // Its own metadata, message and details are gone, so this one is short.
+            self.encode(&status.of_handler().into(), max)
+        });
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(status) => {
+                tracing::error!(%status, "a reply could not be encoded");
+                return;
+            }
+        };
+        match responder.respond(frame) {
+            Ok(()) => {}
+            Err((RpcError::Stale, _)) => tracing::debug!("the client no longer waits for a reply"),
+            Err((error, _)) => tracing::warn!(%error, "a reply could not be sent"),
+        }
+    }
+
+    fn encode(&self, answer: &Answer, max: usize) -> Result<homa_transport::Message, Status> {
+        let head = ReplyHead {
+            kind: self.kind,
+            call_id: self.call_id,
+            load: u32::try_from(self.gate.in_progress()).unwrap_or(u32::MAX),
+            initial: &answer.initial,
+            trailing: &answer.trailing,
+            status: answer.status.as_ref(),
+        };
+        frame::encode_reply(head, answer.message.clone(), max)
+    }
+}
+
+impl Drop for PendingReply {
+    fn drop(&mut self) {
+        if self.responder.is_some() {
+            self.answer(Status::unavailable("the server dropped the call unanswered").into());
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! From the path of a call to the service that has it.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use tower::Service;
+
+use crate::body::{self, Body};
+use crate::cast::try_cast;
+use crate::error::BoxError;
+use crate::status::Status;
+
+/// A service with the name under which it is called.
+pub trait NamedService {
+    /// `package.Service`.
+    const NAME: &'static str;
+}
+
+type RouteFuture = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
+
+/// Hands each call to the service named in its path; unknown ones are UNIMPLEMENTED. The
+/// innermost service of a server, below all layers.
+#[derive(Clone, Default)]
+pub struct Router {
+    routes: Arc<HashMap<&'static str, Box<dyn Route>>>,
+}
+
+impl Router {
+    pub(super) fn new(routes: HashMap<&'static str, Box<dyn Route>>) -> Self {
+        Self {
+            routes: Arc::new(routes),
+        }
+    }
+
+    fn route(&self, request: http::Request<Body>) -> RouteFuture {
+        let path = request.uri().path();
+        let name = path
+            .strip_prefix('/')
+            .and_then(|path| path.split('/').next());
+        if let Some(route) = name.and_then(|name| self.routes.get(name)) {
+            return route.call(request);
+        }
+        let response = body::failed(Status::unimplemented(format!(
+            "service {:?} is not served here (call of {path})",
+            name.unwrap_or_default()
+        )));
+        Box::pin(std::future::ready(Ok(response)))
+    }
+}
+
+impl<B> Service<http::Request<B>> for Router
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = RouteFuture;
+
+    /// Always ready; services are asked when their call has come.
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> RouteFuture {
+        self.route(request.map(Body::new))
+    }
+}
+
+impl fmt::Debug for Router {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.routes.keys()).finish()
+    }
+}
+
+/// A service whose type is hidden.
+pub(super) trait Route: Send + Sync {
+    fn call(&self, request: http::Request<Body>) -> RouteFuture;
+}
+
+/// Hides the type of a service.
+pub(super) struct ServiceRoute<S>(pub(super) S);
+
+impl<S, B> Route for ServiceRoute<S>
+where
+    S: Service<http::Request<Body>, Response = http::Response<B>, Error = Infallible>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    S::Future: Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    fn call(&self, request: http::Request<Body>) -> RouteFuture {
+        let mut service = self.0.clone();
+        let mut at_once = Context::from_waker(Waker::noop());
+        match service.poll_ready(&mut at_once) {
+            // Generated services are always ready and their future is boxed already.
+            Poll::Ready(Ok(())) => {
+                match try_cast::<S::Future, RouteFuture>(service.call(request)) {
+                    Ok(future) => future,
+                    Err(future) => Box::pin(async move { Ok(future.await?.map(Body::new)) }),
+                }
+            }
+            Poll::Ready(Err(never)) => match never {},
+            Poll::Pending => Box::pin(async move {
+                poll_fn(|cx| service.poll_ready(cx)).await?;
+                Ok(service.call(request).await?.map(Body::new))
+            }),
+        }
+    }
+}

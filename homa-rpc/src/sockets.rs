@@ -1,0 +1,100 @@
+//! The one place that opens sockets: client sockets shared per runtime, server sockets per URI.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+
+use homa_transport::{BindError, Config, Socket, Transport};
+use tokio::runtime::{self, Handle};
+
+/// What a client socket can reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Wire {
+    Udp,
+    Mem,
+}
+
+type Key = (runtime::Id, Wire);
+
+static CLIENTS: LazyLock<Mutex<HashMap<Key, Arc<dyn Transport>>>> = LazyLock::new(Mutex::default);
+
+fn clients() -> MutexGuard<'static, HashMap<Key, Arc<dyn Transport>>> {
+    CLIENTS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The client socket of the runtime of `home` for `wire`; opened if there is none yet.
+pub(crate) fn client(home: &Handle, wire: Wire) -> Result<Arc<dyn Transport>, BindError> {
+    let key = (home.id(), wire);
+    let mut clients = clients();
+    if let Some(socket) = clients.get(&key) {
+        return Ok(Arc::clone(socket));
+    }
+    let _inside = home.enter();
+    let socket = open_client(wire)?;
+    clients.insert(key, Arc::clone(&socket));
+    drop(clients);
+    // Ids of runtimes are used again, so the entry has to go when its runtime does: tasks are
+    // dropped then, this one with its guard.
+    let entry = Entry {
+        key,
+        socket: Arc::clone(&socket),
+    };
+    home.spawn(async move {
+        let _entry = entry;
+        std::future::pending::<()>().await;
+    });
+    Ok(socket)
+}
+
+/// Makes later calls open another socket instead of `socket`, which has failed.
+pub(crate) fn forget(socket: &Arc<dyn Transport>) {
+    let gone: Vec<_> = {
+        let mut clients = clients();
+        clients
+            .extract_if(|_, known| Arc::ptr_eq(known, socket))
+            .collect()
+    };
+    // Dropped here, outside the lock: dropping a socket runs its code.
+    drop(gone);
+}
+
+/// Removes a socket from the registry when the runtime that drives it ends.
+struct Entry {
+    key: Key,
+    socket: Arc<dyn Transport>,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let mut clients = clients();
+        let ours = clients
+            .get(&self.key)
+            .is_some_and(|known| Arc::ptr_eq(known, &self.socket));
+        let gone = ours.then(|| clients.remove(&self.key));
+        drop(clients);
+        drop(gone);
+    }
+}
+
+fn open_client(wire: Wire) -> Result<Arc<dyn Transport>, BindError> {
+    let socket = match wire {
+        Wire::Udp => Socket::udp_client(Config::default())?,
+        Wire::Mem => Socket::mem_client(Config::default())?,
+    };
+    Ok(Arc::new(socket))
+}
+
+/// A socket bound to `addr`; port 0 is the system's choice.
+pub(crate) fn listen_udp(addr: SocketAddr) -> Result<Arc<dyn Transport>, BindError> {
+    Ok(Arc::new(Socket::udp(addr, Config::default())?))
+}
+
+/// A socket that in-process callers reach by `name`.
+pub(crate) fn listen_mem(name: &str) -> Result<Arc<dyn Transport>, BindError> {
+    Ok(Arc::new(Socket::mem_listen(name, Config::default())?))
+}
+
+/// The address of the in-process listener `name`, if there is one now.
+pub(crate) fn resolve_mem(name: &str) -> Option<SocketAddr> {
+    Socket::mem_resolve(name)
+}

@@ -1,0 +1,254 @@
+//! Where to call and where to listen: `homa+udp://host:port`, `homa+mem://name`.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+/// Longest in-process name, in bytes.
+const NAME_MAX: usize = 200;
+
+const FORMS: &str = "homa+udp://host:port or homa+mem://name";
+
+/// Why a URI was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum UriError {
+    /// No `scheme://`.
+    #[error("URI {0:?} has no scheme: expected {FORMS}")]
+    NoScheme(String),
+    /// A scheme that is not known.
+    #[error("URI {uri:?} has the unknown scheme {scheme:?}: expected {FORMS}")]
+    UnknownScheme {
+        /// The whole URI.
+        uri: String,
+        /// Its scheme.
+        scheme: String,
+    },
+    /// `homa://`, the wire of the kernel module, which this version does not speak.
+    #[error("URI {0:?}: the native wire `homa://` is not built yet; use homa+udp://host:port")]
+    NativeNotBuilt(String),
+    /// Something that these URIs do not have.
+    #[error("URI {uri:?} has a {part}: expected {FORMS} and nothing more")]
+    Unexpected {
+        /// The whole URI.
+        uri: String,
+        /// `path`, `query`, `fragment` or `user information`.
+        part: &'static str,
+    },
+    /// No host, or one that cannot be a host.
+    #[error(
+        "URI {0:?} has no valid host: expected a name, an IPv4 address or an IPv6 address in brackets"
+    )]
+    Host(String),
+    /// No port.
+    #[error("URI {0:?} has no port: expected homa+udp://host:port")]
+    NoPort(String),
+    /// A port that is not a number from 0 to 65535.
+    #[error("URI {uri:?} has the port {port:?}: allowed are 1 to 65535 (0 to listen on any)")]
+    Port {
+        /// The whole URI.
+        uri: String,
+        /// Its port.
+        port: String,
+    },
+    /// Port 0, which can be listened on but not called.
+    #[error("URI {0:?} has port 0, which cannot be called: allowed are 1 to 65535")]
+    PortZero(String),
+    /// Not an in-process name.
+    #[error(
+        "URI {0:?} has no valid in-process name: allowed are 1 to {NAME_MAX} letters, digits, '-', '_' and '.'"
+    )]
+    Name(String),
+}
+
+/// A parsed URI.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    Udp { host: Host, port: u16 },
+    Mem { name: String },
+}
+
+/// The host of a URI.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Host {
+    Address(IpAddr),
+    Name(String),
+}
+
+impl Target {
+    /// Parses where to call.
+    pub(crate) fn to_call(uri: &str) -> Result<Self, UriError> {
+        match Self::to_listen(uri)? {
+            Self::Udp { port: 0, .. } => Err(UriError::PortZero(uri.to_owned())),
+            target => Ok(target),
+        }
+    }
+
+    /// Parses where to listen.
+    pub(crate) fn to_listen(uri: &str) -> Result<Self, UriError> {
+        let Some((scheme, rest)) = uri.split_once("://") else {
+            return Err(UriError::NoScheme(uri.to_owned()));
+        };
+        // Schemes are the same in either case. Source: RFC 3986, section 3.1.
+        match scheme.to_ascii_lowercase().as_str() {
+            "homa+udp" => parse_udp(uri, rest),
+            "homa+mem" => parse_mem(uri, rest),
+            "homa" => Err(UriError::NativeNotBuilt(uri.to_owned())),
+            _ => Err(UriError::UnknownScheme {
+                uri: uri.to_owned(),
+                scheme: scheme.to_owned(),
+            }),
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Udp {
+                host: Host::Address(ip),
+                port,
+            } => write!(f, "homa+udp://{}", SocketAddr::new(*ip, *port)),
+            Self::Udp {
+                host: Host::Name(name),
+                port,
+            } => write!(f, "homa+udp://{name}:{port}"),
+            Self::Mem { name } => write!(f, "homa+mem://{name}"),
+        }
+    }
+}
+
+/// Refuses everything behind the authority; a lone `/` is allowed.
+fn only_authority<'a>(uri: &str, rest: &'a str) -> Result<&'a str, UriError> {
+    let unexpected = |part| UriError::Unexpected {
+        uri: uri.to_owned(),
+        part,
+    };
+    if rest.contains('#') {
+        return Err(unexpected("fragment"));
+    }
+    if rest.contains('?') {
+        return Err(unexpected("query"));
+    }
+    let authority = rest.strip_suffix('/').unwrap_or(rest);
+    if authority.contains('/') {
+        return Err(unexpected("path"));
+    }
+    if authority.contains('@') {
+        return Err(unexpected("user information"));
+    }
+    Ok(authority)
+}
+
+fn parse_udp(uri: &str, rest: &str) -> Result<Target, UriError> {
+    let authority = only_authority(uri, rest)?;
+    let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
+        let Some((address, port)) = rest.split_once(']') else {
+            return Err(UriError::Host(uri.to_owned()));
+        };
+        let address: Ipv6Addr = address
+            .parse()
+            .map_err(|_| UriError::Host(uri.to_owned()))?;
+        (Host::Address(address.into()), port.strip_prefix(':'))
+    } else {
+        match authority.rsplit_once(':') {
+            Some((host, port)) => (parse_host(uri, host)?, Some(port)),
+            None => (parse_host(uri, authority)?, None),
+        }
+    };
+    let port = match port {
+        None | Some("") => return Err(UriError::NoPort(uri.to_owned())),
+        Some(port) => port,
+    };
+    let bad_port = || UriError::Port {
+        uri: uri.to_owned(),
+        port: port.to_owned(),
+    };
+    if !port.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(bad_port());
+    }
+    let port = port.parse().map_err(|_| bad_port())?;
+    Ok(Target::Udp { host, port })
+}
+
+fn parse_host(uri: &str, host: &str) -> Result<Host, UriError> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        // An IPv6 address needs brackets, else its end could be a port.
+        return match address {
+            IpAddr::V4(_) => Ok(Host::Address(address)),
+            IpAddr::V6(_) => Err(UriError::Host(uri.to_owned())),
+        };
+    }
+    let good = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    // Longest DNS name. Source: RFC 1035, section 2.3.4.
+    if host.is_empty() || host.len() > 253 || !host.bytes().all(good) {
+        return Err(UriError::Host(uri.to_owned()));
+    }
+    Ok(Host::Name(host.to_owned()))
+}
+
+fn parse_mem(uri: &str, rest: &str) -> Result<Target, UriError> {
+    let name = only_authority(uri, rest)?;
+    let good = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    if name.is_empty() || name.len() > NAME_MAX || !name.bytes().all(good) {
+        return Err(UriError::Name(uri.to_owned()));
+    }
+    Ok(Target::Mem {
+        name: name.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn good_uris_are_parsed_and_shown_again() {
+        for uri in [
+            "homa+udp://127.0.0.1:4000",
+            "homa+udp://[::1]:65535",
+            "homa+udp://some-host.example:1",
+            "homa+mem://name_1.x",
+        ] {
+            assert_eq!(Target::to_call(uri).unwrap().to_string(), uri);
+        }
+        let slash = Target::to_call("HOMA+UDP://127.0.0.1:4000/").unwrap();
+        assert_eq!(slash.to_string(), "homa+udp://127.0.0.1:4000");
+        assert!(Target::to_listen("homa+udp://0.0.0.0:0").is_ok());
+    }
+
+    #[test]
+    fn bad_uris_are_typed_errors_that_name_the_value_and_what_is_allowed() {
+        let cases = [
+            ("", "NoScheme", "homa+udp://"),
+            ("127.0.0.1:1", "NoScheme", "homa+udp://"),
+            ("http://h:1", "UnknownScheme", "homa+udp://"),
+            ("homa://h:1", "NativeNotBuilt", "homa+udp://"),
+            ("homa+udp://h", "NoPort", "host:port"),
+            ("homa+udp://h:", "NoPort", "host:port"),
+            ("homa+udp://[::1]", "NoPort", "host:port"),
+            ("homa+udp://h:0", "PortZero", "1 to 65535"),
+            ("homa+udp://h:65536", "Port ", "65535"),
+            ("homa+udp://h:+1", "Port ", "65535"),
+            ("homa+udp://h:x", "Port ", "65535"),
+            ("homa+udp://:1", "Host", "IPv6"),
+            ("homa+udp://::1:1", "Host", "IPv6"),
+            ("homa+udp://[::1:1", "Host", "IPv6"),
+            ("homa+udp://[h]:1", "Host", "IPv6"),
+            ("homa+udp://a b:1", "Host", "IPv6"),
+            ("homa+udp://h:1/p", "Unexpected", "path"),
+            ("homa+udp://h:1?q", "Unexpected", "query"),
+            ("homa+udp://h:1#f", "Unexpected", "fragment"),
+            ("homa+udp://u@h:1", "Unexpected", "user"),
+            ("homa+mem://", "Name", "letters"),
+            ("homa+mem://a:1", "Name", "letters"),
+        ];
+        for (uri, expected, allowed) in cases {
+            let error = Target::to_call(uri).unwrap_err();
+            let debug = format!("{error:?}");
+            assert!(debug.starts_with(expected), "{uri:?}: {debug}");
+            let text = error.to_string();
+            assert!(text.contains(&format!("{uri:?}")), "{text}");
+            assert!(text.contains(allowed), "{text}");
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Deadlines: enforced at either end, whatever the other one does. The clock is tokio's, paused.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
+
+mod support;
+
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use homa_rpc::{Channel, Code, Delivery, Request, Response, Server};
+use support::frames::{self, Raw};
+use support::{EchoClient, Msg, Wire, handler, net, run};
+use tokio::time::{Instant, sleep};
+
+const DEADLINE_EXCEEDED: u8 = 4;
+
+fn within(timeout: Duration) -> Request<Msg> {
+    let mut request = Request::new(Msg::default());
+    request.set_timeout(timeout);
+    request
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_client_gives_up_in_time_and_names_a_silent_server() {
+    let (client, server) = net::pair();
+    let mut taken = frames::silent(&server);
+    let uri = format!("homa+udp://{}", server.local_addr());
+    let channel = Channel::builder().socket(client).build(&uri).unwrap();
+    let begun = Instant::now();
+    let call = EchoClient::new(channel).say(within(Duration::from_millis(70)));
+    let status = call.await.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    assert!(status.message().contains(&uri), "{status}");
+    assert!(status.message().contains("/test.Echo/Say"), "{status}");
+    assert!(begun.elapsed() >= Duration::from_millis(70));
+    assert!(begun.elapsed() < Duration::from_millis(80));
+    assert!(taken.try_recv().is_ok(), "the request was sent");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_server_learns_what_is_left_and_ends_the_handler_itself() {
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let running = Wire::Net.run_echo(handler({
+        let dropped = Arc::clone(&dropped);
+        move |_| {
+            let guard = OnDrop(Arc::clone(&dropped));
+            async move {
+                pending::<()>().await;
+                drop(guard);
+                unreachable!("dropped before")
+            }
+        }
+    }));
+    let frame = Raw {
+        time_or_load: 5_000_000,
+        ..Raw::call()
+    };
+    let begun = Instant::now();
+    let reply = frames::send(&running.client, running.server.local_addr(), frame.bytes());
+    let reply = reply.await.unwrap();
+    assert_eq!(reply.code, DEADLINE_EXCEEDED);
+    assert!(reply.status_message.contains("/test.Echo/Say"));
+    assert_eq!(reply.flags & frames::REFUSED, 0);
+    assert!(begun.elapsed() >= Duration::from_millis(5));
+    assert_eq!(dropped.load(Ordering::SeqCst), 1);
+}
+
+struct OnDrop(Arc<AtomicUsize>);
+
+impl Drop for OnDrop {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_that_is_expired_when_it_comes_is_refused_before_dispatch() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let running = Wire::Net.run_echo(handler({
+        let calls = Arc::clone(&calls);
+        move |request: Request<Msg>| {
+            calls.fetch_add(1, Ordering::SeqCst);
+            async move { Ok(Response::new(request.into_inner())) }
+        }
+    }));
+    let frame = Raw {
+        time_or_load: 1_000_000,
+        ..Raw::call()
+    };
+    let (client, server) = (running.client.clone(), running.server.local_addr());
+    // The server begins to serve a second after the request has come.
+    let reply = tokio::spawn(async move { frames::send(&client, server, frame.bytes()).await });
+    let reply = reply.await.unwrap().unwrap();
+    assert_eq!(reply.code, 0, "the deadline counts from the arrival");
+
+    // A request whose task runs late: time passes between arrival and first poll.
+    let rpc = {
+        let call = Raw {
+            time_or_load: 1_000_000,
+            ..Raw::call()
+        };
+        let frame = homa_transport::Message::from(call.bytes());
+        homa_transport::transport::call(running.client.clone(), server, frame)
+    };
+    let mut rpc = Box::pin(rpc);
+    // The first poll sends the request, its task is spawned but has not run.
+    let poll = std::future::poll_fn(|cx| std::task::Poll::Ready(rpc.as_mut().poll(cx))).await;
+    assert!(poll.is_pending());
+    tokio::time::advance(Duration::from_millis(2)).await;
+    let reply = frames::RawReply::read(&rpc.await.unwrap());
+    assert_eq!(reply.code, DEADLINE_EXCEEDED);
+    assert_ne!(reply.flags & frames::REFUSED, 0);
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_is_too_late_does_not_win_over_the_deadline() {
+    let running = Wire::Net.run_echo(handler(async |request: Request<Msg>| {
+        sleep(Duration::from_millis(50)).await;
+        Ok(Response::new(request.into_inner()))
+    }));
+    let status = running.echo().say(within(Duration::from_millis(50))).await;
+    assert_eq!(status.unwrap_err().code(), Code::DeadlineExceeded);
+    let reply = running.echo().say(within(Duration::from_millis(60))).await;
+    assert!(reply.is_ok(), "{reply:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_timeout_of_nothing_sends_nothing() {
+    let running = Wire::Net.run_echo(handler(async |_| pending().await));
+    let status = running.echo().say(within(Duration::ZERO)).await;
+    let status = status.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    assert_eq!(status.delivery(), Delivery::NotSent);
+    assert_eq!(running.client.stats().requests_sent, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_longest_timeout_is_no_limit() {
+    let running = Wire::Net.run_echo(support::echo());
+    assert!(running.echo().say(within(Duration::MAX)).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_timeout_of_the_channel_holds_where_a_call_has_none_of_its_own() {
+    let running = Wire::Net.run_echo(handler(async |_| pending().await));
+    let channel = Channel::builder()
+        .socket(running.client.clone())
+        .timeout(Duration::from_millis(30))
+        .build(&running.uri)
+        .unwrap();
+    let echo = EchoClient::new(channel);
+    let begun = Instant::now();
+    let status = echo.say(Msg::default()).await.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    assert!(begun.elapsed() < Duration::from_millis(40));
+    let begun = Instant::now();
+    let status = echo.say(within(Duration::from_millis(5))).await;
+    assert_eq!(status.unwrap_err().code(), Code::DeadlineExceeded);
+    assert!(begun.elapsed() < Duration::from_millis(20));
+    let begun = Instant::now();
+    let status = echo.say(within(Duration::from_millis(500))).await;
+    assert_eq!(status.unwrap_err().code(), Code::DeadlineExceeded);
+    assert!(
+        begun.elapsed() < Duration::from_millis(40),
+        "the shorter one counts"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_deadline_covers_layers_of_the_client_too() {
+    #[derive(Clone)]
+    struct Slow<S>(S);
+    impl<S, R> tower::Service<R> for Slow<S>
+    where
+        S: tower::Service<R>,
+        S::Future: Send + 'static,
+    {
+        type Response = S::Response;
+        type Error = S::Error;
+        type Future = homa_rpc::codegen::BoxFuture<S::Response, S::Error>;
+        fn poll_ready(
+            &mut self,
+            cx: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Result<(), S::Error>> {
+            self.0.poll_ready(cx)
+        }
+        fn call(&mut self, request: R) -> Self::Future {
+            let call = self.0.call(request);
+            Box::pin(async move {
+                sleep(Duration::from_secs(10)).await;
+                call.await
+            })
+        }
+    }
+    let running = Wire::Net.run_echo(support::echo());
+    let begun = Instant::now();
+    let echo = EchoClient::new(Slow(running.channel.clone()));
+    let status = echo.say(within(Duration::from_millis(20))).await;
+    assert_eq!(status.unwrap_err().code(), Code::DeadlineExceeded);
+    assert!(begun.elapsed() < Duration::from_millis(30));
+}
+
+#[tokio::test(start_paused = true)]
+async fn server_layers_run_within_the_deadline() {
+    let server = Server::builder()
+        .layer(tower::layer::layer_fn(|inner| inner))
+        .add_service(handler(async |_| pending().await));
+    let running = run(server, net::pair());
+    let frame = Raw {
+        time_or_load: 7_000_000,
+        ..Raw::call()
+    };
+    let reply = frames::send(&running.client, running.server.local_addr(), frame.bytes());
+    assert_eq!(reply.await.unwrap().code, DEADLINE_EXCEEDED);
+}

@@ -1,0 +1,169 @@
+//! Stubs and services that are not ours: gRPC as HTTP, with bodies of any type.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
+
+mod support;
+
+use std::convert::Infallible;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use homa_rpc::codegen::BoxFuture;
+use homa_rpc::server::NamedService;
+use homa_rpc::{Body, Channel, Code, Request, Response, Server};
+use http_body_util::{BodyExt, Full};
+use support::{Msg, Wire, echo, frames, handler, run};
+use tower::{Service, ServiceExt};
+
+fn grpc_request(body: &'static [u8]) -> http::Request<Full<Bytes>> {
+    http::Request::post("/test.Echo/Say")
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("k", "v")
+        .body(Full::new(Bytes::from_static(body)))
+        .unwrap()
+}
+
+async fn a_foreign_stub_gets_grpc_as_http(wire: Wire) {
+    let running = wire.run_echo(handler(async |request: Request<Msg>| {
+        assert!(!request.metadata().contains_key("te"));
+        let metadata = request.metadata().clone();
+        let mut response = Response::new(request.into_inner());
+        *response.trailing_metadata_mut() = metadata;
+        Ok(response)
+    }));
+    let request = grpc_request(b"\0\0\0\0\x04\x0a\x02hi");
+    let response = running.channel.clone().oneshot(request).await.unwrap();
+    assert_eq!(response.status(), http::StatusCode::OK);
+    assert!(response.headers().get("grpc-status").is_none());
+    let body = response.into_body().collect().await.unwrap();
+    let trailers = body.trailers().unwrap().clone();
+    assert_eq!(trailers["grpc-status"], "0");
+    assert_eq!(trailers["k"], "v");
+    assert_eq!(body.to_bytes(), b"\0\0\0\0\x04\x0a\x02hi".as_slice());
+}
+
+async fn a_foreign_stub_gets_errors_in_the_headers(wire: Wire) {
+    let running = wire.run_echo(echo());
+    let mut request = grpc_request(b"\0\0\0\0\0");
+    *request.uri_mut() = "/test.Echo/Missing".parse().unwrap();
+    let response = running.channel.clone().oneshot(request).await.unwrap();
+    assert_eq!(response.headers()["grpc-status"], "12");
+    assert!(response.headers().contains_key("grpc-message"));
+    let body = response.into_body().collect().await.unwrap();
+    assert!(body.trailers().is_none());
+    assert!(body.to_bytes().is_empty());
+}
+
+async fn malformed_foreign_requests_are_errors_of_the_channel(wire: Wire) {
+    let running = wire.run_echo(echo());
+    for (body, code) in [
+        (b"".as_slice(), Code::Unimplemented),
+        (b"\0\0\0", Code::Internal),
+        (b"\0\0\0\0\x01", Code::Internal),
+        (b"\0\0\0\0\0\0\0\0\0\0", Code::Unimplemented),
+        (b"\x01\0\0\0\0", Code::Unimplemented),
+    ] {
+        let call = running.channel.clone().oneshot(grpc_request(body));
+        assert_eq!(call.await.unwrap_err().code(), code, "{body:?}");
+    }
+    assert_eq!(running.client.stats().requests_sent, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_timeout_of_a_foreign_stub_is_enforced_and_passed_on() {
+    let (client, server) = Wire::Net.pair();
+    let mut taken = frames::silent(&server);
+    let uri = format!("homa+udp://{}", server.local_addr());
+    let channel = Channel::builder().socket(client).build(&uri).unwrap();
+    let mut request = grpc_request(b"\0\0\0\0\0");
+    let timeout = http::HeaderValue::from_static("25m");
+    request.headers_mut().insert("grpc-timeout", timeout);
+    let begun = tokio::time::Instant::now();
+    let status = channel.oneshot(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    assert!(status.message().contains(&uri), "{status}");
+    assert!(begun.elapsed() >= Duration::from_millis(25));
+    assert!(begun.elapsed() < Duration::from_millis(30));
+    let frame = taken.recv().await.unwrap().message;
+    let left = u64::from_be_bytes(frame[24..32].try_into().unwrap());
+    assert!((20_000_000..=25_000_000).contains(&left), "{left} ns");
+}
+
+type Respond = fn() -> http::Response<Full<Bytes>>;
+
+/// A service that always answers the same, and is ready at the second asking only.
+#[derive(Clone)]
+struct Foreign {
+    asked: bool,
+    respond: Respond,
+}
+
+impl NamedService for Foreign {
+    const NAME: &'static str = "test.Echo";
+}
+
+impl Service<http::Request<Body>> for Foreign {
+    type Response = http::Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = BoxFuture<Self::Response, Infallible>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        if !self.asked {
+            self.asked = true;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _request: http::Request<Body>) -> Self::Future {
+        assert!(self.asked, "called before it was ready");
+        let response = (self.respond)();
+        Box::pin(async move { Ok(response) })
+    }
+}
+
+async fn foreign_services_are_served_and_their_outcome_understood(wire: Wire) {
+    let cases: [(Respond, Code); 4] = [
+        (
+            || {
+                let response = http::Response::builder().header("grpc-status", "7");
+                response.body(Full::default()).unwrap()
+            },
+            Code::PermissionDenied,
+        ),
+        // No trailers, so nobody knows how it ended.
+        (
+            || http::Response::new(Full::new(Bytes::from_static(b"\0\0\0\0\0"))),
+            Code::Unknown,
+        ),
+        (
+            || http::Response::new(Full::new(Bytes::from_static(b"\0\0"))),
+            Code::Internal,
+        ),
+        (
+            || {
+                let response = http::Response::builder().status(401);
+                response.body(Full::default()).unwrap()
+            },
+            Code::Unauthenticated,
+        ),
+    ];
+    for (respond, code) in cases {
+        let service = Foreign {
+            asked: false,
+            respond,
+        };
+        let running = run(Server::builder().add_service(service), wire.pair());
+        let status = running.echo().say(Msg::default()).await.unwrap_err();
+        assert_eq!(status.code(), code, "{status}");
+    }
+}
+
+on_every_wire!(
+    a_foreign_stub_gets_grpc_as_http,
+    a_foreign_stub_gets_errors_in_the_headers,
+    malformed_foreign_requests_are_errors_of_the_channel,
+    foreign_services_are_served_and_their_outcome_understood,
+);

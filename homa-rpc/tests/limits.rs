@@ -1,0 +1,174 @@
+//! Limits of sizes and numbers, at the limit and one off.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
+
+mod support;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use homa_rpc::{Code, Delivery, Request, Response, Server};
+use support::{EchoClient, Msg, Wire, echo, handler, run};
+use tokio::sync::Notify;
+
+const FRAME_MAX: usize = 1_000_000;
+/// Header and path of a request of the test service.
+const REQUEST_OVERHEAD: usize = 64 + "/test.Echo/Say".len();
+const RESPONSE_OVERHEAD: usize = 64;
+
+/// A message whose encoding has exactly `len` bytes; `len` of 16,385 to 2,097,151 (three bytes of
+/// length).
+fn encoded_as(len: usize) -> Msg {
+    let message = Msg {
+        data: vec![7; len - 4].into(),
+    };
+    assert_eq!(prost::Message::encoded_len(&message), len);
+    message
+}
+
+async fn a_request_may_fill_a_frame_and_not_more(wire: Wire) {
+    let running = wire.run_echo(handler(async |request: Request<Msg>| {
+        let len = request.get_ref().data.len();
+        Ok(Response::new(Msg::of(&len.to_string())))
+    }));
+    let fits = FRAME_MAX - REQUEST_OVERHEAD;
+    for len in [fits - 1, fits] {
+        let reply = running.echo().say(encoded_as(len)).await.unwrap();
+        assert_eq!(reply.get_ref().text(), (len - 4).to_string());
+    }
+    let before = running.client.stats().requests_sent;
+    let status = running.echo().say(encoded_as(fits + 1)).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert_eq!(status.delivery(), Delivery::NotSent);
+    assert!(status.message().contains("1000001"), "{status}");
+    assert!(status.message().contains("1000000"), "{status}");
+    assert_eq!(running.client.stats().requests_sent, before);
+}
+
+async fn a_response_may_fill_a_frame_and_not_more(wire: Wire) {
+    let running = wire.run_echo(handler(async |request: Request<Msg>| {
+        let len: usize = request.get_ref().text().parse().unwrap();
+        Ok(Response::new(encoded_as(len)))
+    }));
+    let fits = FRAME_MAX - RESPONSE_OVERHEAD;
+    for len in [fits - 1, fits] {
+        let reply = running.echo().say(Msg::of(&len.to_string())).await;
+        assert_eq!(reply.unwrap().get_ref().data.len(), len - 4);
+    }
+    let request = Msg::of(&(fits + 1).to_string());
+    let status = running.echo().say(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert!(status.message().contains("1000001"), "{status}");
+    assert!(status.message().contains("1000000"), "{status}");
+}
+
+async fn a_status_too_long_for_a_frame_becomes_one_that_says_so(wire: Wire) {
+    let running = wire.run_echo(handler(async |_| {
+        let details = Bytes::from(vec![0; FRAME_MAX]);
+        Err(homa_rpc::Status::with_details(Code::Aborted, "", details))
+    }));
+    let status = running.echo().say(Msg::default()).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert!(status.message().contains("1000064"), "{status}");
+}
+
+async fn metadata_over_its_limit_is_refused_on_either_side(wire: Wire) {
+    let running = wire.run_echo(handler(async |request: Request<Msg>| {
+        let mut response = Response::new(Msg::default());
+        if request.get_ref().text() == "much" {
+            let value = "v".repeat(homa_rpc::metadata::BYTES_MAX);
+            response.metadata_mut().insert("k", &value).unwrap();
+        }
+        Ok(response)
+    }));
+    // 6 bytes of lengths and 1 of key for each pair.
+    for (len, fits) in [
+        (homa_rpc::metadata::BYTES_MAX - 7, true),
+        (homa_rpc::metadata::BYTES_MAX - 6, false),
+    ] {
+        let mut request = Request::new(Msg::default());
+        let metadata = request.metadata_mut();
+        metadata.insert("k", &"v".repeat(len)).unwrap();
+        let result = running.echo().say(request).await;
+        match result {
+            Ok(_) => assert!(fits),
+            Err(status) => {
+                assert!(!fits);
+                assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+                assert_eq!(status.delivery(), Delivery::NotSent);
+            }
+        }
+    }
+    let status = running.echo().say(Msg::of("much")).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+}
+
+async fn message_limits_hold_on_each_side_and_name_the_option(wire: Wire) {
+    let running = run(
+        Server::builder().add_service(
+            echo()
+                .max_decoding_message_size(20_000)
+                .max_encoding_message_size(20_000),
+        ),
+        wire.pair(),
+    );
+    assert!(running.echo().say(encoded_as(20_000)).await.is_ok());
+    let status = running.echo().say(encoded_as(20_001)).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert!(status.message().contains("20001"), "{status}");
+    assert!(status.message().contains("20000"), "{status}");
+    assert!(status.message().contains("max_decoding_message_size"));
+
+    let running = wire.run_echo(echo());
+    let client = EchoClient::new(running.channel.clone()).max_encoding_message_size(20_000);
+    assert!(client.say(encoded_as(20_000)).await.is_ok());
+    let status = client.say(encoded_as(20_001)).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert!(status.message().contains("max_encoding_message_size"));
+    let client = EchoClient::new(running.channel.clone()).max_decoding_message_size(20_000);
+    assert!(client.say(encoded_as(20_000)).await.is_ok());
+    let status = client.say(encoded_as(20_001)).await.unwrap_err();
+    assert!(status.message().contains("max_decoding_message_size"));
+}
+
+async fn calls_in_progress_are_limited_and_the_excess_refused_before_dispatch(wire: Wire) {
+    let (go, come): (Arc<Notify>, Arc<Notify>) = (Arc::default(), Arc::default());
+    let service = handler({
+        let (go, come) = (Arc::clone(&go), Arc::clone(&come));
+        move |request: Request<Msg>| {
+            let (go, come) = (Arc::clone(&go), Arc::clone(&come));
+            async move {
+                come.notify_one();
+                go.notified().await;
+                Ok(Response::new(request.into_inner()))
+            }
+        }
+    });
+    let server = Server::builder().concurrency_limit(2).add_service(service);
+    let running = run(server, wire.pair());
+    let mut calls = Vec::new();
+    for _ in 0..2 {
+        calls.push(tokio::spawn(running.echo().say(Msg::default())));
+        come.notified().await;
+    }
+    let status = running.echo().say(Msg::default()).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert_eq!(status.delivery(), Delivery::NotSent);
+    assert!(status.is_refused());
+    for call in calls {
+        go.notify_one();
+        assert!(call.await.unwrap().is_ok());
+    }
+    let again = tokio::spawn(running.echo().say(Msg::default()));
+    come.notified().await;
+    go.notify_one();
+    assert!(again.await.unwrap().is_ok());
+}
+
+on_every_wire!(
+    a_request_may_fill_a_frame_and_not_more,
+    a_response_may_fill_a_frame_and_not_more,
+    a_status_too_long_for_a_frame_becomes_one_that_says_so,
+    metadata_over_its_limit_is_refused_on_either_side,
+    message_limits_hold_on_each_side_and_name_the_option,
+    calls_in_progress_are_limited_and_the_excess_refused_before_dispatch,
+);

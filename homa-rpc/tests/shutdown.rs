@@ -1,0 +1,129 @@
+//! How a server ends, and what that means for calls.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
+
+mod support;
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use homa_rpc::{Code, Delivery, Request, Response, Server, Status};
+use support::{EchoServer, Handle, Msg, Wire, handler, net, run};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// A service that says it has begun and waits for `go`.
+fn gated(go: &Arc<Notify>, come: &Arc<Notify>) -> EchoServer<Handle> {
+    let (go, come) = (Arc::clone(go), Arc::clone(come));
+    handler(move |request: Request<Msg>| {
+        let (go, come) = (Arc::clone(&go), Arc::clone(&come));
+        async move {
+            come.notify_one();
+            go.notified().await;
+            Ok(Response::new(request.into_inner()))
+        }
+    })
+}
+
+async fn a_graceful_shutdown_finishes_what_runs_and_refuses_what_is_new(wire: Wire) {
+    let (go, come) = (Arc::default(), Arc::default());
+    let server = Server::builder().add_service(gated(&go, &come));
+    let mut running = run(server, wire.pair());
+    let first = tokio::spawn(running.echo().say(Msg::of("first")));
+    come.notified().await;
+    running.stop();
+    // The server has to see the signal first.
+    let status = loop {
+        let second = tokio::spawn(running.echo().say(Msg::of("second")));
+        tokio::select! {
+            result = second => break result.unwrap().unwrap_err(),
+            () = come.notified() => go.notify_one(),
+        }
+    };
+    assert_eq!(status.code(), Code::Unavailable);
+    assert_eq!(status.delivery(), Delivery::NotSent);
+    assert!(status.is_refused());
+    assert!(!running.task.is_finished());
+    go.notify_one();
+    assert_eq!(first.await.unwrap().unwrap().get_ref().text(), "first");
+    running.task.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_drain_timeout_ends_what_does_not_finish() {
+    let come: Arc<Notify> = Arc::default();
+    let service = handler({
+        let come = Arc::clone(&come);
+        move |_| {
+            come.notify_one();
+            pending::<Result<Response<Msg>, Status>>()
+        }
+    });
+    let server = Server::builder()
+        .drain_timeout(Duration::from_millis(500))
+        .add_service(service);
+    let mut running = run(server, net::pair());
+    let call = tokio::spawn(running.echo().say(Msg::default()));
+    come.notified().await;
+    let begun = Instant::now();
+    running.stop();
+    let status = call.await.unwrap().unwrap_err();
+    assert!(begun.elapsed() >= Duration::from_millis(500));
+    assert_eq!(status.code(), Code::Unavailable);
+    assert_eq!(status.delivery(), Delivery::Unknown);
+    running.task.await.unwrap().unwrap();
+}
+
+async fn a_server_that_is_dropped_answers_what_it_had_begun(wire: Wire) {
+    let come: Arc<Notify> = Arc::default();
+    let service = handler({
+        let come = Arc::clone(&come);
+        move |_| {
+            come.notify_one();
+            pending::<Result<Response<Msg>, Status>>()
+        }
+    });
+    let running = run(Server::builder().add_service(service), wire.pair());
+    let call = tokio::spawn(running.echo().say(Msg::default()));
+    come.notified().await;
+    running.task.abort();
+    let status = call.await.unwrap().unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+}
+
+async fn a_server_without_calls_ends_at_once(wire: Wire) {
+    let mut running = run(Server::builder().add_service(support::echo()), wire.pair());
+    running.echo().say(Msg::default()).await.unwrap();
+    running.stop();
+    (&mut running.task).await.unwrap().unwrap();
+    let status = running.echo().say(Msg::default()).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+}
+
+#[test]
+fn a_call_whose_task_dies_with_the_servers_runtime_is_answered() {
+    let servers = tokio::runtime::Runtime::new().unwrap();
+    let clients = tokio::runtime::Runtime::new().unwrap();
+    let come: Arc<Notify> = Arc::default();
+    let service = handler({
+        let come = Arc::clone(&come);
+        move |_| {
+            come.notify_one();
+            pending::<Result<Response<Msg>, Status>>()
+        }
+    });
+    let inside = servers.enter();
+    let running = run(Server::builder().add_service(service), net::pair());
+    drop(inside);
+    let call = clients.spawn(running.echo().say(Msg::default()));
+    clients.block_on(come.notified());
+    drop(servers);
+    let status = clients.block_on(call).unwrap().unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+}
+
+on_every_wire!(
+    a_graceful_shutdown_finishes_what_runs_and_refuses_what_is_new,
+    a_server_that_is_dropped_answers_what_it_had_begun,
+    a_server_without_calls_ends_at_once,
+);
