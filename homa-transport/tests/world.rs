@@ -359,7 +359,7 @@ fn a_control_packet_below_the_highest_level_is_noticed() {
             }
         }),
     );
-    assert_eq!(violation.invariant, Invariant::ControlFirst);
+    assert_eq!(violation.invariant, Invariant::PriorityLegal);
 }
 
 fn change_grants(change: impl Fn(Header, Grant) -> (Header, Grant) + 'static) -> impl Defect {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::fault::{Damaged, PacketFaults};
-use super::ledger::GrantLedger;
+use super::ledger::{GrantBounds, GrantLedger};
 use crate::config::Config;
 use crate::error::{Delivery, RpcError};
 use crate::units::{Instant, Priority, RpcId};
@@ -29,8 +29,8 @@ pub enum Invariant {
     WellFormed,
     /// Packets are no longer than the path allows.
     PacketLength,
-    /// Control packets have the highest priority.
-    ControlFirst,
+    /// Control packets have the highest priority configured.
+    PriorityLegal,
     /// Grants are for messages that are coming in, and lie within them.
     GrantWithinMessage,
     /// What was granted and has not come is within `max_incoming_bytes`.
@@ -41,6 +41,8 @@ pub enum Invariant {
     RpcsBounded,
     /// When the faults are over, every call ends.
     EveryCallEnds,
+    /// An endpoint does not keep itself busy for ever.
+    ComesToRest,
     /// When every call has ended, no RPC and no packet is left.
     TablesEmpty,
     /// When every call has ended, no memory is reserved.
@@ -382,16 +384,22 @@ impl Oracle {
             );
             return breach(Invariant::PacketLength, detail);
         }
-        if !matches!(packet, Packet::Data(..)) && level != Priority::HIGHEST {
+        let highest = Priority::saturating(self.config.num_priorities.saturating_sub(1));
+        // The level of DATA is up to the receiver, which may have more of them.
+        if !matches!(packet, Packet::Data(..)) && level != highest {
             let detail = format!("{} at level {}", packet.packet_type(), level.level());
-            return breach(Invariant::ControlFirst, detail);
+            return breach(Invariant::PriorityLegal, detail);
         }
         if let Packet::Grant(grant) = packet
             && let Some(ledger) = self.ledgers.get_mut(host)
         {
             let id = header.sender_id.other_side();
-            let bound = u64::from(self.config.max_incoming_bytes);
-            if let Err((invariant, detail)) = ledger.on_grant(to, id, grant.offset, bound, alive) {
+            let bounds = GrantBounds {
+                max_incoming: u64::from(self.config.max_incoming_bytes),
+                fifo_permille: u64::from(self.config.grant_fifo_permille),
+                fifo_increment: u64::from(self.config.fifo_grant_increment_bytes),
+            };
+            if let Err((invariant, detail)) = ledger.on_grant(to, id, grant.offset, bounds, alive) {
                 return breach(invariant, detail);
             }
         }

@@ -48,6 +48,8 @@ pub struct World {
     pub(super) calls_left: usize,
     pub(super) bytes_left: u64,
     totals: Totals,
+    /// Host of the last record.
+    last_host: usize,
     /// The packet being sent.
     scratch: Vec<u8>,
 }
@@ -236,6 +238,7 @@ impl World {
             calls_left: scenario.load.calls_max,
             bytes_left: scenario.load.bytes_max,
             totals: Totals::default(),
+            last_host: 0,
             scratch: Vec::new(),
             hosts,
             scenario,
@@ -296,7 +299,7 @@ impl World {
     /// The first invariant that does not hold.
     pub fn run(&mut self) -> Result<Report, Box<Violation>> {
         while self.phase != Phase::Done {
-            if let Err(breach) = self.advance() {
+            if let Err(breach) = self.advance().and_then(|()| self.check_rest()) {
                 return Err(Box::new(self.violation(breach)));
             }
         }
@@ -305,6 +308,19 @@ impl World {
             digest: self.trace.digest(),
             end: self.now,
         })
+    }
+
+    fn check_rest(&self) -> Result<(), Breach> {
+        if self.step < self.scenario.steps_max {
+            return Ok(());
+        }
+        let detail = format!("{} steps and no end", self.step);
+        Err(Breach::new(
+            Invariant::ComesToRest,
+            self.last_host,
+            None,
+            detail,
+        ))
     }
 
     fn violation(&self, breach: Breach) -> Violation {
@@ -347,6 +363,7 @@ impl World {
     }
 
     pub(super) fn record(&mut self, host: usize, what: What) {
+        self.last_host = host;
         self.trace.add(Record {
             step: self.step,
             at: self.now,
