@@ -84,6 +84,8 @@ pub(super) struct Call {
     /// Made after the faults: it must succeed.
     pub(super) probe: bool,
     pub(super) begun: Instant,
+    /// Number of the client's process.
+    process: u32,
     /// Number of the server's process to which the request was delivered last; 0: to none.
     delivered_in: u32,
     answered: bool,
@@ -194,6 +196,7 @@ impl Oracle {
             response: call.response,
             probe: call.probe,
             begun: call.begun,
+            process: call.process,
             delivered_in: 0,
             answered: false,
             not_sent: false,
@@ -341,7 +344,9 @@ impl Oracle {
         let Some((number, call)) = call.and_then(|n| Some((n, self.calls.get(n)?))) else {
             return Ok(());
         };
-        if call.state == CallState::Open && !self.lenient {
+        // A late report that its process before had died may end a call of the new one.
+        let sure = call.process == 1 && !self.lenient;
+        if call.state == CallState::Open && sure {
             let detail = format!("call {number} is cancelled while its client waits for it");
             return Err(Breach::new(
                 Invariant::CancelledForCause,
@@ -492,6 +497,7 @@ pub(super) struct NewCall {
     pub(super) response: Content,
     pub(super) probe: bool,
     pub(super) begun: Instant,
+    pub(super) process: u32,
 }
 
 impl Breach {

@@ -608,6 +608,10 @@ impl World {
             return;
         };
         let due = host.clock.true_time(due).max(self.now);
+        if due == self.now && host.awaits_link {
+            // What is due is to send, which has to wait for the link.
+            return;
+        }
         if host.timer.is_none_or(|timer| due < timer) {
             host.timer = Some(due);
             self.at(due, Happening::Timer(at));
