@@ -1,6 +1,5 @@
 //! Defects that simulated worlds have shown, each as small as it could be made. A test that is
 //! ignored fails at present; take the mark away with the repair.
-#![cfg(feature = "sim")]
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;

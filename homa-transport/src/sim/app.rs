@@ -120,7 +120,6 @@ impl World {
             .send_request(now, to, packet_bytes, message, call as u64)
             .ok()?;
         let id = host.endpoint.id_of(rpc)?;
-        let process = host.process;
         self.oracle.begin(
             id,
             NewCall {
@@ -130,7 +129,6 @@ impl World {
                 response,
                 probe,
                 begun: self.now,
-                process,
             },
         );
         self.record(at, What::Called(call as u64, server, request.len));

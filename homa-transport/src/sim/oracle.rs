@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::fault::{Damaged, PacketFaults};
+use super::fault::Damaged;
 use super::ledger::{GrantBounds, GrantLedger};
+use super::scenario::Scenario;
 use crate::config::Config;
 use crate::error::{Delivery, RpcError};
 use crate::units::{Instant, Priority, RpcId};
@@ -23,7 +24,7 @@ pub enum Invariant {
     OneOutcome,
     /// A request of which the client was told that it was not sent is not delivered.
     NotSentMeansNotSent,
-    /// A request is cancelled only after its client has given it up.
+    /// A request is cancelled only after its client has given it up, or was silent for long.
     CancelledForCause,
     /// Packets are well-formed and go to a host.
     WellFormed,
@@ -84,8 +85,6 @@ pub(super) struct Call {
     /// Made after the faults: it must succeed.
     pub(super) probe: bool,
     pub(super) begun: Instant,
-    /// Number of the client's process.
-    process: u32,
     /// Number of the server's process to which the request was delivered last; 0: to none.
     delivered_in: u32,
     answered: bool,
@@ -129,6 +128,8 @@ pub(super) struct Oracle {
     lenient: bool,
     /// Packets may arrive twice.
     duplicates: bool,
+    /// Hosts may fall silent, and be taken for dead.
+    disturbed: bool,
     calls: Vec<Call>,
     by_id: HashMap<(usize, RpcId), usize>,
     ledgers: Vec<GrantLedger>,
@@ -137,17 +138,14 @@ pub(super) struct Oracle {
 }
 
 impl Oracle {
-    pub(super) fn new(
-        hosts: usize,
-        config: &Config,
-        packet_bytes: usize,
-        faults: &PacketFaults,
-    ) -> Self {
+    pub(super) fn new(hosts: usize, scenario: &Scenario) -> Self {
+        let faults = &scenario.faults;
         Self {
-            config: config.clone(),
-            packet_bytes,
+            config: scenario.config.clone(),
+            packet_bytes: scenario.packet_bytes,
             lenient: faults.damaged == Damaged::Delivered,
             duplicates: faults.duplication > 0,
+            disturbed: !scenario.disturbances.is_empty(),
             calls: Vec::new(),
             by_id: HashMap::new(),
             ledgers: (0..hosts).map(|_| GrantLedger::default()).collect(),
@@ -196,7 +194,6 @@ impl Oracle {
             response: call.response,
             probe: call.probe,
             begun: call.begun,
-            process: call.process,
             delivered_in: 0,
             answered: false,
             not_sent: false,
@@ -344,8 +341,7 @@ impl Oracle {
         let Some((number, call)) = call.and_then(|n| Some((n, self.calls.get(n)?))) else {
             return Ok(());
         };
-        // A late report that its process before had died may end a call of the new one.
-        let sure = call.process == 1 && !self.lenient;
+        let sure = !self.disturbed && !self.lenient;
         if call.state == CallState::Open && sure {
             let detail = format!("call {number} is cancelled while its client waits for it");
             return Err(Breach::new(
@@ -497,7 +493,6 @@ pub(super) struct NewCall {
     pub(super) response: Content,
     pub(super) probe: bool,
     pub(super) begun: Instant,
-    pub(super) process: u32,
 }
 
 impl Breach {

@@ -224,12 +224,7 @@ impl World {
             random,
             network,
             events: EventQueue::new(),
-            oracle: Oracle::new(
-                number,
-                &scenario.config,
-                scenario.packet_bytes,
-                &scenario.faults,
-            ),
+            oracle: Oracle::new(number, &scenario),
             trace: Trace::new(number),
             defect: None,
             phase: Phase::Faulty,
@@ -397,12 +392,17 @@ impl World {
             Happening::End(number) => self.end(number),
             Happening::Heal => self.heal(),
             Happening::Look => self.look(),
-            Happening::Timer(host) => {
-                if let Some(host) = self.hosts.get_mut(host) {
-                    host.timer = None;
+            Happening::Timer(at) => {
+                let Some(host) = self.hosts.get_mut(at) else {
+                    return Ok(());
+                };
+                if host.timer != Some(self.now) {
+                    // It was set for another time since.
+                    return Ok(());
                 }
-                self.run_timers(host);
-                self.serve(host)
+                host.timer = None;
+                self.run_timers(at);
+                self.serve(at)
             }
             Happening::Link(host) => {
                 if let Some(host) = self.hosts.get_mut(host) {
