@@ -14,7 +14,8 @@ fn peer(last: u8) -> SocketAddr {
 }
 
 fn endpoint(seed: u64) -> Endpoint {
-    let mut endpoint = Endpoint::new(Config::default(), Wire::Encapsulated, 4_000, seed).unwrap();
+    let mut endpoint =
+        Endpoint::new(Config::default(), Wire::Encapsulated, 4_000, seed).expect("valid settings");
     endpoint.set_serving(true);
     endpoint
 }
