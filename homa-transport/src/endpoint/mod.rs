@@ -19,6 +19,7 @@ mod admission;
 mod delivered;
 mod grant;
 mod inbound;
+mod inspect;
 mod outbound;
 mod pacer;
 mod peer;
