@@ -96,7 +96,7 @@ pub struct Config {
     ///
     /// Default no: whoever can send packets could fill the log. Kernel: `freeze_type`.
     pub freeze: bool,
-    /// RPCs held at a time, client and server together.
+    /// RPCs held at a time as client, and as many as server.
     ///
     /// Default 131,072. Kernel: none.
     pub rpcs_max: usize,

@@ -70,7 +70,7 @@ impl Endpoint {
         id: RpcId,
     ) -> Option<RpcKey> {
         let peer = self
-            .check_room()
+            .check_room(self.table.server_count())
             .ok()
             .and_then(|()| self.peers.find_or_insert(client, now));
         let known = peer.and_then(|peer| self.peers.get_mut(peer));
@@ -113,7 +113,7 @@ impl Endpoint {
         id: RpcId,
     ) -> bool {
         let refused = self.waiting.refused.contains(&(client, id));
-        if !self.serving || (!refused && self.check_room().is_ok()) {
+        if !self.serving || (!refused && self.check_room(self.table.server_count()).is_ok()) {
             return false;
         }
         if let Some(key) = self.insert_served(now, client, local, id) {

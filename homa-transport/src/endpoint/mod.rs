@@ -39,6 +39,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 
 use self::admission::Waiting;
+use self::delivered::MemoryClock;
 use self::grant::{GrantLimits, GrantScheduler};
 use self::outbound::OutMessage;
 use self::pacer::{Pacer, PacerLimits};
@@ -89,6 +90,8 @@ pub struct Endpoint {
     births: u64,
     /// Bytes reserved for incoming messages.
     inbound_bytes: usize,
+    /// The time by which delivered requests are forgotten: that of the inputs, without our stalls.
+    memory_clock: MemoryClock,
     /// Our own cutoffs, as peers are told.
     cutoffs: UnscheduledCutoffs,
     /// What they are computed from, if they follow the traffic.
@@ -186,6 +189,7 @@ impl Endpoint {
             next_id: seed & !1,
             births: 0,
             inbound_bytes: 0,
+            memory_clock: MemoryClock::default(),
             cutoffs,
             sizes,
             trace: Trace::default(),
@@ -218,7 +222,7 @@ impl Endpoint {
             let reason = "not the address and port of one host";
             return Err(RpcError::BadAddress { peer, reason });
         }
-        self.check_room()?;
+        self.check_room(self.table.client_count())?;
         let peer_key = self
             .peers
             .find_or_insert(peer, now)
@@ -289,7 +293,8 @@ impl Endpoint {
         Ok(())
     }
 
-    /// Gives up an RPC. As its client: the server is told, no event follows. As its server: a
+    /// Gives up an RPC. As its client: the server is told, and no event follows but one that
+    /// [`Endpoint::poll_event`] had ready before. As its server: a
     /// request that waits for its answer is dropped; its client will time out.
     pub fn abort(&mut self, now: Instant, rpc: RpcKey) {
         let Some(entry) = self.table.get_mut(rpc) else {
@@ -409,8 +414,8 @@ impl Endpoint {
         self.inbound_bytes
     }
 
-    fn check_room(&self) -> Result<(), RpcError> {
-        if self.table.len() < self.config.rpcs_max {
+    fn check_room(&self, held: usize) -> Result<(), RpcError> {
+        if held < self.config.rpcs_max {
             return Ok(());
         }
         Err(RpcError::TooManyRpcs {
@@ -479,7 +484,7 @@ impl Endpoint {
         }
         self.discharge(&rpc);
         if let Some(peer) = self.peers.get_mut(rpc.peer) {
-            peer.rpcs -= 1;
+            peer.on_rpc_ended();
         }
         Some(rpc)
     }

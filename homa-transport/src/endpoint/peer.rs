@@ -75,6 +75,15 @@ impl Peer {
             .is_none_or(|sent| now.saturating_since(sent) >= PACKET_LIFETIME)
     }
 
+    /// An RPC with it is over.
+    pub(crate) fn on_rpc_ended(&mut self) {
+        self.rpcs -= 1;
+        if self.rpcs == 0 {
+            // What was asked before says nothing about how it answers later calls.
+            self.probing = Probing::default();
+        }
+    }
+
     /// A packet has come from it.
     pub(crate) const fn on_heard(&mut self, now: Instant) {
         self.heard = now;

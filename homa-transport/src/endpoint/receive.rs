@@ -26,6 +26,8 @@ const JUMP_BYTES_MAX: u32 = 131_072;
 #[derive(Clone, Copy)]
 struct Arrival {
     now: Instant,
+    /// The same by the clock of the memory of delivered requests.
+    memory_now: Instant,
     peer: SocketAddr,
     local: IpAddr,
     /// The RPC in our form.
@@ -61,6 +63,7 @@ impl Endpoint {
         header: Header,
         packet: Packet<'_>,
     ) {
+        let memory_now = self.memory_clock.at(now);
         let data_bytes = if let Packet::Data(_, data) = &packet {
             data.len()
         } else {
@@ -87,6 +90,7 @@ impl Endpoint {
         }
         let arrival = Arrival {
             now,
+            memory_now,
             peer,
             local,
             id: header.sender_id.other_side(),
@@ -149,7 +153,7 @@ impl Endpoint {
         };
         self.announce_cutoffs(&arrival, data.cutoff_version);
         if self.open_message(&arrival, key, &data) {
-            self.add_data(arrival.now, key, &data, bytes);
+            self.add_data(&arrival, key, &data, bytes);
         }
     }
 
@@ -168,7 +172,9 @@ impl Endpoint {
             .peers
             .find(arrival.peer)
             .and_then(|key| self.peers.get_mut(key))
-            && peer.delivered.contains(arrival.id, arrival.now, memory)
+            && peer
+                .delivered
+                .contains(arrival.id, arrival.memory_now, memory)
         {
             self.stats.duplicate_requests += 1;
             return None;
@@ -251,7 +257,8 @@ impl Endpoint {
         }
     }
 
-    fn add_data(&mut self, now: Instant, key: RpcKey, data: &Data, bytes: &[u8]) {
+    fn add_data(&mut self, arrival: &Arrival, key: RpcKey, data: &Data, bytes: &[u8]) {
+        let now = arrival.now;
         let Some(rpc) = self.table.get_mut(key) else {
             return;
         };
@@ -296,7 +303,7 @@ impl Endpoint {
         rpc.liveness.busy = 0;
         if inbound.is_complete() {
             self.grants.remove(key);
-            self.message_complete(now, key);
+            self.message_complete(arrival, key);
         } else if inbound.granted() < inbound.length() || self.grants.knows(key) {
             self.report_progress(key);
         }
@@ -323,7 +330,10 @@ impl Endpoint {
         self.grants.on_progress(key, progress);
     }
 
-    fn message_complete(&mut self, now: Instant, key: RpcKey) {
+    fn message_complete(&mut self, arrival: &Arrival, key: RpcKey) {
+        let Arrival {
+            now, memory_now, ..
+        } = *arrival;
         let Some(rpc) = self.table.get_mut(key) else {
             return;
         };
@@ -351,7 +361,7 @@ impl Endpoint {
         self.stats.requests_received += 1;
         let memory = self.config.delivered_memory;
         if let Some(known) = self.peers.get_mut(rpc.peer)
-            && !known.delivered.insert(id, now, memory)
+            && !known.delivered.insert(id, memory_now, memory)
         {
             self.stats.delivered_ids_evicted += 1;
         }
@@ -441,6 +451,7 @@ impl Endpoint {
             peer,
             local,
             id,
+            ..
         } = arrival;
         let Some(key) = rpc else {
             if !id.is_client() && self.was_delivered(&arrival) {
@@ -474,7 +485,10 @@ impl Endpoint {
         self.peers
             .find(arrival.peer)
             .and_then(|key| self.peers.get_mut(key))
-            .is_some_and(|peer| peer.delivered.contains(arrival.id, arrival.now, memory))
+            .is_some_and(|peer| {
+                peer.delivered
+                    .contains(arrival.id, arrival.memory_now, memory)
+            })
     }
 
     /// At a server: the client no longer wants the RPC. At a client: the server does not have it.
@@ -534,7 +548,9 @@ impl Endpoint {
             .peers
             .find(arrival.peer)
             .and_then(|key| self.peers.get_mut(key))
-            && !peer.delivered.insert(arrival.id, arrival.now, memory)
+            && !peer
+                .delivered
+                .insert(arrival.id, arrival.memory_now, memory)
         {
             self.stats.delivered_ids_evicted += 1;
         }
@@ -547,6 +563,7 @@ impl Endpoint {
             peer,
             local,
             id,
+            ..
         } = arrival;
         if !id.is_client() {
             self.stats.rpc_not_found += 1;

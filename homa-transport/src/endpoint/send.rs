@@ -32,7 +32,7 @@ impl Endpoint {
     fn next_control(&mut self, now: Instant) -> Option<Transmit> {
         self.admit_waiting(now);
         if self.control.is_empty() {
-            self.queue_grant();
+            self.queue_grant(now);
         }
         let Control {
             to,
@@ -59,7 +59,7 @@ impl Endpoint {
         })
     }
 
-    fn queue_grant(&mut self) {
+    fn queue_grant(&mut self, now: Instant) {
         while let Some(grant) = self.grants.next() {
             let Some(rpc) = self.table.get_mut(grant.rpc) else {
                 continue;
@@ -81,8 +81,10 @@ impl Endpoint {
                 continue;
             };
             inbound.grant(grant.offset);
+            rpc.liveness.on_nothing_due(now);
             let (addr, local, id) = (rpc.addr, rpc.local, rpc.id);
             self.charge(grant.rpc);
+            self.set_timer(grant.rpc, now + self.config.resend_interval);
             self.stats.grants_sent += 1;
             let grant = Grant {
                 offset: grant.offset,
@@ -134,6 +136,7 @@ impl Endpoint {
                 peer.cutoffs.level(out.length())
             }
         };
+        let priority = priority.min(self.config.highest_priority());
         let header = Header {
             source_port: self.local_port,
             destination_port: rpc.addr.port(),

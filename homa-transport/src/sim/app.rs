@@ -157,6 +157,8 @@ impl World {
     /// The application of a host is told something.
     pub(super) fn on_event(&mut self, at: usize, event: Event) -> Result<(), Breach> {
         match event {
+            // Worlds send no FREEZE.
+            Event::Frozen => Ok(()),
             Event::Request { rpc, peer, message } => {
                 let client = super::host::number_of(peer).unwrap_or(usize::MAX);
                 self.on_request(at, rpc, client, &message)

@@ -118,9 +118,7 @@ impl World {
             return;
         };
         if let Some(host) = self.hosts.get_mut(at) {
-            let now = host.clock.local(self.now);
-            host.endpoint
-                .handle_unreachable(now, addr, Unreachable::Port);
+            host.endpoint.handle_unreachable(addr, Unreachable::Port);
         }
         self.record(at, What::Unreachable(peer));
     }

@@ -9,6 +9,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use tokio::time::Sleep;
 
@@ -24,6 +25,8 @@ use crate::units::Instant;
 const TURNS_MAX: usize = 16;
 /// Batches in a row that did not empty the receive queue, after which timers run all the same.
 const BUSY_BATCHES_MAX: usize = 64;
+/// How long timers wait at least while the link takes no packets.
+const LINK_FULL_PAUSE: Duration = Duration::from_millis(1);
 /// Packets sent between two looks at what has arrived.
 const SEND_PACKETS_MAX: usize = 256;
 /// Bytes sent between two looks at what has arrived.
@@ -182,7 +185,11 @@ impl Driver {
             }
             core.in_turn = false;
         }
-        let due = core.endpoint.poll_timeout();
+        let mut due = core.endpoint.poll_timeout();
+        if link_full {
+            // What the pacer would send by now has to wait for the link.
+            due = due.map(|due| due.max(now + LINK_FULL_PAUSE));
+        }
         core.armed_until = due;
         drop(core);
         self.arm(cx, due)
