@@ -62,6 +62,27 @@ async fn a_server_listens_on_several_wires_at_once() {
 }
 
 #[tokio::test]
+async fn a_server_whose_socket_fails_ends_with_an_error_that_says_so() {
+    let config = homa_transport::Config::default();
+    let addr = SocketAddr::from(([127, 0, 0, 1], 0));
+    let socket = homa_transport::Socket::udp(addr, config).unwrap();
+    let bound = Server::builder().add_service(echo());
+    let bound = bound.bind("homa+udp://127.0.0.1:0").unwrap();
+    let task = tokio::spawn(
+        bound
+            .bind_socket(std::sync::Arc::new(socket.clone()))
+            .serve(),
+    );
+    tokio::task::yield_now().await;
+    homa_transport::Transport::close(&socket);
+    let error = task.await.unwrap().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "cannot take requests: the socket is closed"
+    );
+}
+
+#[tokio::test]
 async fn requests_sent_before_the_server_serves_are_answered() {
     let bound = Server::builder().add_service(echo());
     let bound = bound.bind("homa+udp://127.0.0.1:0").unwrap();

@@ -14,7 +14,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 
 use crate::endpoint::RpcKey;
-use crate::error::RpcError;
+use crate::error::{CloseReason, RpcError};
 use crate::message::Message;
 use crate::stats::Stats;
 
@@ -75,6 +75,10 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
 
     /// Counters since the start.
     fn stats(&self) -> Stats;
+
+    /// Ready when the transport no longer works, with the reason. One task may wait for this at a
+    /// time.
+    fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<CloseReason>;
 
     /// Stops taking requests and closes: calls in progress fail, acks owed are sent.
     fn close(&self);

@@ -1,12 +1,14 @@
 //! [`BoundServer`]: listens already, serves on request.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use homa_transport::{BindError, RpcError, Transport};
+use homa_transport::{BindError, Delivery, RpcError, Transport};
 use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
 
@@ -153,7 +155,7 @@ impl BoundServer {
             let sink = move |incoming| Arc::clone(&dispatcher).accept(&runtime, incoming);
             listener.socket.serve(Arc::new(sink))?;
         }
-        signal.await;
+        let ended = self.until_signal_or_failure(signal).await;
         let gate = &self.shared.gate;
         gate.close();
         tracing::debug!(calls = gate.in_progress(), "the server shuts down");
@@ -163,7 +165,25 @@ impl BoundServer {
             let _blocked = timeout(LINGER_MAX, gate.idle()).await;
         }
         self.linger().await;
-        Ok(())
+        ended
+    }
+
+    /// Waits for `signal`, or for a socket that fails.
+    async fn until_signal_or_failure(&self, signal: impl Future) -> Result<(), ServerError> {
+        let mut signal = pin!(signal);
+        poll_fn(|cx| {
+            if signal.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            for listener in &self.sockets {
+                if let Poll::Ready(reason) = listener.socket.poll_closed(cx) {
+                    let delivery = Delivery::Unknown;
+                    return Poll::Ready(Err(RpcError::Closed { reason, delivery }.into()));
+                }
+            }
+            Poll::Pending
+        })
+        .await
     }
 
     /// Waits until the clients have their replies, within reason.

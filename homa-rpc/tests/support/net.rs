@@ -35,6 +35,7 @@ pub struct Node {
 #[derive(Default)]
 struct Inner {
     closed: bool,
+    closed_waker: Option<Waker>,
     calls: HashMap<CallKey, Slot>,
     served: HashMap<RpcKey, Served>,
     sink: Option<RequestSink>,
@@ -273,9 +274,21 @@ impl Transport for Node {
         self.inner.lock().unwrap().stats
     }
 
+    fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        let mut inner = self.inner.lock().unwrap();
+        if inner.closed {
+            return Poll::Ready(CloseReason::Closed);
+        }
+        inner.closed_waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
     fn close(&self) {
         let mut inner = self.inner.lock().unwrap();
         inner.closed = true;
+        if let Some(waker) = inner.closed_waker.take() {
+            waker.wake();
+        }
         inner.sink = None;
         let waiting = std::mem::take(&mut inner.waiting);
         let calls: Vec<_> = inner.calls.keys().copied().collect();

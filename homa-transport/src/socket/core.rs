@@ -20,6 +20,8 @@ pub(super) struct Core {
     requests: SecondaryMap<RpcKey, Option<Waker>>,
     pub(super) sink: Option<RequestSink>,
     pub(super) closed: Option<CloseReason>,
+    /// Wakes who waits for the end.
+    closed_waker: Option<Waker>,
     /// Packets that the link had no room for.
     pub(super) unsent: VecDeque<Transmit>,
     /// The driver is in its turn: what callers have to send, it sends.
@@ -60,6 +62,7 @@ impl Core {
             requests: SecondaryMap::new(),
             sink: None,
             closed: None,
+            closed_waker: None,
             unsent: VecDeque::new(),
             in_turn: false,
             driver: None,
@@ -138,6 +141,14 @@ impl Core {
         }
     }
 
+    /// The reason why the socket is closed, or registers `waker`.
+    pub(super) fn poll_closed(&mut self, waker: &Waker) -> (Poll<CloseReason>, Option<Waker>) {
+        match &self.closed {
+            Some(reason) => (Poll::Ready(reason.clone()), None),
+            None => (Poll::Pending, register(&mut self.closed_waker, waker)),
+        }
+    }
+
     /// Forgets a request that was answered or given up.
     pub(super) fn forget_request(&mut self, rpc: RpcKey) -> Option<Waker> {
         self.requests.remove(rpc).flatten()
@@ -191,6 +202,7 @@ impl Core {
         work.wakers
             .extend(self.requests.drain().filter_map(|(_, waker)| waker));
         work.wakers.extend(self.driver.take());
+        work.wakers.extend(self.closed_waker.take());
         self.closed = Some(reason);
         self.sink.take()
     }

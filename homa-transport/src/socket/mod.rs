@@ -188,6 +188,10 @@ impl Transport for Socket {
         self.shard().stats()
     }
 
+    fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        self.shard().poll_closed(cx)
+    }
+
     fn close(&self) {
         self.shard().close(CloseReason::Closed);
     }

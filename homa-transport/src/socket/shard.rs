@@ -259,6 +259,12 @@ impl Transport for Shard {
         }
     }
 
+    fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        let (closed, old) = self.lock().poll_closed(cx.waker());
+        drop(old);
+        closed
+    }
+
     fn close(&self) {
         Self::close(self, CloseReason::Closed);
     }
