@@ -15,6 +15,7 @@
 //! A driver that was stopped for a while hands in all packets that are waiting before it calls
 //! [`Endpoint::handle_timeout`]; then a stall of its own is not taken for the peer's silence.
 
+mod admission;
 mod delivered;
 mod grant;
 mod inbound;
@@ -28,6 +29,7 @@ mod send;
 mod table;
 mod timeout;
 mod timer;
+mod trace;
 mod transmit;
 
 use std::collections::VecDeque;
@@ -35,12 +37,14 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 
+use self::admission::Waiting;
 use self::grant::{GrantLimits, GrantScheduler};
 use self::outbound::OutMessage;
 use self::pacer::{Pacer, PacerLimits};
 use self::peer::{PeerKey, PeerTable};
 use self::priority::{SizesSeen, UnscheduledCutoffs};
 use self::rpc::{Liveness, Rpc, State};
+use self::send::Control;
 use self::table::RpcTable;
 use self::timer::Timers;
 use crate::config::{Config, Wire};
@@ -50,6 +54,7 @@ use crate::stats::Stats;
 use crate::units::{Instant, RpcId};
 use crate::wire::{AckEntry, DATA_HEADER_BYTES, MESSAGE_BYTES_MAX, Packet};
 
+pub use self::trace::{Record, Trace};
 pub use self::transmit::Transmit;
 
 slotmap::new_key_type! {
@@ -75,7 +80,8 @@ pub struct Endpoint {
     pacer: Pacer,
     /// Until when the pacer holds back all that is waiting.
     paced_until: Option<Instant>,
-    control: VecDeque<Transmit>,
+    control: VecDeque<Control>,
+    waiting: Waiting,
     events: VecDeque<Event>,
     stats: Stats,
     next_id: u64,
@@ -86,6 +92,7 @@ pub struct Endpoint {
     cutoffs: UnscheduledCutoffs,
     /// What they are computed from, if they follow the traffic.
     sizes: Option<SizesSeen>,
+    trace: Trace,
     /// Reused by `handle_timeout`.
     due: Vec<RpcKey>,
 }
@@ -117,6 +124,8 @@ pub enum Event {
         /// Why.
         error: RpcError,
     },
+    /// A peer asked for a look at the trace ([`Endpoint::trace`]), and the configuration allows it.
+    Frozen,
     /// The client has given up a request before it was answered; the RPC is over.
     Cancelled {
         /// Handle of the request.
@@ -170,6 +179,7 @@ impl Endpoint {
             pacer: Pacer::new(pacer),
             paced_until: None,
             control: VecDeque::new(),
+            waiting: Waiting::default(),
             events: VecDeque::new(),
             stats: Stats::default(),
             next_id: seed & !1,
@@ -177,6 +187,7 @@ impl Endpoint {
             inbound_bytes: 0,
             cutoffs,
             sizes,
+            trace: Trace::default(),
             due: Vec::new(),
             config,
         })
@@ -218,7 +229,8 @@ impl Endpoint {
             known.rpcs += 1;
         }
         let id = self.allocate_id();
-        let out = self.out_message(message, packet_bytes);
+        let out = self.out_message(message, packet_bytes, false);
+        let few_unscheduled = self.table.client_count() >= self.config.incast_threshold;
         let key = self.table.insert(Rpc {
             id,
             peer: peer_key,
@@ -227,8 +239,10 @@ impl Endpoint {
             birth: self.births,
             cookie,
             state: State::Outgoing,
+            few_unscheduled,
             out: Some(out),
             inbound: None,
+            waits_for_room: None,
             charged: 0,
             queued: None,
             liveness: Liveness::new(now),
@@ -253,12 +267,14 @@ impl Endpoint {
         packet_bytes: usize,
         message: Message,
     ) -> Result<(), RpcError> {
-        let in_service = |rpc: &Rpc| rpc.state == State::InService;
-        if !self.table.get(rpc).is_some_and(in_service) {
-            return Err(RpcError::Stale);
-        }
+        let in_service = |rpc: &&Rpc| rpc.state == State::InService;
+        let served = self
+            .table
+            .get(rpc)
+            .filter(in_service)
+            .ok_or(RpcError::Stale)?;
         check_length(&message)?;
-        let out = self.out_message(message, packet_bytes);
+        let out = self.out_message(message, packet_bytes, served.few_unscheduled);
         if let Some(entry) = self.table.get_mut(rpc) {
             entry.state = State::Responding;
             entry.out = Some(out);
@@ -292,6 +308,20 @@ impl Endpoint {
         self.table.get(rpc).map(|rpc| rpc.addr)
     }
 
+    /// Gives up all RPCs of ours with `peer`; each yields [`Event::Failed`] with
+    /// [`RpcError::Aborted`], and the server is told.
+    pub fn abort_peer(&mut self, peer: SocketAddr) {
+        for key in self.table.select(|rpc| rpc.is_client() && rpc.addr == peer) {
+            let cookie = self.table.get(key).map_or(0, |rpc| rpc.cookie);
+            self.end_call_early(key);
+            self.stats.rpcs_failed += 1;
+            self.events.push_back(Event::Failed {
+                cookie,
+                error: RpcError::Aborted { peer },
+            });
+        }
+    }
+
     /// Closes: forgets all RPCs of ours, telling their servers, and queues the acks owed. Send what
     /// [`Endpoint::poll_transmit`] yields afterwards.
     pub fn close(&mut self) {
@@ -307,7 +337,7 @@ impl Endpoint {
         }
         for (addr, first, others) in owed {
             self.stats.acks_sent += 1;
-            self.send_control(addr, None, first.id, &Packet::Ack(others));
+            self.send_control(addr, None, first.id, Packet::Ack(others));
         }
     }
 
@@ -341,6 +371,12 @@ impl Endpoint {
             self.paced_until,
         ];
         times.into_iter().flatten().min()
+    }
+
+    /// The last packets received and sent.
+    #[must_use]
+    pub const fn trace(&self) -> &Trace {
+        &self.trace
     }
 
     /// Counters since the start.
@@ -390,10 +426,11 @@ impl Endpoint {
         RpcId::new(self.next_id)
     }
 
-    fn out_message(&self, message: Message, packet_bytes: usize) -> OutMessage {
+    fn out_message(&self, message: Message, packet_bytes: usize, few: bool) -> OutMessage {
         let segment = packet_bytes.clamp(PACKET_BYTES_MIN, 1 << 16) - DATA_HEADER_BYTES;
         let segment = u32::try_from(segment).unwrap_or(u32::MAX);
         let unscheduled = match self.wire {
+            _ if few => self.config.incast_unscheduled_bytes,
             Wire::Native => self.config.unscheduled_bytes,
             Wire::Encapsulated => self.config.unscheduled_bytes.div_ceil(segment) * segment,
         };
@@ -407,7 +444,7 @@ impl Endpoint {
         let sent = rpc.out.as_ref().is_some_and(|out| out.sent() > 0);
         if sent {
             self.stats.unknown_sent += 1;
-            self.send_control(rpc.addr, rpc.local, rpc.id, &Packet::RpcUnknown);
+            self.send_control(rpc.addr, rpc.local, rpc.id, Packet::RpcUnknown);
             self.owe_ack(&rpc);
         }
     }
@@ -423,7 +460,7 @@ impl Endpoint {
         };
         if let Some((first, others)) = peer.owe_ack(entry) {
             self.stats.acks_sent += 1;
-            self.send_control(rpc.addr, rpc.local, first.id, &Packet::Ack(others));
+            self.send_control(rpc.addr, rpc.local, first.id, Packet::Ack(others));
         }
     }
 
@@ -434,7 +471,10 @@ impl Endpoint {
         if let Some(rank) = rpc.queued {
             self.pacer.remove(key, rank);
         }
-        self.inbound_bytes -= rpc.charged;
+        if let Some(length) = rpc.waits_for_room {
+            self.waiting.forget(length, rpc.birth, key);
+        }
+        self.discharge(&rpc);
         if let Some(peer) = self.peers.get_mut(rpc.peer) {
             peer.rpcs -= 1;
         }

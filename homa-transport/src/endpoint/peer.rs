@@ -35,6 +35,8 @@ pub(crate) struct Peer {
     probing: Probing,
     /// RPCs with it.
     pub(crate) rpcs: usize,
+    /// Bytes held for messages from it.
+    pub(crate) inbound_bytes: usize,
     /// How it wants its unscheduled bytes ranked.
     pub(crate) cutoffs: UnscheduledCutoffs,
     /// When ours were last sent to it.
@@ -198,6 +200,7 @@ impl PeerTable {
             heard: now,
             probing: Probing::default(),
             rpcs: 0,
+            inbound_bytes: 0,
             cutoffs: UnscheduledCutoffs::UNKNOWN,
             cutoffs_sent: None,
             delivered: Delivered::default(),

@@ -50,8 +50,12 @@ pub(crate) struct Rpc {
     /// The application's own mark, returned with the outcome (client).
     pub(crate) cookie: u64,
     pub(crate) state: State,
+    /// The client expects many responses at once: few unscheduled bytes for this one.
+    pub(crate) few_unscheduled: bool,
     pub(crate) out: Option<OutMessage>,
     pub(crate) inbound: Option<InMessage>,
+    /// Length of the incoming message, if there is no room for its bytes yet.
+    pub(crate) waits_for_room: Option<u32>,
     /// Bytes charged to the endpoint's budget for `inbound`.
     pub(crate) charged: usize,
     /// Place in the send queue, if it is there.

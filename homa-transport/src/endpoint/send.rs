@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::outbound::SegmentKind;
 use super::pacer::{Choice, Rank};
+use super::trace::Record;
 use super::{Endpoint, RpcKey, Transmit};
 use crate::message::Message;
 use crate::units::{Instant, RpcId};
@@ -16,7 +17,7 @@ impl Endpoint {
     /// The next packet to send, if any. Control packets come first, then the message with the
     /// fewest bytes left.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
-        let transmit = match self.next_control() {
+        let transmit = match self.next_control(now) {
             Some(control) => {
                 self.pacer.on_sent(now, control.len(), false);
                 control
@@ -28,10 +29,34 @@ impl Endpoint {
         Some(transmit)
     }
 
-    fn next_control(&mut self) -> Option<Transmit> {
-        if let Some(transmit) = self.control.pop_front() {
-            return Some(transmit);
+    fn next_control(&mut self, now: Instant) -> Option<Transmit> {
+        self.admit_waiting(now);
+        if self.control.is_empty() {
+            self.queue_grant();
         }
+        let Control {
+            to,
+            from,
+            id,
+            packet,
+        } = self.control.pop_front()?;
+        let header = Header {
+            source_port: self.local_port,
+            destination_port: to.port(),
+            sender_id: id,
+        };
+        self.trace
+            .push(Record::of(now, true, to, &header, &packet, 0));
+        Some(Transmit {
+            to,
+            from,
+            priority: self.config.highest_priority(),
+            header: wire::emit(&header, &packet),
+            payload: Message::new(),
+        })
+    }
+
+    fn queue_grant(&mut self) {
         while let Some(grant) = self.grants.next() {
             let Some(rpc) = self.table.get_mut(grant.rpc) else {
                 continue;
@@ -40,18 +65,16 @@ impl Endpoint {
                 continue;
             };
             inbound.grant(grant.offset);
-            let reserved = inbound.reserved();
-            self.inbound_bytes += reserved.saturating_sub(rpc.charged);
-            rpc.charged = rpc.charged.max(reserved);
             let (addr, local, id) = (rpc.addr, rpc.local, rpc.id);
+            self.charge(grant.rpc);
             self.stats.grants_sent += 1;
-            let packet = Packet::Grant(Grant {
+            let grant = Grant {
                 offset: grant.offset,
                 priority: grant.priority,
-            });
-            return Some(self.control_packet(addr, local, id, &packet));
+            };
+            self.send_control(addr, local, id, Packet::Grant(grant));
+            return;
         }
-        None
     }
 
     fn next_data(&mut self, now: Instant) -> Option<Transmit> {
@@ -105,7 +128,7 @@ impl Endpoint {
             ack: peer.take_ack(),
             cutoff_version: peer.cutoffs.version(),
             retransmit: resent,
-            few_unscheduled: false,
+            few_unscheduled: rpc.few_unscheduled && rpc.id.is_client(),
             offset: segment.range.start,
         };
         let payload = out.slice(&segment.range);
@@ -118,7 +141,16 @@ impl Endpoint {
         } else {
             self.stats.data_sent += 1;
         }
-        let header = wire::emit(&header, &Packet::Data(data, &[]));
+        let packet = Packet::Data(data, &[]);
+        self.trace.push(Record::of(
+            now,
+            true,
+            rpc.addr,
+            &header,
+            &packet,
+            payload.len(),
+        ));
+        let header = wire::emit(&header, &packet);
         Some(Transmit {
             to: rpc.addr,
             from: rpc.local,
@@ -163,32 +195,24 @@ impl Endpoint {
         to: SocketAddr,
         from: Option<IpAddr>,
         id: RpcId,
-        packet: &Packet<'_>,
+        packet: Packet<'static>,
     ) {
         if self.control.len() < CONTROL_MAX {
-            let transmit = self.control_packet(to, from, id, packet);
-            self.control.push_back(transmit);
+            self.control.push_back(Control {
+                to,
+                from,
+                id,
+                packet,
+            });
         }
     }
+}
 
-    fn control_packet(
-        &self,
-        to: SocketAddr,
-        from: Option<IpAddr>,
-        id: RpcId,
-        packet: &Packet<'_>,
-    ) -> Transmit {
-        let header = Header {
-            source_port: self.local_port,
-            destination_port: to.port(),
-            sender_id: id,
-        };
-        Transmit {
-            to,
-            from,
-            priority: self.config.highest_priority(),
-            header: wire::emit(&header, packet),
-            payload: Message::new(),
-        }
-    }
+/// A control packet that waits to be sent.
+#[derive(Debug)]
+pub(super) struct Control {
+    to: SocketAddr,
+    from: Option<IpAddr>,
+    id: RpcId,
+    packet: Packet<'static>,
 }
