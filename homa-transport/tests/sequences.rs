@@ -1,7 +1,11 @@
 //! The message sequences by which the Homa literature explains the protocol, played by two real
 //! endpoints. Their diagrams are in `docs/sequences.md`; `UPDATE_DOCS=1 cargo test` writes it anew.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests"
+)]
 
 mod support;
 
