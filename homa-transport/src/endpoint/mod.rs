@@ -96,6 +96,10 @@ pub struct Endpoint {
     cutoffs: UnscheduledCutoffs,
     /// What they are computed from, if they follow the traffic.
     sizes: Option<SizesSeen>,
+    /// Bytes of outgoing messages.
+    outbound_bytes: usize,
+    /// Outgoing messages no longer needed, until they are taken away.
+    released: Vec<Message>,
     trace: Trace,
     /// Reused by `handle_timeout`.
     due: Vec<RpcKey>,
@@ -192,6 +196,8 @@ impl Endpoint {
             memory_clock: MemoryClock::default(),
             cutoffs,
             sizes,
+            outbound_bytes: 0,
+            released: Vec::new(),
             trace: Trace::default(),
             due: Vec::new(),
             config,
@@ -217,7 +223,7 @@ impl Endpoint {
         message: Message,
         cookie: u64,
     ) -> Result<RpcKey, RpcError> {
-        check_length(&message)?;
+        let message = self.check_message(message, self.peers.find(peer))?;
         if peer.port() == 0 || peer.ip().is_unspecified() || peer.ip().is_multicast() {
             let reason = "not the address and port of one host";
             return Err(RpcError::BadAddress { peer, reason });
@@ -237,6 +243,7 @@ impl Endpoint {
         }
         let id = self.allocate_id();
         let out = self.out_message(message, packet_bytes, false);
+        let length = out.length();
         let few_unscheduled = self.table.client_count() >= self.config.incast_threshold;
         let key = self.table.insert(Rpc {
             id,
@@ -256,6 +263,7 @@ impl Endpoint {
             timer: None,
         });
         self.births += 1;
+        self.charge_outbound(key, length);
         self.stats.requests_sent += 1;
         self.enqueue(key);
         self.set_timer(key, now + self.config.resend_interval);
@@ -280,8 +288,10 @@ impl Endpoint {
             .get(rpc)
             .filter(in_service)
             .ok_or(RpcError::Stale)?;
-        check_length(&message)?;
-        let out = self.out_message(message, packet_bytes, served.few_unscheduled);
+        let few = served.few_unscheduled;
+        let message = self.check_message(message, Some(served.peer))?;
+        let out = self.out_message(message, packet_bytes, few);
+        self.charge_outbound(rpc, out.length());
         if let Some(entry) = self.table.get_mut(rpc) {
             entry.state = State::Responding;
             entry.out = Some(out);
@@ -474,7 +484,15 @@ impl Endpoint {
 
     /// Removes an RPC from every table.
     fn remove(&mut self, key: RpcKey) -> Option<Rpc> {
-        let rpc = self.table.remove(key)?;
+        let mut rpc = self.table.remove(key)?;
+        if let Some(out) = rpc.out.as_mut() {
+            let length = out.length() as usize;
+            self.outbound_bytes -= length;
+            if let Some(peer) = self.peers.get_mut(rpc.peer) {
+                peer.outbound_bytes -= length;
+            }
+            self.release(out.take_message());
+        }
         self.grants.remove(key);
         if let Some(rank) = rpc.queued {
             self.pacer.remove(key, rank);
@@ -533,17 +551,72 @@ impl Endpoint {
             rpc.timer = Some(self.timers.set(at, key));
         }
     }
+
+    /// The message back if it may be sent to `peer`.
+    fn check_message(
+        &mut self,
+        message: Message,
+        peer: Option<PeerKey>,
+    ) -> Result<Message, RpcError> {
+        let len = message.len();
+        let held = peer
+            .and_then(|peer| self.peers.get(peer))
+            .map_or(0, |peer| peer.outbound_bytes);
+        let config = &self.config;
+        let fits = |held: usize, max: usize| len <= ALWAYS_TAKEN_BYTES || held + len <= max;
+        let error = if len == 0 {
+            RpcError::EmptyMessage
+        } else if len > MESSAGE_BYTES_MAX {
+            RpcError::MessageTooLong {
+                len,
+                max: MESSAGE_BYTES_MAX,
+            }
+        } else if !fits(held, config.outbound_bytes_per_peer_max) {
+            RpcError::TooManyBytes {
+                len,
+                held,
+                option: "outbound_bytes_per_peer_max",
+            }
+        } else if !fits(self.outbound_bytes, config.outbound_bytes_max) {
+            let held = self.outbound_bytes;
+            RpcError::TooManyBytes {
+                len,
+                held,
+                option: "outbound_bytes_max",
+            }
+        } else {
+            return Ok(message);
+        };
+        self.release(message);
+        Err(error)
+    }
+
+    fn charge_outbound(&mut self, key: RpcKey, length: u32) {
+        let Some(rpc) = self.table.get(key) else {
+            return;
+        };
+        self.outbound_bytes += length as usize;
+        if let Some(peer) = self.peers.get_mut(rpc.peer) {
+            peer.outbound_bytes += length as usize;
+        }
+    }
+
+    /// Lays aside a message that is no longer needed.
+    fn release(&mut self, message: Message) {
+        if self.released.len() < RELEASED_MAX {
+            self.released.push(message);
+        }
+    }
+
+    /// The outgoing messages that are no longer needed. Dropping them may run the application's code
+    /// ([`Bytes::from_owner`]), so a driver does that without its lock. Left here, only a bounded
+    /// number is kept.
+    pub fn take_released(&mut self) -> Vec<Message> {
+        std::mem::take(&mut self.released)
+    }
 }
 
-fn check_length(message: &Message) -> Result<(), RpcError> {
-    if message.is_empty() {
-        return Err(RpcError::EmptyMessage);
-    }
-    if message.len() > MESSAGE_BYTES_MAX {
-        return Err(RpcError::MessageTooLong {
-            len: message.len(),
-            max: MESSAGE_BYTES_MAX,
-        });
-    }
-    Ok(())
-}
+/// Messages up to this length are sent even when too many bytes are held.
+const ALWAYS_TAKEN_BYTES: usize = 4_096;
+/// Messages laid aside at most.
+const RELEASED_MAX: usize = 1_024;

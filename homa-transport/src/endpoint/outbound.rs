@@ -73,6 +73,11 @@ impl OutMessage {
         }
     }
 
+    /// Takes the bytes away; nothing can be sent after that.
+    pub(crate) fn take_message(&mut self) -> Message {
+        std::mem::take(&mut self.message)
+    }
+
     pub(crate) const fn length(&self) -> u32 {
         self.length
     }

@@ -39,6 +39,8 @@ pub(crate) struct Peer {
     pub(crate) rpcs: usize,
     /// Bytes held for messages from it.
     pub(crate) inbound_bytes: usize,
+    /// Bytes of outgoing messages held for it.
+    pub(crate) outbound_bytes: usize,
     /// How it wants its unscheduled bytes ranked.
     pub(crate) cutoffs: UnscheduledCutoffs,
     /// When ours were last sent to it.
@@ -191,6 +193,11 @@ impl PeerTable {
         }
     }
 
+    /// True if there is plenty of room.
+    pub(crate) fn is_half_empty(&self) -> bool {
+        self.peers.len() <= self.max / 2
+    }
+
     pub(crate) fn find(&self, addr: SocketAddr) -> Option<PeerKey> {
         self.by_addr.get(&addr).copied()
     }
@@ -210,6 +217,7 @@ impl PeerTable {
         }
         if self.peers.len() >= self.max {
             self.sweep(now);
+            self.evict();
         }
         if self.peers.len() >= self.max {
             return None;
@@ -221,6 +229,7 @@ impl PeerTable {
             probing: Probing::default(),
             rpcs: 0,
             inbound_bytes: 0,
+            outbound_bytes: 0,
             cutoffs: UnscheduledCutoffs::UNKNOWN,
             cutoffs_sent: None,
             delivered: Delivered::default(),
@@ -243,6 +252,24 @@ impl PeerTable {
         self.peers.values_mut()
     }
 
+    /// Makes room by forgetting a peer that has no RPCs, however recently it was heard, looking at a
+    /// bounded number: who is here already must not lock out who comes.
+    fn evict(&mut self) {
+        for _ in 0..SWEEP_PEERS.min(self.sweep.len()) {
+            if self.peers.len() < self.max {
+                return;
+            }
+            let Some(key) = self.sweep.pop_front() else {
+                return;
+            };
+            if self.peers.get(key).is_some_and(|peer| peer.rpcs == 0) {
+                self.remove(key);
+            } else if self.peers.contains_key(key) {
+                self.sweep.push_back(key);
+            }
+        }
+    }
+
     /// When to call [`PeerTable::sweep`] next.
     pub(crate) fn next_sweep(&self) -> Option<Instant> {
         (!self.peers.is_empty()).then_some(self.next_sweep)
@@ -259,7 +286,7 @@ impl PeerTable {
                 if let Some(peer) = self.peers.remove(key) {
                     self.by_addr.remove(&peer.addr);
                 }
-            } else {
+            } else if self.peers.contains_key(key) {
                 self.sweep.push_back(key);
             }
         }
@@ -355,8 +382,10 @@ mod tests {
         let mut peers = PeerTable::new(2);
         let busy = peers.find_or_insert(addr(1), Instant::ZERO).unwrap();
         peers.get_mut(busy).unwrap().rpcs = 1;
-        peers.find_or_insert(addr(2), Instant::ZERO).unwrap();
+        let second = peers.find_or_insert(addr(2), Instant::ZERO).unwrap();
+        peers.get_mut(second).unwrap().rpcs = 1;
         assert_eq!(peers.find_or_insert(addr(3), Instant::ZERO), None);
+        peers.get_mut(second).unwrap().rpcs = 0;
         let later = Instant::ZERO + IDLE_MAX;
         assert!(peers.find_or_insert(addr(3), later).is_some());
         assert_eq!(peers.find(addr(2)), None);

@@ -537,7 +537,10 @@ impl Endpoint {
     fn cancelled_unseen(&mut self, arrival: &Arrival) {
         self.stats.rpc_not_found += 1;
         if self.serving && !arrival.id.is_client() {
-            self.peers.find_or_insert(arrival.peer, arrival.now);
+            if self.peers.is_half_empty() {
+                // Not at the price of a peer that is known: anyone can send this.
+                self.peers.find_or_insert(arrival.peer, arrival.now);
+            }
             self.remember_delivered(arrival);
         }
     }

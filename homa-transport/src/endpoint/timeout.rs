@@ -87,9 +87,15 @@ impl Endpoint {
             .is_some_and(|peer| peer.may_ask(now, interval))
     }
 
-    /// The peer has not answered in all this time: its RPCs end, and what is known of it goes.
+    /// The peer has not answered in all this time: its RPCs end, and what is known of it goes. Requests
+    /// in service go on; nothing was asked about them, and a client that was only stopped for a while
+    /// still waits for them (see `waiting_client`).
     fn peer_dead(&mut self, peer: PeerKey, silent: Duration, resends: u32) {
-        for key in self.table.select(|rpc| rpc.peer == peer) {
+        let ends = |rpc: &Rpc| {
+            let running = matches!(rpc.state, State::InService | State::Abandoned);
+            rpc.peer == peer && !running
+        };
+        for key in self.table.select(ends) {
             let Some(rpc) = self.table.get(key) else {
                 continue;
             };
