@@ -10,6 +10,9 @@
 //! that was recorded, so that an echo can be told from a wrong one. Bytes 16 and 17 of the headers hold
 //! an unfinished checksum.
 
+pub(crate) mod host;
+pub(crate) mod seen;
+
 use std::net::IpAddr;
 
 use homa_transport::units::Instant;
