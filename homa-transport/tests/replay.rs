@@ -7,7 +7,9 @@
 //! TOS byte, except for
 //!
 //! - the checksum, and in DATA the hint to segmentation hardware (`doff`) and the place of the offset;
-//! - what an ACK acknowledges besides its own RPC: that depends on when the application took a response.
+//! - what an ACK acknowledges besides its own RPC: that depends on when the application took a response;
+//! - piggybacked acks for RPCs of other sockets, or from before the recording: the module keeps acks per
+//!   host.
 //!
 //! DATA sent for the first time, and each answer to a packet (BUSY, RPC_UNKNOWN, DATA sent again) must be
 //! the same as often; what timers and batches cause (RESEND, NEED_ACK, GRANT, CUTOFFS) and ACK must be

@@ -28,7 +28,10 @@ pub(crate) struct Replay {
     pub(crate) sockets: BTreeMap<u16, Endpoint>,
     /// Port of the client of each RPC.
     client_ports: BTreeMap<u64, u16>,
-    /// Our port and theirs, where the peer had told its cutoffs before the recording began.
+    /// Our port and theirs, where the module knew the peer's cutoffs before our first DATA to it: from
+    /// before the recording began, or from another socket of that host. The module keeps cutoffs per
+    /// host, we per address and port, so that `first-contact` as server (packets 56 and 72) needs this
+    /// for the client's second port.
     cutoffs_known: HashSet<(u16, u16)>,
     /// Ids (client's form) whose request or response has been issued, with its length.
     issued: BTreeMap<u64, usize>,
