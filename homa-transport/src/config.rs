@@ -229,23 +229,7 @@ impl Config {
         )?;
         check("num_priorities", self.num_priorities, &(1..=8, "1 to 8"))?;
         check("max_overcommit", self.max_overcommit, &(1..=8, "1 to 8"))?;
-        let count = (1..=1 << 30, "1 to 2^30");
-        check("rpcs_max", self.rpcs_max, &count)?;
-        check("rpcs_per_peer_max", self.rpcs_per_peer_max, &count)?;
-        check("peers_max", self.peers_max, &count)?;
-        let bytes = (2 * MESSAGE_BYTES_MAX..=1 << 44, "2,000,000 to 2^44");
-        check("inbound_bytes_max", self.inbound_bytes_max, &bytes)?;
-        check(
-            "inbound_bytes_per_peer_max",
-            self.inbound_bytes_per_peer_max,
-            &bytes,
-        )?;
-        check("outbound_bytes_max", self.outbound_bytes_max, &bytes)?;
-        check(
-            "outbound_bytes_per_peer_max",
-            self.outbound_bytes_per_peer_max,
-            &bytes,
-        )?;
+        self.validate_bounds()?;
         if self.nic_backlog > millisecond * 100 {
             let value = format!("{:?}", self.nic_backlog);
             let field = "nic_backlog";
@@ -275,6 +259,27 @@ impl Config {
 }
 
 impl Config {
+    fn validate_bounds(&self) -> Result<(), ConfigError> {
+        let count = (1..=1 << 30, "1 to 2^30");
+        check("rpcs_max", self.rpcs_max, &count)?;
+        check("rpcs_per_peer_max", self.rpcs_per_peer_max, &count)?;
+        check("peers_max", self.peers_max, &count)?;
+        let bytes = (2 * MESSAGE_BYTES_MAX..=1 << 44, "2,000,000 to 2^44");
+        check("inbound_bytes_max", self.inbound_bytes_max, &bytes)?;
+        check(
+            "inbound_bytes_per_peer_max",
+            self.inbound_bytes_per_peer_max,
+            &bytes,
+        )?;
+        check("outbound_bytes_max", self.outbound_bytes_max, &bytes)?;
+        check(
+            "outbound_bytes_per_peer_max",
+            self.outbound_bytes_per_peer_max,
+            &bytes,
+        )?;
+        Ok(())
+    }
+
     /// The highest level in use: that of control packets.
     pub(crate) const fn highest_priority(&self) -> Priority {
         Priority::saturating(self.num_priorities.saturating_sub(1))

@@ -94,10 +94,6 @@ const AGAIN_AFTER_END: &str = "sent again by the module's server, while the resp
 const RESTART: &str = "the RESEND for a request that never arrived";
 const GAVE_UP: &str = "the call fails, as it did in the recording";
 /// A defect of ours, which the recordings brought to light.
-const LATE_TIMER: &str = "KNOWN DEFECT: after a request was served for more than 5 ms, a timer that is alone \
-    in the wheel makes shorter ones late by up to half a second, NEED_ACK here";
-const LATE_AFTER_GRANTS: &str = "KNOWN DEFECT: a response that waited for a GRANT is looked at again after \
-    50 ms only, so that NEED_ACK does not come 2 ms after its last byte";
 
 /// Counters that stand still while nothing is wrong.
 const ERRORS: [&str; 17] = [
@@ -299,7 +295,7 @@ replays! {
         more: &[(Kind::Resend, SLOW_TICKS)],
         acks_move: Some(ACKS_TAKEN),
     }
-    first_contact_as_server: "first-contact" as Server { fewer: &[(Kind::NeedAck, LATE_TIMER)] }
+    first_contact_as_server: "first-contact" as Server {  }
     rpcs_of_100_bytes_as_client: "rpc-100" as Client {}
     rpcs_of_100_bytes_as_server: "rpc-100" as Server {}
     rpcs_of_5_kb_as_client: "rpc-5k" as Client {}
@@ -314,7 +310,7 @@ replays! {
     an_rpc_of_500_kb_as_server: "rpc-500k-nofifo" as Server {
         config: without_fifo_grants(),
         more: &[(Kind::Grant, GRANT_BATCHES)],
-        fewer: &[(Kind::Grant, GRANT_BATCHES), (Kind::NeedAck, LATE_AFTER_GRANTS)],
+        fewer: &[(Kind::Grant, GRANT_BATCHES)],
     }
     forty_rpcs_at_once_as_client: "multi40x2k" as Client {
         rises: &[("rpc_not_found", AGAIN_AFTER_END)],
@@ -334,12 +330,12 @@ replays! {
     }
     segments_of_a_large_frame_as_server: "gso20000-swseg-10k" as Server {
         more: &[(Kind::Busy, SEEN_LATE)],
-        fewer: &[(Kind::Again, SEEN_LATE), (Kind::NeedAck, LATE_TIMER)],
+        fewer: &[(Kind::Again, SEEN_LATE)],
     }
     a_lost_request_as_client: "loss-req1" as Client {}
     a_lost_request_as_server: "loss-req1-srv" as Server { rises: &[("unknown_sent", RESTART)] }
     a_lost_response_as_client: "loss-resp1" as Client {}
-    a_lost_response_as_server: "loss-resp1-srv" as Server { fewer: &[(Kind::NeedAck, LATE_TIMER)] }
+    a_lost_response_as_server: "loss-resp1-srv" as Server {  }
     a_gap_in_a_request_as_client: "loss-reqgap" as Client {}
     a_gap_in_a_request_as_server: "loss-reqgap-srv" as Server {}
     gaps_in_a_response_as_client: "loss-respgap" as Client {
@@ -347,14 +343,13 @@ replays! {
         more: &[(Kind::Resend, SLOW_TICKS)],
     }
     gaps_in_a_response_as_server: "loss-respgap-srv" as Server {
-        fewer: &[(Kind::NeedAck, LATE_TIMER)],
     }
     lost_grants_as_client: "loss-grant" as Client { more: &[(Kind::Resend, SLOW_TICKS)] }
     lost_grants_as_server: "loss-grant-srv" as Server {}
     lost_acks_as_client: "loss-ack" as Client {}
     lost_acks_as_server: "loss-ack-srv" as Server {}
     a_slow_server_as_client: "loss-busy" as Client {}
-    a_slow_server_as_server: "loss-busy" as Server { fewer: &[(Kind::NeedAck, LATE_TIMER)] }
+    a_slow_server_as_server: "loss-busy" as Server {  }
     a_silent_server_as_client: "loss-timeout" as Client {
         config: kernel_timeout(),
         rises: &[("rpcs_failed", GAVE_UP)],

@@ -181,7 +181,7 @@ impl Endpoint {
             local_port,
             serving: false,
             table: RpcTable::new(wire),
-            peers: PeerTable::new(config.peers_max),
+            peers: PeerTable::new(config.peers_max, wire),
             timers: Timers::new(),
             grants: GrantScheduler::new(limits),
             pacer: Pacer::new(pacer),

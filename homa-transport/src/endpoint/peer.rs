@@ -2,7 +2,7 @@
 //! and which of their requests were delivered.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use slotmap::{SlotMap, new_key_type};
@@ -10,6 +10,7 @@ use slotmap::{SlotMap, new_key_type};
 use super::delivered::Delivered;
 use super::priority::UnscheduledCutoffs;
 use super::timer::backed_off;
+use crate::config::Wire;
 use crate::units::Instant;
 use crate::wire::{AckEntry, Acks};
 
@@ -41,7 +42,7 @@ pub(crate) struct Peer {
     pub(crate) inbound_bytes: usize,
     /// Bytes of outgoing messages held for it.
     pub(crate) outbound_bytes: usize,
-    /// How it wants its unscheduled bytes ranked.
+    /// Of an encapsulated peer ([`PeerTable::cutoffs_of`] knows all): how it wants its unscheduled bytes ranked.
     pub(crate) cutoffs: UnscheduledCutoffs,
     /// When ours were last sent to it.
     pub(crate) cutoffs_sent: Option<Instant>,
@@ -177,17 +178,20 @@ pub(crate) struct PeerTable {
     max: usize,
     peers: SlotMap<PeerKey, Peer>,
     by_addr: HashMap<SocketAddr, PeerKey>,
+    /// On protocol 146: the cutoffs of each host, and how many of its sockets are known.
+    by_host: Option<HashMap<IpAddr, (UnscheduledCutoffs, usize)>>,
     /// Peers in the order in which they are looked at for idleness.
     sweep: VecDeque<PeerKey>,
     next_sweep: Instant,
 }
 
 impl PeerTable {
-    pub(crate) fn new(max: usize) -> Self {
+    pub(crate) fn new(max: usize, wire: Wire) -> Self {
         Self {
             max,
             peers: SlotMap::with_key(),
             by_addr: HashMap::new(),
+            by_host: (wire == Wire::Native).then(HashMap::new),
             sweep: VecDeque::new(),
             next_sweep: Instant::ZERO,
         }
@@ -222,6 +226,10 @@ impl PeerTable {
         if self.peers.len() >= self.max {
             return None;
         }
+        if let Some(hosts) = self.by_host.as_mut() {
+            let unknown = (UnscheduledCutoffs::UNKNOWN, 0);
+            hosts.entry(addr.ip()).or_insert(unknown).1 += 1;
+        }
         let key = self.peers.insert(Peer {
             addr,
             heard: now,
@@ -242,14 +250,46 @@ impl PeerTable {
 
     /// Forgets everything about a peer that is gone. It must have no RPCs.
     pub(crate) fn remove(&mut self, key: PeerKey) {
-        if let Some(peer) = self.peers.remove(key) {
-            debug_assert_eq!(peer.rpcs, 0, "{peer:?}");
-            self.by_addr.remove(&peer.addr);
+        let Some(peer) = self.peers.remove(key) else {
+            return;
+        };
+        debug_assert_eq!(peer.rpcs, 0, "{peer:?}");
+        self.by_addr.remove(&peer.addr);
+        if let Some(hosts) = self.by_host.as_mut()
+            && let Some((_, sockets)) = hosts.get_mut(&peer.addr.ip())
+        {
+            *sockets -= 1;
+            if *sockets == 0 {
+                hosts.remove(&peer.addr.ip());
+            }
         }
+    }
+
+    /// The cutoffs that a peer wants.
+    pub(crate) fn cutoffs_of(&self, key: PeerKey) -> UnscheduledCutoffs {
+        let Some(peer) = self.peers.get(key) else {
+            return UnscheduledCutoffs::UNKNOWN;
+        };
+        let host = self
+            .by_host
+            .as_ref()
+            .and_then(|hosts| hosts.get(&peer.addr.ip()));
+        host.map_or(peer.cutoffs, |(cutoffs, _)| *cutoffs)
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Peer> {
         self.peers.values_mut()
+    }
+
+    /// `peer` has sent its cutoffs: those of its host where protocol 146 is spoken, its own elsewhere.
+    pub(crate) fn on_cutoffs(&mut self, peer: SocketAddr, cutoffs: UnscheduledCutoffs) {
+        if let Some(hosts) = self.by_host.as_mut() {
+            if let Some((known, _)) = hosts.get_mut(&peer.ip()) {
+                *known = cutoffs;
+            }
+        } else if let Some(known) = self.find(peer).and_then(|key| self.peers.get_mut(key)) {
+            known.cutoffs = cutoffs;
+        }
     }
 
     /// Makes room by forgetting a peer that has no RPCs, however recently it was heard, looking at a
@@ -283,9 +323,7 @@ impl PeerTable {
                 return;
             };
             if self.peers.get(key).is_some_and(|peer| peer.is_idle(now)) {
-                if let Some(peer) = self.peers.remove(key) {
-                    self.by_addr.remove(&peer.addr);
-                }
+                self.remove(key);
             } else if self.peers.contains_key(key) {
                 self.sweep.push_back(key);
             }
@@ -311,7 +349,7 @@ mod tests {
 
     #[test]
     fn the_sixth_ack_owed_sends_all_six() {
-        let mut peers = PeerTable::new(10);
+        let mut peers = PeerTable::new(10, Wire::Encapsulated);
         let key = peers.find_or_insert(addr(1), Instant::ZERO).unwrap();
         let peer = peers.get_mut(key).unwrap();
         for id in 1..=5 {
@@ -325,7 +363,7 @@ mod tests {
 
     #[test]
     fn the_newest_ack_rides_first() {
-        let mut peers = PeerTable::new(10);
+        let mut peers = PeerTable::new(10, Wire::Encapsulated);
         let key = peers.find_or_insert(addr(1), Instant::ZERO).unwrap();
         let peer = peers.get_mut(key).unwrap();
         peer.owe_ack(entry(2));
@@ -336,7 +374,7 @@ mod tests {
 
     #[test]
     fn a_silent_peer_is_asked_one_thing_at_a_time_and_more_and_more_rarely() {
-        let mut peers = PeerTable::new(10);
+        let mut peers = PeerTable::new(10, Wire::Encapsulated);
         let interval = Duration::from_millis(5);
         let at = |millis: u64| Instant::from_nanos(millis * 1_000_000);
         let key = peers.find_or_insert(addr(1), at(0)).unwrap();
@@ -365,7 +403,7 @@ mod tests {
 
     #[test]
     fn a_stall_of_our_own_is_one_run_not_many() {
-        let mut peers = PeerTable::new(10);
+        let mut peers = PeerTable::new(10, Wire::Encapsulated);
         let at = |millis: u64| Instant::from_nanos(millis * 1_000_000);
         let key = peers.find_or_insert(addr(1), at(0)).unwrap();
         let peer = peers.get_mut(key).unwrap();
@@ -379,7 +417,7 @@ mod tests {
 
     #[test]
     fn idle_peers_are_forgotten_and_busy_ones_kept() {
-        let mut peers = PeerTable::new(2);
+        let mut peers = PeerTable::new(2, Wire::Encapsulated);
         let busy = peers.find_or_insert(addr(1), Instant::ZERO).unwrap();
         peers.get_mut(busy).unwrap().rpcs = 1;
         let second = peers.find_or_insert(addr(2), Instant::ZERO).unwrap();

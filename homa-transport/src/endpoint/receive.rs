@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::grant::Progress;
 use super::inbound::{Added, InMessage};
+use super::priority::UnscheduledCutoffs;
 use super::rpc::State;
 use super::trace::Record;
 use super::{Endpoint, Event, RpcKey};
@@ -412,14 +413,8 @@ impl Endpoint {
     // ---- control packets ----
 
     fn cutoffs_heard(&mut self, peer: SocketAddr, cutoffs: Cutoffs) {
-        if let Some(known) = self
-            .peers
-            .find(peer)
-            .and_then(|key| self.peers.get_mut(key))
-        {
-            known.cutoffs =
-                super::priority::UnscheduledCutoffs::heard(cutoffs.unsched, cutoffs.version);
-        }
+        let heard = UnscheduledCutoffs::heard(cutoffs.unsched, cutoffs.version);
+        self.peers.on_cutoffs(peer, heard);
     }
 
     /// Source: homa_incoming.c, `homa_grant_pkt`.

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::outbound::SegmentKind;
 use super::pacer::{Choice, Rank};
+use super::rpc::State;
 use super::trace::Record;
 use super::{Endpoint, RpcKey, Transmit};
 use crate::message::Message;
@@ -127,14 +128,13 @@ impl Endpoint {
         let rpc = self.table.get_mut(key)?;
         let out = rpc.out.as_mut()?;
         let segment = out.next_segment()?;
+        let cutoffs = self.peers.cutoffs_of(rpc.peer);
         let peer = self.peers.get_mut(rpc.peer)?;
         peer.sent = Some(now);
         let resent = matches!(segment.kind, SegmentKind::Resent(_));
         let priority = match segment.kind {
             SegmentKind::Scheduled(priority) | SegmentKind::Resent(Some(priority)) => priority,
-            SegmentKind::Unscheduled | SegmentKind::Resent(None) => {
-                peer.cutoffs.level(out.length())
-            }
+            SegmentKind::Unscheduled | SegmentKind::Resent(None) => cutoffs.level(out.length()),
         };
         let priority = priority.min(self.config.highest_priority());
         let header = Header {
@@ -146,7 +146,7 @@ impl Endpoint {
             message_length: out.length(),
             incoming: segment.incoming,
             ack: peer.take_ack(),
-            cutoff_version: peer.cutoffs.version(),
+            cutoff_version: cutoffs.version(),
             retransmit: resent,
             few_unscheduled: rpc.few_unscheduled && rpc.id.is_client(),
             offset: segment.range.start,
@@ -156,6 +156,7 @@ impl Endpoint {
             // Silence counts from the moment at which all that may be sent has been.
             rpc.liveness.quiet_since = now;
         }
+        let answered = rpc.state == State::Responding && out.is_all_sent();
         if resent {
             self.stats.data_resent += 1;
         } else {
@@ -170,14 +171,17 @@ impl Endpoint {
             &packet,
             payload.len(),
         ));
-        let header = wire::emit(&header, &packet);
-        Some(Transmit {
+        let transmit = Transmit {
             to: rpc.addr,
             from: rpc.local,
             priority,
-            header,
+            header: wire::emit(&header, &packet),
             payload,
-        })
+        };
+        if answered {
+            self.set_timer(key, now + self.config.need_ack_delay);
+        }
+        Some(transmit)
     }
 
     /// Puts the RPC into its place in the send queue, or takes it out if it has nothing to send.

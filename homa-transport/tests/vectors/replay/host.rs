@@ -90,7 +90,7 @@ impl Replay {
             });
             if let Packet::Data(data, _) = homa
                 && sent
-                && peers.insert((port, peer))
+                && peers.insert(port)
                 && data.cutoff_version != 0
             {
                 replay.cutoffs_known.insert((port, peer));
@@ -114,7 +114,7 @@ impl Replay {
                 Content::PortUnreachable { port } if packet.from != self.we_are => {
                     let peer = SocketAddr::new(self.peer_host(), *port);
                     for endpoint in self.sockets.values_mut() {
-                        endpoint.handle_unreachable(packet.at, peer, Unreachable::Port);
+                        endpoint.handle_unreachable(peer, Unreachable::Port);
                     }
                 }
                 Content::PortUnreachable { .. } => panic!("packet {}: ours", packet.number),
