@@ -329,7 +329,8 @@ mod tests {
 
     #[test]
     fn every_number_has_its_range() {
-        let bad: [(&str, fn(&mut Config)); 22] = [
+        type Spoil = fn(&mut Config);
+        let bad: [(&str, Spoil); 22] = [
             ("unscheduled_bytes", |config| config.unscheduled_bytes = 0),
             ("grant_increment_bytes", |config| {
                 config.grant_increment_bytes = 0
