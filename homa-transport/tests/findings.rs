@@ -120,3 +120,50 @@ fn a_client_that_was_stopped_for_long_does_not_have_its_request_executed_again()
 fn memory_for_incoming_messages_stays_within_its_bound() {
     run(1_185);
 }
+
+/// The calls to a peer counted against the bound of its calls to us: two hosts that had as many calls
+/// to each other as that refused each other for ever. Found by the fuzz target `endpoint`.
+#[test]
+fn hosts_with_as_many_calls_to_each_other_as_one_peer_may_have_serve_each_other() {
+    let config = Config {
+        rpcs_per_peer_max: 1,
+        ..Config::default()
+    };
+    let now = Instant::from_nanos(1_000_000_000);
+    let mut ends = [1, 2].map(|last| {
+        let mut end = Endpoint::new(config.clone(), Wire::Encapsulated, 4_000, last).unwrap();
+        end.set_serving(true);
+        end
+    });
+    for (end, to) in ends.iter_mut().zip([2, 1]) {
+        end.send_request(now, peer(to), 1_472, Message::from(vec![1; 10]), 1)
+            .unwrap();
+    }
+    let [one, two] = &mut ends;
+    let to_two = one.poll_transmit(now).unwrap().to_vec();
+    let to_one = two.poll_transmit(now).unwrap().to_vec();
+    one.handle_packet(now, peer(2), peer(1).ip(), &to_one);
+    two.handle_packet(now, peer(1), peer(2).ip(), &to_two);
+    for end in &mut ends {
+        assert!(matches!(end.poll_event(), Some(Event::Request { .. })));
+        assert_eq!(end.stats().requests_refused, 0);
+    }
+}
+
+/// The least step of a grant was taken from a window that `max_incoming_bytes` never allows; no step
+/// was large enough. Found by the fuzz target `endpoint`.
+#[test]
+fn a_window_larger_than_all_that_may_come_in_does_not_stop_grants() {
+    let mut scenario = Scenario::quiet(1, 2);
+    scenario.config.window_bytes = 1 << 30;
+    scenario.config.max_incoming_bytes = 10_000;
+    scenario.config.grant_increment_bytes = 1_000_000;
+    scenario.config.grant_fifo_permille = 0;
+    scenario.load.requests = Sizes::constant(900_000);
+    scenario.load.responses = Sizes::constant(10);
+    scenario.load.bytes_max = u64::MAX;
+    scenario.load.calls_max = 4;
+    if let Err(violation) = World::new(scenario).unwrap().run() {
+        panic!("{violation}");
+    }
+}
