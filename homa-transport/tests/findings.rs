@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use homa_transport::endpoint::Event;
 use homa_transport::sim::{Arrivals, Scenario, Sizes, World};
-use homa_transport::units::Instant;
+use homa_transport::units::{Instant, RpcId};
+use homa_transport::wire::{Data, Header, Packet, emit};
 use homa_transport::{Config, Delivery, Endpoint, Message, Unreachable, Wire};
 
 fn peer(last: u8) -> SocketAddr {
@@ -166,4 +167,54 @@ fn a_window_larger_than_all_that_may_come_in_does_not_stop_grants() {
     if let Err(violation) = World::new(scenario).unwrap().run() {
         panic!("{violation}");
     }
+}
+
+/// A defect of the oracle: a request whose id was damaged on its way, so that it is that of an earlier
+/// call to another host, was taken for that call. Found by the fuzz target `world`.
+#[test]
+fn a_damaged_id_that_is_that_of_another_call_is_no_second_delivery() {
+    run(11_220_192_987_849_844_216);
+}
+
+/// A request that waited for room had no length to be compared with. A second first packet with a
+/// length over the limit ended it as if it were a call of ours: with a failure of call 0, which may be
+/// another one, in progress. Found by the fuzz target `endpoint`.
+#[test]
+fn a_request_that_waits_for_room_is_not_failed_as_a_call_when_its_length_is_forged() {
+    let config = Config {
+        inbound_bytes_per_peer_max: 2_000_000,
+        ..Config::default()
+    };
+    let mut server = Endpoint::new(config, Wire::Encapsulated, 4_000, 9).unwrap();
+    server.set_serving(true);
+    let now = Instant::from_nanos(1_000_000_000);
+    let data = |id: u64, message_length: u32| {
+        let header = Header {
+            source_port: 4_000,
+            destination_port: 4_000,
+            sender_id: RpcId::new(id),
+        };
+        let data = Data {
+            message_length,
+            incoming: 40_000,
+            ack: None,
+            cutoff_version: 1,
+            retransmit: false,
+            few_unscheduled: false,
+            offset: 0,
+        };
+        let mut packet = emit(&header, &Packet::Data(data, &[])).as_slice().to_vec();
+        packet.resize(packet.len() + 1_000, 7);
+        packet
+    };
+    for id in 1..=40 {
+        server.handle_packet(now, peer(1), peer(2).ip(), &data(id * 2, 900_000));
+    }
+    assert!(server.stats().messages_deferred > 0);
+    for id in 1..=40 {
+        server.handle_packet(now, peer(1), peer(2).ip(), &data(id * 2, 1_000_001));
+    }
+    assert_eq!(server.poll_event(), None);
+    assert_eq!(server.stats().rpcs_failed, 0);
+    assert_eq!(server.stats().data_contradictory, 40);
 }
