@@ -78,12 +78,13 @@ impl Endpoint {
             .and_then(|()| self.peers.find_or_insert(client, now));
         let known = peer.and_then(|peer| self.peers.get_mut(peer));
         let quota = self.config.rpcs_per_peer_max;
-        let (Some(peer), Some(known)) = (peer, known.filter(|peer| peer.rpcs < quota)) else {
+        let (Some(peer), Some(known)) = (peer, known.filter(|peer| peer.served < quota)) else {
             self.stats.requests_refused += 1;
             self.waiting.refuse(client, id);
             return None;
         };
         known.rpcs += 1;
+        known.served += 1;
         let key = self.table.insert(Rpc {
             id,
             peer,

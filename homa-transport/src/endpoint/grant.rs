@@ -253,10 +253,11 @@ impl GrantScheduler {
 
     /// Source: homa_grant.c, `homa_grant_update_sysctl_deps`.
     fn window(&self) -> u32 {
-        if self.limits.window > 0 {
-            return self.limits.window;
-        }
-        let share = self.limits.max_incoming / (self.active.len() as u64 + 1);
+        let share = match u64::from(self.limits.window) {
+            0 => self.limits.max_incoming / (self.active.len() as u64 + 1),
+            // A window that cannot be had must not decide about the least step of a grant.
+            window => window.min(self.limits.max_incoming),
+        };
         u32::try_from(share).unwrap_or(u32::MAX)
     }
 

@@ -502,7 +502,7 @@ impl Endpoint {
         }
         self.discharge(&rpc);
         if let Some(peer) = self.peers.get_mut(rpc.peer) {
-            peer.on_rpc_ended();
+            peer.on_rpc_ended(!rpc.is_client());
         }
         Some(rpc)
     }

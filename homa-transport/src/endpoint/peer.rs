@@ -38,6 +38,8 @@ pub(crate) struct Peer {
     probing: Probing,
     /// RPCs with it.
     pub(crate) rpcs: usize,
+    /// Those of them of which it is the client.
+    pub(crate) served: usize,
     /// Bytes held for messages from it.
     pub(crate) inbound_bytes: usize,
     /// Bytes of outgoing messages held for it.
@@ -78,9 +80,10 @@ impl Peer {
             .is_none_or(|sent| now.saturating_since(sent) >= PACKET_LIFETIME)
     }
 
-    /// An RPC with it is over.
-    pub(crate) fn on_rpc_ended(&mut self) {
+    /// An RPC with it is over; `served`: it was the client.
+    pub(crate) fn on_rpc_ended(&mut self, served: bool) {
         self.rpcs -= 1;
+        self.served -= usize::from(served);
         if self.rpcs == 0 {
             // What was asked before says nothing about how it answers later calls.
             self.probing = Probing::default();
@@ -236,6 +239,7 @@ impl PeerTable {
             sent: None,
             probing: Probing::default(),
             rpcs: 0,
+            served: 0,
             inbound_bytes: 0,
             outbound_bytes: 0,
             cutoffs: UnscheduledCutoffs::UNKNOWN,

@@ -206,6 +206,10 @@ impl Endpoint {
         }
         rpc.local.get_or_insert(arrival.local);
         let len = data.message_length as usize;
+        if len > wire::MESSAGE_BYTES_MAX && !rpc.is_client() {
+            self.stats.data_contradictory += 1;
+            return false;
+        }
         if len > wire::MESSAGE_BYTES_MAX {
             let error = RpcError::ResponseTooLong {
                 peer: rpc.addr,

@@ -20,6 +20,7 @@ mod app;
 mod defect;
 mod disturb;
 mod fault;
+pub mod fuzz;
 mod host;
 mod ledger;
 mod network;
