@@ -5,6 +5,8 @@ pub mod endpoint;
 pub mod error;
 pub mod link;
 pub mod message;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod socket;
 pub mod stats;
 pub mod transport;

@@ -18,6 +18,7 @@
 mod delivered;
 mod grant;
 mod inbound;
+mod inspect;
 mod outbound;
 mod pacer;
 mod peer;
