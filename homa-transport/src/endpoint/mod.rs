@@ -16,6 +16,8 @@
 //! [`Endpoint::handle_timeout`]; then a stall of its own is not taken for the peer's silence.
 
 mod delivered;
+#[cfg(feature = "sim")]
+mod experiment;
 mod grant;
 mod inbound;
 mod inspect;
@@ -25,6 +27,7 @@ mod peer;
 mod priority;
 mod receive;
 mod rpc;
+mod rules;
 mod send;
 mod table;
 mod timeout;
@@ -42,6 +45,7 @@ use self::pacer::{Pacer, PacerLimits};
 use self::peer::{PeerKey, PeerTable};
 use self::priority::{SizesSeen, UnscheduledCutoffs};
 use self::rpc::{Liveness, Rpc, State};
+use self::rules::Rules;
 use self::table::RpcTable;
 use self::timer::Timers;
 use crate::config::{Config, Wire};
@@ -49,7 +53,7 @@ use crate::error::{ConfigError, RpcError, Unreachable};
 use crate::message::Message;
 use crate::stats::Stats;
 use crate::units::{Instant, RpcId};
-use crate::wire::{AckEntry, DATA_HEADER_BYTES, MESSAGE_BYTES_MAX, Packet};
+use crate::wire::{AckEntry, DATA_HEADER_BYTES, Packet};
 
 pub use self::transmit::Transmit;
 
@@ -66,6 +70,7 @@ const PACKET_BYTES_MIN: usize = 128;
 #[derive(Debug)]
 pub struct Endpoint {
     config: Config,
+    rules: Rules,
     wire: Wire,
     local_port: u16,
     serving: bool,
@@ -138,7 +143,11 @@ impl Endpoint {
         seed: u64,
     ) -> Result<Self, ConfigError> {
         config.validate()?;
-        let cutoffs = UnscheduledCutoffs::factory(config.num_priorities);
+        let (rules, paper_grants) = Rules::of(&config);
+        let cutoffs = match &rules.paper {
+            Some(paper) => paper.cutoffs,
+            None => UnscheduledCutoffs::factory(config.num_priorities),
+        };
         let adaptive = config
             .adaptive_cutoffs
             .unwrap_or(wire == Wire::Encapsulated);
@@ -153,6 +162,7 @@ impl Endpoint {
             fifo_increment: config.fifo_grant_increment_bytes,
             fifo_priority: config.fifo_priority(),
             scheduled_max: cutoffs.scheduled_max(),
+            paper: paper_grants,
         };
         let pacer = PacerLimits {
             link_mbps: config.link_mbps,
@@ -161,6 +171,7 @@ impl Endpoint {
             fifo_permille: u64::from(config.pacer_fifo_permille),
         };
         Ok(Self {
+            rules,
             wire,
             local_port,
             serving: false,
@@ -202,7 +213,7 @@ impl Endpoint {
         message: Message,
         cookie: u64,
     ) -> Result<RpcKey, RpcError> {
-        check_length(&message)?;
+        self.check_length(&message)?;
         if peer.port() == 0 || peer.ip().is_unspecified() || peer.ip().is_multicast() {
             let reason = "not the address and port of one host";
             return Err(RpcError::BadAddress { peer, reason });
@@ -258,7 +269,7 @@ impl Endpoint {
         if !self.table.get(rpc).is_some_and(in_service) {
             return Err(RpcError::Stale);
         }
-        check_length(&message)?;
+        self.check_length(&message)?;
         let out = self.out_message(message, packet_bytes);
         if let Some(entry) = self.table.get_mut(rpc) {
             entry.state = State::Responding;
@@ -340,6 +351,7 @@ impl Endpoint {
             self.timers.next(),
             self.peers.next_sweep(),
             self.paced_until,
+            self.grants.paused_until(),
         ];
         times.into_iter().flatten().min()
     }
@@ -398,7 +410,9 @@ impl Endpoint {
             Wire::Native => self.config.unscheduled_bytes,
             Wire::Encapsulated => self.config.unscheduled_bytes.div_ceil(segment) * segment,
         };
-        OutMessage::new(message, unscheduled, segment)
+        let paper = self.rules.paper.as_ref();
+        let scheduled = paper.map_or(segment, |paper| paper.scheduled_segment);
+        OutMessage::new(message, unscheduled, segment, scheduled)
     }
 
     /// Ends an RPC of ours of which the application no longer wants to hear: its server is told
@@ -479,6 +493,9 @@ impl Endpoint {
 
     /// Makes sure that the RPC is looked at by `at`.
     fn set_timer(&mut self, key: RpcKey, at: Instant) {
+        if !self.rules.timers {
+            return;
+        }
         let Some(rpc) = self.table.get_mut(key) else {
             return;
         };
@@ -486,17 +503,15 @@ impl Endpoint {
             rpc.timer = Some(self.timers.set(at, key));
         }
     }
-}
 
-fn check_length(message: &Message) -> Result<(), RpcError> {
-    if message.is_empty() {
-        return Err(RpcError::EmptyMessage);
+    fn check_length(&self, message: &Message) -> Result<(), RpcError> {
+        if message.is_empty() {
+            return Err(RpcError::EmptyMessage);
+        }
+        let (len, max) = (message.len(), self.rules.message_bytes_max);
+        if len > max {
+            return Err(RpcError::MessageTooLong { len, max });
+        }
+        Ok(())
     }
-    if message.len() > MESSAGE_BYTES_MAX {
-        return Err(RpcError::MessageTooLong {
-            len: message.len(),
-            max: MESSAGE_BYTES_MAX,
-        });
-    }
-    Ok(())
 }

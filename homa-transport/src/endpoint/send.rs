@@ -16,7 +16,7 @@ impl Endpoint {
     /// The next packet to send, if any. Control packets come first, then the message with the
     /// fewest bytes left.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
-        let transmit = match self.next_control() {
+        let transmit = match self.next_control(now) {
             Some(control) => {
                 self.pacer.on_sent(now, control.len(), false);
                 control
@@ -28,11 +28,11 @@ impl Endpoint {
         Some(transmit)
     }
 
-    fn next_control(&mut self) -> Option<Transmit> {
+    fn next_control(&mut self, now: Instant) -> Option<Transmit> {
         if let Some(transmit) = self.control.pop_front() {
             return Some(transmit);
         }
-        while let Some(grant) = self.grants.next() {
+        while let Some(grant) = self.grants.next(now) {
             let Some(rpc) = self.table.get_mut(grant.rpc) else {
                 continue;
             };
@@ -90,9 +90,10 @@ impl Endpoint {
         let resent = matches!(segment.kind, SegmentKind::Resent(_));
         let priority = match segment.kind {
             SegmentKind::Scheduled(priority) | SegmentKind::Resent(Some(priority)) => priority,
-            SegmentKind::Unscheduled | SegmentKind::Resent(None) => {
-                peer.cutoffs.level(out.length())
-            }
+            SegmentKind::Unscheduled | SegmentKind::Resent(None) => match &self.rules.paper {
+                Some(paper) => paper.cutoffs.level(out.length() - segment.range.start),
+                None => peer.cutoffs.level(out.length()),
+            },
         };
         let header = Header {
             source_port: self.local_port,
@@ -103,7 +104,10 @@ impl Endpoint {
             message_length: out.length(),
             incoming: segment.incoming,
             ack: peer.take_ack(),
-            cutoff_version: peer.cutoffs.version(),
+            cutoff_version: match &self.rules.paper {
+                Some(paper) => paper.cutoffs.version(),
+                None => peer.cutoffs.version(),
+            },
             retransmit: resent,
             few_unscheduled: false,
             offset: segment.range.start,

@@ -39,6 +39,7 @@ pub use self::host::Clock;
 pub use self::network::{Arrival, Network, NetworkCounts};
 pub use self::oracle::{Invariant, Levels};
 pub use self::packet::PacketId;
+pub use self::queue::EventQueue;
 pub use self::random::Random;
 pub use self::scenario::{Load, Scenario};
 pub use self::topology::Topology;

@@ -178,6 +178,20 @@ impl Network {
         bytes: &mut Vec<u8>,
     ) {
         let wire_bytes = self.topology.wire_bytes(bytes.len());
+        self.send_as(now, from, to, level, bytes, wire_bytes);
+    }
+
+    /// The same for a packet that takes `wire_bytes` on the wire, whatever `bytes` hold of it.
+    #[expect(clippy::too_many_arguments, reason = "those of `send`, and one more")]
+    pub fn send_as(
+        &mut self,
+        now: Instant,
+        from: usize,
+        to: usize,
+        level: Priority,
+        bytes: &mut Vec<u8>,
+        wire_bytes: usize,
+    ) {
         let Some(transmitter) = self.hosts.get_mut(from) else {
             return;
         };
@@ -380,6 +394,14 @@ impl Network {
         self.packets
             .get(packet)
             .map_or(&[], |flight| flight.bytes.as_slice())
+    }
+
+    /// What a packet that has arrived took on the wire.
+    #[must_use]
+    pub fn wire_bytes_of(&self, packet: PacketId) -> usize {
+        self.packets
+            .get(packet)
+            .map_or(0, |flight| flight.wire_bytes)
     }
 
     /// Where a packet that has arrived came from.
