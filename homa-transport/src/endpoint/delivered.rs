@@ -39,13 +39,19 @@ struct Window {
 
 impl Delivered {
     /// Remembers `id` for at least `memory`. Returns false if that was not possible because of the
-    /// bounds.
+    /// bounds. With no time to remember it for, nothing is kept.
     pub(crate) fn insert(&mut self, id: RpcId, now: Instant, memory: Duration) -> bool {
+        if memory.is_zero() {
+            return true;
+        }
         self.rotate(now, memory);
         self.current.insert(id.value() >> 1)
     }
 
     pub(crate) fn contains(&mut self, id: RpcId, now: Instant, memory: Duration) -> bool {
+        if memory.is_zero() {
+            return false;
+        }
         self.rotate(now, memory);
         let number = id.value() >> 1;
         self.current.contains(number) || self.previous.contains(number)

@@ -36,6 +36,7 @@ mod transmit;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -137,13 +138,16 @@ impl Endpoint {
     /// # Errors
     /// If a setting is out of range.
     pub fn new(
-        config: Config,
+        mut config: Config,
         wire: Wire,
         local_port: u16,
         seed: u64,
     ) -> Result<Self, ConfigError> {
         config.validate()?;
         let (rules, paper_grants) = Rules::of(&config);
+        if !rules.recovers {
+            config.delivered_memory = Duration::ZERO;
+        }
         let cutoffs = match &rules.paper {
             Some(paper) => paper.cutoffs,
             None => UnscheduledCutoffs::factory(config.num_priorities),
@@ -493,7 +497,7 @@ impl Endpoint {
 
     /// Makes sure that the RPC is looked at by `at`.
     fn set_timer(&mut self, key: RpcKey, at: Instant) {
-        if !self.rules.timers {
+        if !self.rules.recovers {
             return;
         }
         let Some(rpc) = self.table.get_mut(key) else {

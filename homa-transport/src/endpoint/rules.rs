@@ -13,8 +13,8 @@ pub(super) struct Rules {
     pub(super) message_bytes_max: usize,
     /// Incoming messages are kept, not only counted.
     pub(super) keeps_payload: bool,
-    /// Silence has consequences: RESEND, NEED_ACK, giving up.
-    pub(super) timers: bool,
+    /// Packets may get lost: RESEND, NEED_ACK, giving up, memory of what was delivered.
+    pub(super) recovers: bool,
     /// The sender's side of the paper's rules.
     pub(super) paper: Option<PaperSender>,
 }
@@ -33,7 +33,7 @@ impl Rules {
     const USUAL: Self = Self {
         message_bytes_max: MESSAGE_BYTES_MAX,
         keeps_payload: true,
-        timers: true,
+        recovers: true,
         paper: None,
     };
 
@@ -68,7 +68,7 @@ impl Rules {
             cutoffs,
         };
         let rules = Self {
-            timers: false,
+            recovers: false,
             paper: Some(sender),
             ..rules
         };

@@ -26,6 +26,8 @@ pub struct EventQueue<E> {
     /// First of the nodes to use again.
     free: u32,
     near: usize,
+    /// Time of the first near event; the end of time if there is none.
+    near_at: u64,
     far: BinaryHeap<Reverse<Entry<E>>>,
     /// Time of the last event taken; the near ones lie from here to `NEAR` ahead.
     now: u64,
@@ -83,6 +85,7 @@ impl<E> EventQueue<E> {
             nodes: Vec::new(),
             free: NONE,
             near: 0,
+            near_at: u64::MAX,
             far: BinaryHeap::new(),
             now: 0,
             set: 0,
@@ -113,34 +116,33 @@ impl<E> EventQueue<E> {
             before.next = node;
         }
         self.near += 1;
+        self.near_at = self.near_at.min(at);
     }
 
     /// Time of the next event.
     #[must_use]
     pub fn next_at(&self) -> Option<Instant> {
-        let near = self.near_at();
         let far = self.far.peek().map(|Reverse(entry)| entry.at);
-        let at = match (near, far) {
-            (Some(near), Some(far)) => near.min(far),
-            (near, far) => near.or(far)?,
-        };
+        if self.near == 0 && far.is_none() {
+            return None;
+        }
+        let at = far.map_or(self.near_at, |far| far.min(self.near_at));
         Some(Instant::from_nanos(at))
     }
 
     /// Takes the next event.
     pub fn pop(&mut self) -> Option<(Instant, E)> {
-        let near = self.near_at();
-        let far_first = match (near, self.far.peek()) {
-            (None, _) => true,
-            (Some(_), None) => false,
-            (Some(at), Some(Reverse(far))) => (far.at, far.number) < (at, self.first_number(at)),
+        let at = self.near_at;
+        let far_first = match self.far.peek() {
+            None => self.near == 0,
+            Some(Reverse(far)) if far.at != at => far.at < at,
+            Some(Reverse(far)) => far.number < self.first_number(at),
         };
         if far_first {
             let Reverse(entry) = self.far.pop()?;
             self.now = self.now.max(entry.at);
             return Some((Instant::from_nanos(entry.at), entry.event));
         }
-        let at = near?;
         self.now = at;
         Some((Instant::from_nanos(at), self.take_first(at)?))
     }
@@ -161,10 +163,10 @@ impl<E> EventQueue<E> {
         u32::try_from(self.nodes.len() - 1).unwrap_or(NONE)
     }
 
-    /// Time of the first near event.
-    fn near_at(&self) -> Option<u64> {
+    /// Looks for the first near event.
+    fn find_near(&self) -> u64 {
         if self.near == 0 {
-            return None;
+            return u64::MAX;
         }
         let start = slot_of(self.now);
         let (word, bit) = (start / 64, start % 64);
@@ -176,10 +178,10 @@ impl<E> EventQueue<E> {
             }
             if bits != 0 {
                 let slot = index as u64 * 64 + u64::from(bits.trailing_zeros());
-                return Some(self.now + (slot.wrapping_sub(start as u64)) % NEAR);
+                return self.now + (slot.wrapping_sub(start as u64)) % NEAR;
             }
         }
-        None
+        u64::MAX
     }
 
     fn first_number(&self, at: u64) -> u64 {
@@ -197,13 +199,14 @@ impl<E> EventQueue<E> {
         let event = node.event.take();
         *first = std::mem::replace(&mut node.next, self.free);
         self.free = taken;
+        self.near -= 1;
         if *first == NONE {
             *last = NONE;
             if let Some(word) = self.occupied.get_mut(slot / 64) {
                 *word &= !(1 << (slot % 64));
             }
+            self.near_at = self.find_near();
         }
-        self.near -= 1;
         event
     }
 }
