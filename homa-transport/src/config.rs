@@ -92,10 +92,31 @@ pub struct Config {
     ///
     /// Default 2 ms. Kernel: `request_ack_ticks`.
     pub need_ack_delay: Duration,
+    /// Whether a FREEZE packet of anyone writes the trace of recent packets to the log.
+    ///
+    /// Default no: whoever can send packets could fill the log. Kernel: `freeze_type`.
+    pub freeze: bool,
     /// RPCs held at a time, client and server together.
     ///
     /// Default 131,072. Kernel: none.
     pub rpcs_max: usize,
+    /// RPCs of which one peer is the client, held at a time.
+    ///
+    /// Default 32,768. Kernel: none.
+    pub rpcs_per_peer_max: usize,
+    /// Bytes reserved for incoming messages of one peer at a time.
+    ///
+    /// Default 128 MiB. Kernel: none.
+    pub inbound_bytes_per_peer_max: usize,
+    /// RPCs in progress from which on a client asks for few unscheduled bytes in the responses, so
+    /// that many of them at once do not overrun its downlink (incast).
+    ///
+    /// Default 64. Kernel: none. Source: Homa (SIGCOMM 2018), section 3.6.
+    pub incast_threshold: usize,
+    /// Unscheduled bytes of a response whose client asked for few.
+    ///
+    /// Default 500. Kernel: none.
+    pub incast_unscheduled_bytes: u32,
     /// Bytes reserved for incoming messages at a time.
     ///
     /// Default 512 MiB. Kernel: the size of the receive buffer region.
@@ -170,7 +191,12 @@ impl Default for Config {
             timeout: Duration::from_secs(1),
             timeout_resends: 10,
             need_ack_delay: Duration::from_millis(2),
+            freeze: false,
             rpcs_max: 131_072,
+            rpcs_per_peer_max: 32_768,
+            inbound_bytes_per_peer_max: 128 << 20,
+            incast_threshold: 64,
+            incast_unscheduled_bytes: 500,
             inbound_bytes_max: 512 << 20,
             peers_max: 65_536,
             delivered_memory: Duration::from_secs(1),
@@ -216,12 +242,30 @@ impl Config {
             "1 to 1,000",
         )?;
         check("rpcs_max", self.rpcs_max, 1..=1 << 30, "1 to 2^30")?;
+        check(
+            "rpcs_per_peer_max",
+            self.rpcs_per_peer_max,
+            1..=1 << 30,
+            "1 to 2^30",
+        )?;
+        check(
+            "inbound_bytes_per_peer_max",
+            self.inbound_bytes_per_peer_max,
+            2 * MESSAGE_BYTES_MAX..=1 << 44,
+            "2,000,000 to 2^44",
+        )?;
+        check(
+            "incast_unscheduled_bytes",
+            self.incast_unscheduled_bytes,
+            1..=message_max,
+            "1 to 1,000,000",
+        )?;
         check("peers_max", self.peers_max, 1..=1 << 30, "1 to 2^30")?;
         check(
             "inbound_bytes_max",
             self.inbound_bytes_max,
-            MESSAGE_BYTES_MAX..=1 << 44,
-            "1,000,000 to 2^44",
+            2 * MESSAGE_BYTES_MAX..=1 << 44,
+            "2,000,000 to 2^44",
         )?;
         for (field, value) in [
             ("resend_interval", self.resend_interval),

@@ -77,6 +77,12 @@ pub enum RpcError {
         /// The peer.
         peer: SocketAddr,
     },
+    /// The application gave up all calls to the peer.
+    #[error("all calls to {peer} were given up")]
+    Aborted {
+        /// The peer.
+        peer: SocketAddr,
+    },
     /// The peer announced a response longer than a message can be.
     #[error("{peer} answered with a message of {len} bytes, over the limit of {max} bytes")]
     ResponseTooLong {
@@ -145,6 +151,7 @@ impl RpcError {
             | Self::BadAddress { .. } => Delivery::NotSent,
             Self::TimedOut { .. }
             | Self::PeerRestarted { .. }
+            | Self::Aborted { .. }
             | Self::ResponseTooLong { .. }
             | Self::Stale => Delivery::Unknown,
             Self::Unreachable { delivery, .. } | Self::Closed { delivery, .. } => *delivery,

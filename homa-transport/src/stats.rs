@@ -55,6 +55,8 @@ stats! {
     requests_unserved,
     /// Requests refused because too many RPCs or bytes were held.
     requests_refused,
+    /// Messages that had to wait for room before their bytes were taken.
+    messages_deferred,
     /// Requests begun, as client.
     requests_sent,
     /// Requests delivered to the application, as server.

@@ -337,10 +337,10 @@ fn an_unreachable_peer_fails_its_calls_at_once() {
     pair.fate = Box::new(|_| Fate::Drop);
     pair.call(pattern(100, 0), 1);
     pair.client
-        .handle_unreachable(pair.now, client_addr(), Unreachable::Port);
+        .handle_unreachable(client_addr(), Unreachable::Port);
     assert!(pair.outcomes.is_empty(), "a report about somebody else");
     pair.client
-        .handle_unreachable(pair.now, server_addr(), Unreachable::Port);
+        .handle_unreachable(server_addr(), Unreachable::Port);
     pair.flush();
     let error = pair.outcomes[&1].clone().unwrap_err();
     assert_eq!(error.delivery(), Delivery::NotSent, "{error}");
@@ -348,7 +348,7 @@ fn an_unreachable_peer_fails_its_calls_at_once() {
         pair.call(pattern(100, 0), cookie);
     }
     pair.client
-        .handle_unreachable(pair.now, server_addr(), Unreachable::Port);
+        .handle_unreachable(server_addr(), Unreachable::Port);
     pair.flush();
     for cookie in 2..4 {
         let error = pair.outcomes[&cookie].clone().unwrap_err();

@@ -13,7 +13,7 @@ use homa_transport::wire::{self, DATA_HEADER_BYTES, Grant, Header, Packet};
 use homa_transport::{RpcError, Unreachable};
 
 fn run(scenario: Scenario) -> Result<Report, Box<Violation>> {
-    World::new(scenario).unwrap().run()
+    World::new(scenario).expect("valid settings").run()
 }
 
 fn run_seeds(seeds: std::ops::Range<u64>) {
@@ -134,7 +134,7 @@ fn short_messages() -> Scenario {
 }
 
 fn caught(scenario: Scenario, defect: impl Defect + 'static) -> Violation {
-    let mut world = World::new(scenario).unwrap();
+    let mut world = World::new(scenario).expect("valid settings");
     world.set_defect(defect);
     *world.run().expect_err("the defect is noticed")
 }
@@ -359,7 +359,7 @@ fn a_control_packet_below_the_highest_level_is_noticed() {
             }
         }),
     );
-    assert_eq!(violation.invariant, Invariant::ControlFirst);
+    assert_eq!(violation.invariant, Invariant::PriorityLegal);
 }
 
 fn change_grants(change: impl Fn(Header, Grant) -> (Header, Grant) + 'static) -> impl Defect {

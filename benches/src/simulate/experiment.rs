@@ -318,7 +318,7 @@ impl Run {
             match event {
                 Event::Request { rpc, .. } => self.complete(at, from, to, rpc),
                 Event::Failed { .. } => self.failed += 1,
-                Event::Response { .. } | Event::Cancelled { .. } => {}
+                Event::Response { .. } | Event::Cancelled { .. } | Event::Frozen => {}
             }
         }
         self.offer_link(now, to);

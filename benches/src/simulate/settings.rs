@@ -81,6 +81,10 @@ pub(crate) fn endpoint(mode: Mode, workload: Workload) -> (Config, Wire) {
     };
     let ours = Config {
         delivered_memory: DELIVERED_MEMORY,
+        rpcs_max: 1 << 30,
+        rpcs_per_peer_max: 1 << 30,
+        inbound_bytes_max: 1 << 44,
+        inbound_bytes_per_peer_max: 1 << 44,
         experiment: experiment(None),
         ..Config::default()
     };
@@ -96,7 +100,6 @@ pub(crate) fn endpoint(mode: Mode, workload: Workload) -> (Config, Wire) {
         grant_fifo_permille: 0,
         pacer_fifo_permille: 0,
         adaptive_cutoffs: Some(false),
-        rpcs_max: 1 << 30,
         experiment: experiment(Some(PaperRules {
             cutoffs,
             scheduled_segment_bytes: SCHEDULED_SEGMENT,

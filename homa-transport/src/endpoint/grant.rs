@@ -284,8 +284,10 @@ impl GrantScheduler {
             if raise < least {
                 continue;
             }
+            let before = message.incoming();
             message.granted += raise;
-            self.incoming += u64::from(raise);
+            // A packet may overshoot its grant: bytes received ahead are not incoming any more.
+            self.incoming += message.incoming() - before;
             self.since_fifo += u64::from(raise);
             if message.granted >= message.length {
                 self.ungranted.remove(&(message.birth, *rpc));
@@ -317,8 +319,9 @@ impl GrantScheduler {
         })?;
         let message = self.messages.get_mut(rpc)?;
         let raise = increment.min(message.length - message.granted);
+        let before = message.incoming();
         message.granted += raise;
-        self.incoming += u64::from(raise);
+        self.incoming += message.incoming() - before;
         self.since_fifo = 0;
         if message.granted >= message.length {
             self.ungranted.remove(&(birth, rpc));

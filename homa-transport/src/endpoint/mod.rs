@@ -15,6 +15,7 @@
 //! A driver that was stopped for a while hands in all packets that are waiting before it calls
 //! [`Endpoint::handle_timeout`]; then a stall of its own is not taken for the peer's silence.
 
+mod admission;
 mod delivered;
 #[cfg(feature = "sim")]
 mod experiment;
@@ -32,6 +33,7 @@ mod send;
 mod table;
 mod timeout;
 mod timer;
+mod trace;
 mod transmit;
 
 use std::collections::VecDeque;
@@ -40,6 +42,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use self::admission::Waiting;
 use self::grant::{GrantLimits, GrantScheduler};
 use self::outbound::OutMessage;
 use self::pacer::{Pacer, PacerLimits};
@@ -47,6 +50,7 @@ use self::peer::{PeerKey, PeerTable};
 use self::priority::{SizesSeen, UnscheduledCutoffs};
 use self::rpc::{Liveness, Rpc, State};
 use self::rules::Rules;
+use self::send::Control;
 use self::table::RpcTable;
 use self::timer::Timers;
 use crate::config::{Config, Wire};
@@ -56,6 +60,7 @@ use crate::stats::Stats;
 use crate::units::{Instant, RpcId};
 use crate::wire::{AckEntry, DATA_HEADER_BYTES, Packet};
 
+pub use self::trace::{Record, Trace};
 pub use self::transmit::Transmit;
 
 slotmap::new_key_type! {
@@ -82,7 +87,8 @@ pub struct Endpoint {
     pacer: Pacer,
     /// Until when the pacer holds back all that is waiting.
     paced_until: Option<Instant>,
-    control: VecDeque<Transmit>,
+    control: VecDeque<Control>,
+    waiting: Waiting,
     events: VecDeque<Event>,
     stats: Stats,
     next_id: u64,
@@ -93,6 +99,7 @@ pub struct Endpoint {
     cutoffs: UnscheduledCutoffs,
     /// What they are computed from, if they follow the traffic.
     sizes: Option<SizesSeen>,
+    trace: Trace,
     /// Reused by `handle_timeout`.
     due: Vec<RpcKey>,
 }
@@ -124,6 +131,8 @@ pub enum Event {
         /// Why.
         error: RpcError,
     },
+    /// A peer asked for a look at the trace ([`Endpoint::trace`]), and the configuration allows it.
+    Frozen,
     /// The client has given up a request before it was answered; the RPC is over.
     Cancelled {
         /// Handle of the request.
@@ -186,6 +195,7 @@ impl Endpoint {
             pacer: Pacer::new(pacer),
             paced_until: None,
             control: VecDeque::new(),
+            waiting: Waiting::default(),
             events: VecDeque::new(),
             stats: Stats::default(),
             next_id: seed & !1,
@@ -193,6 +203,11 @@ impl Endpoint {
             inbound_bytes: 0,
             cutoffs,
             sizes,
+            trace: if rules.keeps_payload {
+                Trace::default()
+            } else {
+                Trace::off()
+            },
             due: Vec::new(),
             config,
         })
@@ -230,11 +245,14 @@ impl Endpoint {
                 limit: self.config.peers_max,
                 option: "peers_max",
             })?;
+        let mut liveness = Liveness::new(now);
         if let Some(known) = self.peers.get_mut(peer_key) {
+            liveness.peer_was_quiet = known.rpcs == 0 && known.nothing_under_way(now);
             known.rpcs += 1;
         }
         let id = self.allocate_id();
-        let out = self.out_message(message, packet_bytes);
+        let out = self.out_message(message, packet_bytes, false);
+        let few_unscheduled = self.table.client_count() >= self.config.incast_threshold;
         let key = self.table.insert(Rpc {
             id,
             peer: peer_key,
@@ -243,11 +261,13 @@ impl Endpoint {
             birth: self.births,
             cookie,
             state: State::Outgoing,
+            few_unscheduled,
             out: Some(out),
             inbound: None,
+            waits_for_room: None,
             charged: 0,
             queued: None,
-            liveness: Liveness::new(now),
+            liveness,
             timer: None,
         });
         self.births += 1;
@@ -269,12 +289,14 @@ impl Endpoint {
         packet_bytes: usize,
         message: Message,
     ) -> Result<(), RpcError> {
-        let in_service = |rpc: &Rpc| rpc.state == State::InService;
-        if !self.table.get(rpc).is_some_and(in_service) {
-            return Err(RpcError::Stale);
-        }
+        let in_service = |rpc: &&Rpc| rpc.state == State::InService;
+        let served = self
+            .table
+            .get(rpc)
+            .filter(in_service)
+            .ok_or(RpcError::Stale)?;
         self.check_length(&message)?;
-        let out = self.out_message(message, packet_bytes);
+        let out = self.out_message(message, packet_bytes, served.few_unscheduled);
         if let Some(entry) = self.table.get_mut(rpc) {
             entry.state = State::Responding;
             entry.out = Some(out);
@@ -308,6 +330,20 @@ impl Endpoint {
         self.table.get(rpc).map(|rpc| rpc.addr)
     }
 
+    /// Gives up all RPCs of ours with `peer`; each yields [`Event::Failed`] with
+    /// [`RpcError::Aborted`], and the server is told.
+    pub fn abort_peer(&mut self, peer: SocketAddr) {
+        for key in self.table.select(|rpc| rpc.is_client() && rpc.addr == peer) {
+            let cookie = self.table.get(key).map_or(0, |rpc| rpc.cookie);
+            self.end_call_early(key);
+            self.stats.rpcs_failed += 1;
+            self.events.push_back(Event::Failed {
+                cookie,
+                error: RpcError::Aborted { peer },
+            });
+        }
+    }
+
     /// Closes: forgets all RPCs of ours, telling their servers, and queues the acks owed. Send what
     /// [`Endpoint::poll_transmit`] yields afterwards.
     pub fn close(&mut self) {
@@ -323,21 +359,21 @@ impl Endpoint {
         }
         for (addr, first, others) in owed {
             self.stats.acks_sent += 1;
-            self.send_control(addr, None, first.id, &Packet::Ack(others));
+            self.send_control(addr, None, first.id, Packet::Ack(others));
         }
     }
 
     /// Takes the report that `peer` cannot be reached: its RPCs end.
     ///
     /// Source: homa_plumbing.c, `homa_err_handler_v4`; homa_rpc.c, `homa_abort_rpcs`.
-    pub fn handle_unreachable(&mut self, now: Instant, peer: SocketAddr, reason: Unreachable) {
+    pub fn handle_unreachable(&mut self, peer: SocketAddr, reason: Unreachable) {
         let Some(peer_key) = self.peers.find(peer) else {
             return;
         };
         let keys = self.table.select(|rpc| rpc.peer == peer_key);
         let alone = keys.len() == 1;
         for key in keys {
-            self.end_unreachable(now, key, reason, alone);
+            self.end_unreachable(key, reason, alone);
         }
         self.forget_peer(peer_key);
     }
@@ -358,6 +394,12 @@ impl Endpoint {
             self.grants.paused_until(),
         ];
         times.into_iter().flatten().min()
+    }
+
+    /// The last packets received and sent.
+    #[must_use]
+    pub const fn trace(&self) -> &Trace {
+        &self.trace
     }
 
     /// Counters since the start.
@@ -407,10 +449,11 @@ impl Endpoint {
         RpcId::new(self.next_id)
     }
 
-    fn out_message(&self, message: Message, packet_bytes: usize) -> OutMessage {
+    fn out_message(&self, message: Message, packet_bytes: usize, few: bool) -> OutMessage {
         let segment = packet_bytes.clamp(PACKET_BYTES_MIN, 1 << 16) - DATA_HEADER_BYTES;
         let segment = u32::try_from(segment).unwrap_or(u32::MAX);
         let unscheduled = match self.wire {
+            _ if few => self.config.incast_unscheduled_bytes,
             Wire::Native => self.config.unscheduled_bytes,
             Wire::Encapsulated => self.config.unscheduled_bytes.div_ceil(segment) * segment,
         };
@@ -426,7 +469,7 @@ impl Endpoint {
         let sent = rpc.out.as_ref().is_some_and(|out| out.sent() > 0);
         if sent {
             self.stats.unknown_sent += 1;
-            self.send_control(rpc.addr, rpc.local, rpc.id, &Packet::RpcUnknown);
+            self.send_control(rpc.addr, rpc.local, rpc.id, Packet::RpcUnknown);
             self.owe_ack(&rpc);
         }
     }
@@ -442,7 +485,7 @@ impl Endpoint {
         };
         if let Some((first, others)) = peer.owe_ack(entry) {
             self.stats.acks_sent += 1;
-            self.send_control(rpc.addr, rpc.local, first.id, &Packet::Ack(others));
+            self.send_control(rpc.addr, rpc.local, first.id, Packet::Ack(others));
         }
     }
 
@@ -453,7 +496,10 @@ impl Endpoint {
         if let Some(rank) = rpc.queued {
             self.pacer.remove(key, rank);
         }
-        self.inbound_bytes -= rpc.charged;
+        if let Some(length) = rpc.waits_for_room {
+            self.waiting.forget(length, rpc.birth, key);
+        }
+        self.discharge(&rpc);
         if let Some(peer) = self.peers.get_mut(rpc.peer) {
             peer.rpcs -= 1;
         }

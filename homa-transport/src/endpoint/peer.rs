@@ -31,10 +31,14 @@ pub(crate) struct Peer {
     pub(crate) addr: SocketAddr,
     /// Last packet of any kind from it, or the time it became known.
     pub(crate) heard: Instant,
+    /// Last packet to it.
+    pub(crate) sent: Option<Instant>,
     /// RESENDs and NEED_ACKs sent to it since then.
     probing: Probing,
     /// RPCs with it.
     pub(crate) rpcs: usize,
+    /// Bytes held for messages from it.
+    pub(crate) inbound_bytes: usize,
     /// How it wants its unscheduled bytes ranked.
     pub(crate) cutoffs: UnscheduledCutoffs,
     /// When ours were last sent to it.
@@ -55,6 +59,8 @@ struct Probing {
     in_run: u32,
 }
 
+/// Longest time after which the network may still report that it could not deliver a packet.
+const PACKET_LIFETIME: Duration = Duration::from_secs(1);
 /// Requests to one peer in one timer run.
 const ASKS_PER_RUN: u32 = 16;
 /// Runs in a row at the plain interval to a silent peer; then the interval doubles.
@@ -63,6 +69,12 @@ const PROBES_AT_ONCE: u32 = 4;
 const PROBE_INTERVAL_MAX: Duration = Duration::from_millis(100);
 
 impl Peer {
+    /// True if no packet to it can still be on its way.
+    pub(crate) fn nothing_under_way(&self, now: Instant) -> bool {
+        self.sent
+            .is_none_or(|sent| now.saturating_since(sent) >= PACKET_LIFETIME)
+    }
+
     /// A packet has come from it.
     pub(crate) const fn on_heard(&mut self, now: Instant) {
         self.heard = now;
@@ -196,8 +208,10 @@ impl PeerTable {
         let key = self.peers.insert(Peer {
             addr,
             heard: now,
+            sent: None,
             probing: Probing::default(),
             rpcs: 0,
+            inbound_bytes: 0,
             cutoffs: UnscheduledCutoffs::UNKNOWN,
             cutoffs_sent: None,
             delivered: Delivered::default(),

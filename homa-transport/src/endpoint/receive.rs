@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::grant::Progress;
 use super::inbound::{Added, InMessage};
-use super::rpc::{Liveness, Rpc, State};
+use super::rpc::State;
+use super::trace::Record;
 use super::{Endpoint, Event, RpcKey};
 use crate::config::Wire;
 use crate::error::RpcError;
@@ -19,7 +20,7 @@ const CUTOFFS_INTERVAL: Duration = Duration::from_millis(4);
 const UNKNOWN_MEANS_RESTART: u32 = 2;
 /// Bytes of a message that may be missing in front of a packet. Keeps a single packet from making
 /// us reserve a whole message.
-const JUMP_BYTES_MAX: u32 = 262_144;
+const JUMP_BYTES_MAX: u32 = 131_072;
 
 /// The header of a packet with where it came from and where it went to.
 #[derive(Clone, Copy)]
@@ -60,7 +61,17 @@ impl Endpoint {
         header: Header,
         packet: Packet<'_>,
     ) {
+        let data_bytes = if let Packet::Data(_, data) = &packet {
+            data.len()
+        } else {
+            0
+        };
+        self.trace
+            .push(Record::of(now, false, peer, &header, &packet, data_bytes));
         if matches!(packet, Packet::Freeze) {
+            if self.config.freeze {
+                self.events.push_back(Event::Frozen);
+            }
             return;
         }
         if self.wire == Wire::Native && header.destination_port != self.local_port {
@@ -162,34 +173,10 @@ impl Endpoint {
             self.stats.duplicate_requests += 1;
             return None;
         }
-        let room = self.check_room().is_ok() && self.inbound_bytes < self.config.inbound_bytes_max;
-        let peer = room
-            .then(|| self.peers.find_or_insert(arrival.peer, arrival.now))
-            .flatten();
-        let Some(peer) = peer else {
-            self.stats.requests_refused += 1;
-            return None;
-        };
-        if let Some(known) = self.peers.get_mut(peer) {
-            known.rpcs += 1;
+        let key = self.insert_served(arrival.now, arrival.peer, arrival.local, arrival.id)?;
+        if let Some(rpc) = self.table.get_mut(key) {
+            rpc.few_unscheduled = data.few_unscheduled;
         }
-        let key = self.table.insert(Rpc {
-            id: arrival.id,
-            peer,
-            addr: arrival.peer,
-            local: Some(arrival.local),
-            birth: self.births,
-            cookie: 0,
-            state: State::Receiving,
-            out: None,
-            inbound: None,
-            charged: 0,
-            queued: None,
-            liveness: Liveness::new(arrival.now),
-            timer: None,
-        });
-        self.births += 1;
-        self.set_timer(key, arrival.now + self.config.resend_interval);
         Some(key)
     }
 
@@ -221,6 +208,20 @@ impl Endpoint {
             self.fail_and_ack(key, error);
             return false;
         }
+        let peer = rpc.peer;
+        if !self.has_room_to_begin(peer, self.first_reserve(data.message_length)) {
+            if let Some(rpc) = self.table.get_mut(key) {
+                rpc.liveness.on_progress(arrival.now);
+            }
+            self.wait_for_room(key, data.message_length);
+            return false;
+        }
+        let Some(rpc) = self.table.get_mut(key) else {
+            return false;
+        };
+        if let Some(length) = rpc.waits_for_room.take() {
+            self.waiting.forget(length, rpc.birth, key);
+        }
         if rpc.state == State::Outgoing {
             rpc.state = State::Incoming;
         }
@@ -236,6 +237,7 @@ impl Endpoint {
         } else {
             InMessage::counted(data.message_length, incoming)
         });
+        self.charge(key);
         self.size_seen(data.message_length);
         true
     }
@@ -261,15 +263,29 @@ impl Endpoint {
             return;
         };
         let reach = inbound.received().saturating_add(JUMP_BYTES_MAX);
-        let over_budget = self.inbound_bytes >= self.config.inbound_bytes_max;
-        if data.offset > reach || (over_budget && rpc.charged == 0) {
+        // A buffer that grows does so by doubling at most.
+        let end = data.offset as usize + bytes.len();
+        let growth = (2 * end).saturating_sub(rpc.charged);
+        let peer = rpc.peer;
+        let fits = end <= rpc.charged || self.has_room(peer, growth);
+        if data.offset > reach || !fits {
             self.stats.data_ungranted += 1;
             return;
         }
+        let Some(rpc) = self.table.get_mut(key) else {
+            return;
+        };
+        let Some(inbound) = rpc.inbound.as_mut() else {
+            return;
+        };
         let added = inbound.add(data.offset, bytes);
-        let reserved = inbound.reserved();
-        self.inbound_bytes += reserved.saturating_sub(rpc.charged);
-        rpc.charged = rpc.charged.max(reserved);
+        self.charge(key);
+        let Some(rpc) = self.table.get_mut(key) else {
+            return;
+        };
+        let Some(inbound) = rpc.inbound.as_ref() else {
+            return;
+        };
         match added {
             Added::New => rpc.liveness.on_progress(now),
             Added::Duplicate => {
@@ -286,15 +302,29 @@ impl Endpoint {
             self.grants.remove(key);
             self.message_complete(now, key);
         } else if inbound.granted() < inbound.length() || self.grants.knows(key) {
-            let progress = Progress {
-                peer: rpc.addr.ip(),
-                birth: rpc.birth,
-                length: inbound.length(),
-                received: inbound.received(),
-                granted: inbound.granted(),
-            };
-            self.grants.on_progress(key, progress);
+            self.report_progress(key);
         }
+    }
+
+    /// Tells the grant scheduler where a message stands.
+    pub(super) fn report_progress(&mut self, key: RpcKey) {
+        let Some(rpc) = self.table.get(key) else {
+            return;
+        };
+        let Some(inbound) = rpc.inbound.as_ref() else {
+            return;
+        };
+        if self.waiting.is_ungranted(inbound.length(), rpc.birth, key) {
+            return;
+        }
+        let progress = Progress {
+            peer: rpc.addr.ip(),
+            birth: rpc.birth,
+            length: inbound.length(),
+            received: inbound.received(),
+            granted: inbound.granted(),
+        };
+        self.grants.on_progress(key, progress);
     }
 
     fn message_complete(&mut self, now: Instant, key: RpcKey) {
@@ -304,9 +334,12 @@ impl Endpoint {
         let Some(message) = rpc.inbound.take().map(InMessage::into_bytes) else {
             return;
         };
-        self.inbound_bytes -= rpc.charged;
-        rpc.charged = 0;
-        if rpc.is_client() {
+        let is_client = rpc.is_client();
+        self.charge(key);
+        let Some(rpc) = self.table.get_mut(key) else {
+            return;
+        };
+        if is_client {
             let Some(rpc) = self.remove(key) else { return };
             self.stats.responses_received += 1;
             self.owe_ack(&rpc);
@@ -367,7 +400,7 @@ impl Endpoint {
             version: self.cutoffs.version(),
         };
         let from = Some(arrival.local);
-        self.send_control(arrival.peer, from, arrival.id, &Packet::Cutoffs(cutoffs));
+        self.send_control(arrival.peer, from, arrival.id, Packet::Cutoffs(cutoffs));
     }
 
     // ---- control packets ----
@@ -408,15 +441,21 @@ impl Endpoint {
     /// Source: homa_incoming.c, `homa_resend_pkt`.
     fn resend(&mut self, arrival: Arrival, rpc: Option<RpcKey>, resend: Resend) {
         let Arrival {
-            peer, local, id, ..
+            now,
+            peer,
+            local,
+            id,
         } = arrival;
         let Some(key) = rpc else {
             if !id.is_client() && self.was_delivered(&arrival) {
                 // RPC_UNKNOWN would make the client send, and us execute, the request again.
                 return;
             }
+            if !id.is_client() && self.resend_of_refused(now, peer, local, id) {
+                return;
+            }
             self.stats.unknown_sent += 1;
-            self.send_control(peer, Some(local), id, &Packet::RpcUnknown);
+            self.send_control(peer, Some(local), id, Packet::RpcUnknown);
             return;
         };
         let Some(entry) = self.table.get_mut(key) else {
@@ -430,7 +469,7 @@ impl Endpoint {
         self.enqueue(key);
         if !data_follows {
             self.stats.busy_sent += 1;
-            self.send_control(peer, Some(local), id, &Packet::Busy);
+            self.send_control(peer, Some(local), id, Packet::Busy);
         }
     }
 
@@ -455,6 +494,17 @@ impl Endpoint {
             return;
         };
         let liveness = &mut rpc.liveness;
+        // A server that has forgotten a delivered request says the same as one that never had it. It
+        // remembers for a while, so replies that follow one another within that time prove that the
+        // request was not delivered.
+        let gap = arrival.now.saturating_since(liveness.not_delivered_at);
+        let proven = gap < self.config.delivered_memory;
+        liveness.not_delivered_at = liveness.not_delivered_at.max(liveness.asked);
+        if !liveness.known_to_peer && !proven {
+            let peer = rpc.addr;
+            self.fail(key, RpcError::PeerRestarted { peer });
+            return;
+        }
         if !liveness.known_to_peer {
             if let Some(out) = rpc.out.as_mut() {
                 out.restart();
@@ -507,6 +557,14 @@ impl Endpoint {
             return;
         }
         if let Some(key) = rpc {
+            if self
+                .table
+                .get(key)
+                .is_some_and(|rpc| rpc.waits_for_room.is_some())
+            {
+                self.stats.busy_sent += 1;
+                return self.send_control(peer, Some(local), id, Packet::Busy);
+            }
             // The server has sent the whole response and we lack part of it: ask at once, unless
             // we just did.
             let pause = self.config.need_ack_delay / 2;
@@ -525,7 +583,7 @@ impl Endpoint {
             None => Acks::new(),
         };
         self.stats.acks_sent += 1;
-        self.send_control(peer, Some(local), id, &Packet::Ack(others));
+        self.send_control(peer, Some(local), id, Packet::Ack(others));
     }
 
     fn acks(&mut self, arrival: Arrival, acks: &Acks) {

@@ -50,8 +50,12 @@ pub(crate) struct Rpc {
     /// The application's own mark, returned with the outcome (client).
     pub(crate) cookie: u64,
     pub(crate) state: State,
+    /// The client expects many responses at once: few unscheduled bytes for this one.
+    pub(crate) few_unscheduled: bool,
     pub(crate) out: Option<OutMessage>,
     pub(crate) inbound: Option<InMessage>,
+    /// Length of the incoming message, if there is no room for its bytes yet.
+    pub(crate) waits_for_room: Option<u32>,
     /// Bytes charged to the endpoint's budget for `inbound`.
     pub(crate) charged: usize,
     /// Place in the send queue, if it is there.
@@ -81,6 +85,11 @@ pub(crate) struct Liveness {
     pub(crate) known_to_peer: bool,
     /// RPC_UNKNOWNs that came after that, on separate RESENDs, with nothing else between.
     pub(crate) unknown_replies: u32,
+    /// Last time at which the server certainly did not have the request.
+    pub(crate) not_delivered_at: Instant,
+    /// Nothing was on its way to the peer when the RPC began: a report about a packet that was
+    /// refused there can only be about this RPC, or a later one.
+    pub(crate) peer_was_quiet: bool,
     /// A RESEND was sent since the last RPC_UNKNOWN.
     pub(crate) asked_since_unknown: bool,
 }
@@ -96,6 +105,8 @@ impl Liveness {
             busy: 0,
             known_to_peer: false,
             unknown_replies: 0,
+            not_delivered_at: now,
+            peer_was_quiet: false,
             asked_since_unknown: false,
         }
     }

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::outbound::SegmentKind;
 use super::pacer::{Choice, Rank};
+use super::trace::Record;
 use super::{Endpoint, RpcKey, Transmit};
 use crate::message::Message;
 use crate::units::{Instant, RpcId};
@@ -29,10 +30,50 @@ impl Endpoint {
     }
 
     fn next_control(&mut self, now: Instant) -> Option<Transmit> {
-        if let Some(transmit) = self.control.pop_front() {
-            return Some(transmit);
+        self.admit_waiting(now);
+        if self.control.is_empty() {
+            self.queue_grant(now);
         }
+        let Control {
+            to,
+            from,
+            id,
+            packet,
+        } = self.control.pop_front()?;
+        let header = Header {
+            source_port: self.local_port,
+            destination_port: to.port(),
+            sender_id: id,
+        };
+        self.trace
+            .push(Record::of(now, true, to, &header, &packet, 0));
+        if let Some(peer) = self.peers.find(to).and_then(|key| self.peers.get_mut(key)) {
+            peer.sent = Some(now);
+        }
+        Some(Transmit {
+            to,
+            from,
+            priority: self.config.highest_priority(),
+            header: wire::emit(&header, &packet),
+            payload: Message::new(),
+        })
+    }
+
+    fn queue_grant(&mut self, now: Instant) {
         while let Some(grant) = self.grants.next(now) {
+            let Some(rpc) = self.table.get_mut(grant.rpc) else {
+                continue;
+            };
+            let Some(inbound) = rpc.inbound.as_ref() else {
+                continue;
+            };
+            let (peer, birth, length) = (rpc.peer, rpc.birth, inbound.length());
+            // The first grant reserves the whole message.
+            let missing = (length as usize).saturating_sub(rpc.charged);
+            if missing > 0 && !self.has_room(peer, missing) {
+                self.wait_for_grant(grant.rpc, length, birth);
+                continue;
+            }
             let Some(rpc) = self.table.get_mut(grant.rpc) else {
                 continue;
             };
@@ -40,18 +81,16 @@ impl Endpoint {
                 continue;
             };
             inbound.grant(grant.offset);
-            let reserved = inbound.reserved();
-            self.inbound_bytes += reserved.saturating_sub(rpc.charged);
-            rpc.charged = rpc.charged.max(reserved);
             let (addr, local, id) = (rpc.addr, rpc.local, rpc.id);
+            self.charge(grant.rpc);
             self.stats.grants_sent += 1;
-            let packet = Packet::Grant(Grant {
+            let grant = Grant {
                 offset: grant.offset,
                 priority: grant.priority,
-            });
-            return Some(self.control_packet(addr, local, id, &packet));
+            };
+            self.send_control(addr, local, id, Packet::Grant(grant));
+            return;
         }
-        None
     }
 
     fn next_data(&mut self, now: Instant) -> Option<Transmit> {
@@ -87,6 +126,7 @@ impl Endpoint {
         let out = rpc.out.as_mut()?;
         let segment = out.next_segment()?;
         let peer = self.peers.get_mut(rpc.peer)?;
+        peer.sent = Some(now);
         let resent = matches!(segment.kind, SegmentKind::Resent(_));
         let priority = match segment.kind {
             SegmentKind::Scheduled(priority) | SegmentKind::Resent(Some(priority)) => priority,
@@ -109,7 +149,7 @@ impl Endpoint {
                 None => peer.cutoffs.version(),
             },
             retransmit: resent,
-            few_unscheduled: false,
+            few_unscheduled: rpc.few_unscheduled && rpc.id.is_client(),
             offset: segment.range.start,
         };
         let payload = out.slice(&segment.range);
@@ -122,7 +162,16 @@ impl Endpoint {
         } else {
             self.stats.data_sent += 1;
         }
-        let header = wire::emit(&header, &Packet::Data(data, &[]));
+        let packet = Packet::Data(data, &[]);
+        self.trace.push(Record::of(
+            now,
+            true,
+            rpc.addr,
+            &header,
+            &packet,
+            payload.len(),
+        ));
+        let header = wire::emit(&header, &packet);
         Some(Transmit {
             to: rpc.addr,
             from: rpc.local,
@@ -167,32 +216,24 @@ impl Endpoint {
         to: SocketAddr,
         from: Option<IpAddr>,
         id: RpcId,
-        packet: &Packet<'_>,
+        packet: Packet<'static>,
     ) {
         if self.control.len() < CONTROL_MAX {
-            let transmit = self.control_packet(to, from, id, packet);
-            self.control.push_back(transmit);
+            self.control.push_back(Control {
+                to,
+                from,
+                id,
+                packet,
+            });
         }
     }
+}
 
-    fn control_packet(
-        &self,
-        to: SocketAddr,
-        from: Option<IpAddr>,
-        id: RpcId,
-        packet: &Packet<'_>,
-    ) -> Transmit {
-        let header = Header {
-            source_port: self.local_port,
-            destination_port: to.port(),
-            sender_id: id,
-        };
-        Transmit {
-            to,
-            from,
-            priority: self.config.highest_priority(),
-            header: wire::emit(&header, packet),
-            payload: Message::new(),
-        }
-    }
+/// A control packet that waits to be sent.
+#[derive(Debug)]
+pub(super) struct Control {
+    to: SocketAddr,
+    from: Option<IpAddr>,
+    id: RpcId,
+    packet: Packet<'static>,
 }

@@ -41,6 +41,11 @@ impl RpcTable {
         self.rpcs.len()
     }
 
+    /// RPCs of which we are the client.
+    pub(crate) fn client_count(&self) -> usize {
+        self.clients.len()
+    }
+
     pub(crate) fn get(&self, key: RpcKey) -> Option<&Rpc> {
         self.rpcs.get(key)
     }

@@ -112,6 +112,9 @@ impl Endpoint {
         let Some(rpc) = self.table.get_mut(key) else {
             return Verdict::GiveUp;
         };
+        if rpc.waits_for_room.is_some() {
+            return rpc.liveness.waiting_client(now, config.timeout);
+        }
         let nothing_due = match rpc.state {
             State::Outgoing => rpc.out.as_ref().is_some_and(|out| out.is_sendable()),
             State::Incoming | State::Receiving => rpc
@@ -181,7 +184,7 @@ impl Endpoint {
                 length,
                 priority,
             };
-            self.send_control(addr, local, id, &Packet::Resend(resend));
+            self.send_control(addr, local, id, Packet::Resend(resend));
         }
     }
 
@@ -192,7 +195,7 @@ impl Endpoint {
         rpc.liveness.on_ask(now);
         let (addr, local, id) = (rpc.addr, rpc.local, rpc.id);
         self.stats.need_acks_sent += 1;
-        self.send_control(addr, local, id, &Packet::NeedAck);
+        self.send_control(addr, local, id, Packet::NeedAck);
     }
 
     fn give_up(&mut self, now: Instant, key: RpcKey) {
@@ -211,17 +214,11 @@ impl Endpoint {
         let (addr, local, id) = (rpc.addr, rpc.local, rpc.id);
         self.fail(key, error);
         self.stats.unknown_sent += 1;
-        self.send_control(addr, local, id, &Packet::RpcUnknown);
+        self.send_control(addr, local, id, Packet::RpcUnknown);
     }
 
     /// Ends an RPC whose peer cannot be reached. `alone`: it is the only one with that peer.
-    pub(super) fn end_unreachable(
-        &mut self,
-        now: Instant,
-        key: RpcKey,
-        reason: Unreachable,
-        alone: bool,
-    ) {
+    pub(super) fn end_unreachable(&mut self, key: RpcKey, reason: Unreachable, alone: bool) {
         let Some(rpc) = self.table.get(key) else {
             return;
         };
@@ -234,11 +231,10 @@ impl Endpoint {
         // that the server never saw it.
         let liveness = &rpc.liveness;
         let first_packets = liveness.unanswered == 0 && !liveness.known_to_peer;
-        let quiet = self
-            .peers
-            .get(rpc.peer)
-            .is_some_and(|peer| peer.heard <= liveness.born);
-        let delivery = if alone && first_packets && quiet && now >= liveness.born {
+        let peer_heard = self.peers.get(rpc.peer).map(|peer| peer.heard);
+        let quiet = peer_heard.is_some_and(|heard| heard <= liveness.born);
+        let certain = alone && first_packets && quiet && liveness.peer_was_quiet;
+        let delivery = if certain {
             Delivery::NotSent
         } else {
             Delivery::Unknown
@@ -288,6 +284,9 @@ fn ack_interval(rpc: &Rpc, base: Duration) -> Duration {
     let all_sent = rpc.out.as_ref().is_some_and(|out| out.is_all_sent());
     if rpc.liveness.unanswered == 0 && !all_sent {
         return STALLED;
+    }
+    if rpc.liveness.busy > 0 {
+        return backed_off(base, rpc.liveness.busy, 1, BUSY_INTERVAL_MAX);
     }
     backed_off(base, rpc.liveness.unanswered, 1, INTERVAL_MAX)
 }

@@ -33,14 +33,8 @@ impl Timers {
     }
 
     /// Sets a timer for `rpc`, not before `at`, and returns the time it was set for: the next tick
-    /// from `at`, or earlier if that is further away than the wheel reaches.
+    /// from `at`, or earlier if that is further away than the wheel reaches from where it stands.
     pub(crate) fn set(&mut self, at: Instant, rpc: RpcKey) -> Instant {
-        if self.entries == 0 {
-            // An empty wheel may lag behind; let it start where it is needed.
-            self.next_tick = self
-                .next_tick
-                .max((at.as_nanos() / TICK_NANOS).saturating_sub(SLOTS / 2));
-        }
         let wanted = at.as_nanos().div_ceil(TICK_NANOS);
         let tick = wanted.clamp(self.next_tick, self.next_tick + SLOTS - 1);
         let slot = slot_of(tick);

@@ -168,6 +168,7 @@ impl World {
                 self.oracle
                     .on_response(at, call, |content| content.is(&message))
             }
+            Event::Frozen => Ok(()),
             Event::Failed { cookie, error } => {
                 let call = usize::try_from(cookie).unwrap_or(usize::MAX);
                 self.record(at, What::Ended(cookie, None));

@@ -13,6 +13,17 @@ const SLACK: u64 = 10_000;
 /// is no end: the endpoint may have refused some.)
 const TIDY_AT_MIN: usize = 256;
 
+/// How much may be granted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct GrantBounds {
+    /// Bytes granted and not received, over all messages.
+    pub(super) max_incoming: u64,
+    /// Thousandths of the granted bytes that may be beyond that, for the oldest messages.
+    pub(super) fifo_permille: u64,
+    /// Size of one such grant.
+    pub(super) fifo_increment: u64,
+}
+
 /// The messages of more than one packet that come in at one host.
 #[derive(Debug, Default)]
 pub(super) struct GrantLedger {
@@ -20,6 +31,10 @@ pub(super) struct GrantLedger {
     messages: HashMap<(usize, RpcId), Incoming>,
     /// Granted and not received, over the messages that were granted something.
     outstanding: u64,
+    /// Bytes granted so far.
+    granted: u64,
+    /// Those of them that were granted beyond the bound.
+    beyond: u64,
     /// Number of messages at which to look for dead ones.
     tidy_at: usize,
 }
@@ -110,7 +125,7 @@ impl GrantLedger {
         peer: usize,
         id: RpcId,
         offset: u32,
-        bound: u64,
+        bounds: GrantBounds,
         alive: impl Fn(usize, RpcId) -> bool,
     ) -> Result<(), (Invariant, String)> {
         let Some(message) = self.messages.get_mut(&(peer, id)) else {
@@ -123,19 +138,28 @@ impl GrantLedger {
         }
         self.outstanding -= message.outstanding();
         message.counts = true;
+        let raise = u64::from(offset.saturating_sub(message.granted));
         message.granted = message.granted.max(offset);
         self.outstanding += message.outstanding();
-        if self.outstanding > bound + SLACK {
+        self.granted += raise;
+        let bound = bounds.max_incoming + SLACK;
+        if self.outstanding > bound {
             self.forget_dead(alive);
         }
-        if self.outstanding > bound + SLACK {
-            let detail = format!(
-                "GRANT {id:?} to {offset}: {} bytes are granted and have not come, the bound is {bound}",
-                self.outstanding
-            );
-            return Err((Invariant::GrantsBounded, detail));
+        if self.outstanding <= bound {
+            return Ok(());
         }
-        Ok(())
+        // What the oldest messages get regardless of the bound is a share of the whole.
+        self.beyond += raise;
+        let share = self.granted * bounds.fifo_permille / 1_000 + bounds.fifo_increment;
+        if bounds.fifo_permille > 0 && self.beyond <= share {
+            return Ok(());
+        }
+        let detail = format!(
+            "GRANT {id:?} to {offset}: {} bytes are granted and have not come, {} allowed",
+            self.outstanding, bounds.max_incoming
+        );
+        Err((Invariant::GrantsBounded, detail))
     }
 
     /// Forgets messages whose RPCs have ended.
@@ -161,6 +185,12 @@ mod tests {
         }
     }
 
+    const BOUNDS: GrantBounds = GrantBounds {
+        max_incoming: 400_000,
+        fifo_permille: 0,
+        fifo_increment: 50_000,
+    };
+
     #[test]
     fn what_has_come_twice_or_out_of_order_counts_once() {
         let mut ledger = GrantLedger::default();
@@ -169,11 +199,7 @@ mod tests {
             ledger.on_data(1, id, &data(500_000, offset), 1_000, |_, _| true);
         }
         assert_eq!(ledger.outstanding, 0, "nothing was granted by us");
-        assert!(
-            ledger
-                .on_grant(1, id, 100_000, 400_000, |_, _| true)
-                .is_ok()
-        );
+        assert!(ledger.on_grant(1, id, 100_000, BOUNDS, |_, _| true).is_ok());
         assert_eq!(ledger.outstanding, 100_000 - 3_500);
     }
 
@@ -186,7 +212,7 @@ mod tests {
             });
         }
         let grant = |ledger: &mut GrantLedger, id, offset, live| {
-            ledger.on_grant(1, RpcId::new(id), offset, 400_000, |_, _| live)
+            ledger.on_grant(1, RpcId::new(id), offset, BOUNDS, |_, _| live)
         };
         let seen = |result: Result<(), (Invariant, String)>| result.unwrap_err().0;
         assert_eq!(
@@ -207,5 +233,24 @@ mod tests {
             grant(&mut ledger, 8, 100_000, false).is_ok(),
             "RPCs that are over do not count"
         );
+    }
+
+    #[test]
+    fn a_share_for_the_oldest_may_be_beyond_the_bound_and_no_more() {
+        let bounds = GrantBounds {
+            fifo_permille: 50,
+            ..BOUNDS
+        };
+        let mut ledger = GrantLedger::default();
+        for call in 1..=5 {
+            ledger.on_data(1, RpcId::new(call * 2), &data(900_000, 0), 1_000, |_, _| {
+                true
+            });
+        }
+        let mut grant =
+            |id, offset| ledger.on_grant(1, RpcId::new(id), offset, bounds, |_, _| true);
+        assert!(grant(2, 400_000).is_ok());
+        assert!(grant(4, 90_000).is_ok(), "one increment");
+        assert!(grant(6, 90_000).is_err());
     }
 }

@@ -18,6 +18,7 @@
 
 mod app;
 mod defect;
+mod disturb;
 mod fault;
 mod host;
 mod ledger;
@@ -26,6 +27,7 @@ mod oracle;
 mod packet;
 mod queue;
 mod random;
+mod report;
 mod scenario;
 mod switch;
 mod topology;
@@ -41,8 +43,9 @@ pub use self::oracle::{Invariant, Levels};
 pub use self::packet::PacketId;
 pub use self::queue::EventQueue;
 pub use self::random::Random;
+pub use self::report::{Report, Totals, Violation};
 pub use self::scenario::{Load, Scenario};
 pub use self::topology::Topology;
 pub use self::trace::{Record, Summary, What};
 pub use self::workload::{Arrivals, Sizes, Workload};
-pub use self::world::{Report, Totals, Violation, World};
+pub use self::world::World;

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::fault::{Damaged, PacketFaults};
-use super::ledger::GrantLedger;
+use super::fault::Damaged;
+use super::ledger::{GrantBounds, GrantLedger};
+use super::scenario::Scenario;
 use crate::config::Config;
 use crate::error::{Delivery, RpcError};
 use crate::units::{Instant, Priority, RpcId};
@@ -23,14 +24,14 @@ pub enum Invariant {
     OneOutcome,
     /// A request of which the client was told that it was not sent is not delivered.
     NotSentMeansNotSent,
-    /// A request is cancelled only after its client has given it up.
+    /// A request is cancelled only after its client has given it up, or was silent for long.
     CancelledForCause,
     /// Packets are well-formed and go to a host.
     WellFormed,
     /// Packets are no longer than the path allows.
     PacketLength,
-    /// Control packets have the highest priority.
-    ControlFirst,
+    /// Control packets have the highest priority configured.
+    PriorityLegal,
     /// Grants are for messages that are coming in, and lie within them.
     GrantWithinMessage,
     /// What was granted and has not come is within `max_incoming_bytes`.
@@ -41,6 +42,8 @@ pub enum Invariant {
     RpcsBounded,
     /// When the faults are over, every call ends.
     EveryCallEnds,
+    /// An endpoint does not keep itself busy for ever.
+    ComesToRest,
     /// When every call has ended, no RPC and no packet is left.
     TablesEmpty,
     /// When every call has ended, no memory is reserved.
@@ -125,6 +128,8 @@ pub(super) struct Oracle {
     lenient: bool,
     /// Packets may arrive twice.
     duplicates: bool,
+    /// Hosts may fall silent, and be taken for dead.
+    disturbed: bool,
     calls: Vec<Call>,
     by_id: HashMap<(usize, RpcId), usize>,
     ledgers: Vec<GrantLedger>,
@@ -133,17 +138,14 @@ pub(super) struct Oracle {
 }
 
 impl Oracle {
-    pub(super) fn new(
-        hosts: usize,
-        config: &Config,
-        packet_bytes: usize,
-        faults: &PacketFaults,
-    ) -> Self {
+    pub(super) fn new(hosts: usize, scenario: &Scenario) -> Self {
+        let faults = &scenario.faults;
         Self {
-            config: config.clone(),
-            packet_bytes,
+            config: scenario.config.clone(),
+            packet_bytes: scenario.packet_bytes,
             lenient: faults.damaged == Damaged::Delivered,
             duplicates: faults.duplication > 0,
+            disturbed: !scenario.disturbances.is_empty(),
             calls: Vec::new(),
             by_id: HashMap::new(),
             ledgers: (0..hosts).map(|_| GrantLedger::default()).collect(),
@@ -339,7 +341,8 @@ impl Oracle {
         let Some((number, call)) = call.and_then(|n| Some((n, self.calls.get(n)?))) else {
             return Ok(());
         };
-        if call.state == CallState::Open && !self.lenient {
+        let sure = !self.disturbed && !self.lenient;
+        if call.state == CallState::Open && sure {
             let detail = format!("call {number} is cancelled while its client waits for it");
             return Err(Breach::new(
                 Invariant::CancelledForCause,
@@ -382,16 +385,22 @@ impl Oracle {
             );
             return breach(Invariant::PacketLength, detail);
         }
-        if !matches!(packet, Packet::Data(..)) && level != Priority::HIGHEST {
+        let highest = Priority::saturating(self.config.num_priorities.saturating_sub(1));
+        // The level of DATA is up to the receiver, which may have more of them.
+        if !matches!(packet, Packet::Data(..)) && level != highest {
             let detail = format!("{} at level {}", packet.packet_type(), level.level());
-            return breach(Invariant::ControlFirst, detail);
+            return breach(Invariant::PriorityLegal, detail);
         }
         if let Packet::Grant(grant) = packet
             && let Some(ledger) = self.ledgers.get_mut(host)
         {
             let id = header.sender_id.other_side();
-            let bound = u64::from(self.config.max_incoming_bytes);
-            if let Err((invariant, detail)) = ledger.on_grant(to, id, grant.offset, bound, alive) {
+            let bounds = GrantBounds {
+                max_incoming: u64::from(self.config.max_incoming_bytes),
+                fifo_permille: u64::from(self.config.grant_fifo_permille),
+                fifo_increment: u64::from(self.config.fifo_grant_increment_bytes),
+            };
+            if let Err((invariant, detail)) = ledger.on_grant(to, id, grant.offset, bounds, alive) {
                 return breach(invariant, detail);
             }
         }

@@ -39,6 +39,8 @@ pub struct Scenario {
     pub load: Load,
     /// When all faults end, and no calls begin any more.
     pub healing: Duration,
+    /// Steps within which the world must end.
+    pub steps_max: u64,
     /// How long after the healing all must be quiet.
     pub patience: Duration,
 }
@@ -92,6 +94,7 @@ impl Scenario {
                 dropped: 0,
             },
             healing: Duration::from_secs(1),
+            steps_max: 3_000_000,
             patience: Duration::from_secs(60),
         }
     }
@@ -106,7 +109,7 @@ impl Scenario {
         let damage = random.chance(60_000);
         Self {
             seed,
-            config: config(&mut random),
+            config: config(&mut random, topology.host_mbps),
             wire: if random.chance(300_000) {
                 Wire::Native
             } else {
@@ -120,6 +123,7 @@ impl Scenario {
             load: load(&mut random, hosts, healing),
             topology,
             healing,
+            steps_max: 3_000_000,
             patience: Duration::from_secs(60),
         }
     }
@@ -148,8 +152,16 @@ fn topology(random: &mut Random) -> Topology {
     }
 }
 
-fn config(random: &mut Random) -> Config {
+fn config(random: &mut Random, mbps: u64) -> Config {
     let mut config = Config::default();
+    if random.chance(200_000) {
+        config.num_priorities = random.pick([1, 2, 4, 7]);
+        config.grant_fifo_permille = random.pick([0, 50, 500]);
+        config.adaptive_cutoffs = random.pick([None, Some(false), Some(true)]);
+    }
+    if random.chance(200_000) {
+        config.link_mbps = u32::try_from(mbps).ok();
+    }
     if random.chance(300_000) {
         config.max_incoming_bytes = random.pick([20_000, 60_000, 1_000_000]);
         config.max_overcommit = random.index(8) + 1;

@@ -1,31 +1,25 @@
 //! A world: hosts with real endpoints on a simulated network, in virtual time.
 
-use std::fmt;
-use std::ops::AddAssign;
+use std::time::Duration;
 
 use super::defect::Defect;
-use super::fault::{DisturbanceKind, PacketFaults};
 use super::host::{Clock, Host, Running, port};
-use super::network::{Arrival, Network, NetworkCounts};
+use super::network::{Arrival, Network};
 use super::oracle::{Breach, Invariant, Levels, Oracle, Sent};
 use super::packet::PacketId;
 use super::queue::EventQueue;
 use super::random::Random;
+use super::report::{Report, Totals, Violation};
 use super::scenario::Scenario;
 use super::trace::{Record, Summary, Trace, What};
 use crate::config::{Config, Wire};
 use crate::endpoint::{Endpoint, RpcKey};
-use crate::error::{ConfigError, Unreachable};
+use crate::error::ConfigError;
 use crate::units::{Instant, Priority};
 use crate::wire;
 
-/// Time between two looks whether all is quiet.
-const LOOK_INTERVAL: std::time::Duration = std::time::Duration::from_millis(20);
-/// Time a world goes on after the faults if damaged packets were delivered: what was taken for
-/// sound then may keep two hosts talking for ever.
-const LENIENT: std::time::Duration = std::time::Duration::from_secs(3);
 /// Time an ICMP message takes.
-const REPORT_DELAY: std::time::Duration = std::time::Duration::from_micros(30);
+const REPORT_DELAY: Duration = Duration::from_micros(30);
 
 /// A world.
 #[derive(Debug)]
@@ -35,19 +29,21 @@ pub struct World {
     step: u64,
     pub(super) random: Random,
     pub(super) hosts: Vec<Host>,
-    network: Network,
+    pub(super) network: Network,
     events: EventQueue<Happening>,
     pub(super) oracle: Oracle,
     trace: Trace,
     defect: Option<Box<dyn Defect>>,
-    phase: Phase,
+    pub(super) phase: Phase,
     /// When all has to be quiet.
-    deadline: Instant,
+    pub(super) deadline: Instant,
     /// Answers to be given, by their place in [`Happening::Answer`].
     pub(super) answers: Vec<Answer>,
     pub(super) calls_left: usize,
     pub(super) bytes_left: u64,
-    totals: Totals,
+    pub(super) totals: Totals,
+    /// Host of the last record.
+    last_host: usize,
     /// The packet being sent.
     scratch: Vec<u8>,
 }
@@ -87,7 +83,7 @@ pub(super) struct Answer {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+pub(super) enum Phase {
     /// Faults happen.
     Faulty,
     /// They are over; what has begun has to end.
@@ -96,106 +92,6 @@ enum Phase {
     Probing,
     Done,
 }
-
-/// What happened in a world, or in several.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Steps: packets that arrived, timers that ran and so on.
-    pub steps: u64,
-    /// What happened to packets.
-    pub network: NetworkCounts,
-    /// Packets that arrived where no process ran, or found its receive buffer full.
-    pub missed: u64,
-    /// Partitions.
-    pub partitions: u64,
-    /// Processes that died.
-    pub crashes: u64,
-    /// Processes that stopped for a while.
-    pub stalls: u64,
-    /// Calls made.
-    pub calls: u64,
-    /// Calls that got their response.
-    pub succeeded: u64,
-    /// Calls that failed.
-    pub failed: u64,
-    /// Calls that the application gave up.
-    pub given_up: u64,
-    /// Calls whose process died.
-    pub gone: u64,
-    /// Requests delivered.
-    pub delivered: u64,
-}
-
-impl AddAssign for Totals {
-    fn add_assign(&mut self, other: Self) {
-        self.steps += other.steps;
-        self.network += other.network;
-        self.missed += other.missed;
-        self.partitions += other.partitions;
-        self.crashes += other.crashes;
-        self.stalls += other.stalls;
-        self.calls += other.calls;
-        self.succeeded += other.succeeded;
-        self.failed += other.failed;
-        self.given_up += other.given_up;
-        self.gone += other.gone;
-        self.delivered += other.delivered;
-    }
-}
-
-/// How a world went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Report {
-    /// What happened.
-    pub totals: Totals,
-    /// Digest of everything that happened: equal seeds give equal digests.
-    pub digest: u64,
-    /// When it was over.
-    pub end: Instant,
-}
-
-/// An invariant did not hold.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Violation {
-    /// Seed of the world.
-    pub seed: u64,
-    /// Step at which it showed.
-    pub step: u64,
-    /// When it showed.
-    pub at: Instant,
-    /// Host at which it showed.
-    pub host: usize,
-    /// Another host that has to do with it.
-    pub peer: Option<usize>,
-    /// Which invariant.
-    pub invariant: Invariant,
-    /// What exactly.
-    pub detail: String,
-    /// What had happened last at the hosts.
-    pub history: Vec<Record>,
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "seed {}, step {}, {:?}, host {}: {:?}: {}",
-            self.seed, self.step, self.at, self.host, self.invariant, self.detail
-        )?;
-        for record in &self.history {
-            writeln!(f, "{record}")?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Debug for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl std::error::Error for Violation {}
 
 impl World {
     /// The world of a scenario, at its beginning.
@@ -222,12 +118,7 @@ impl World {
             random,
             network,
             events: EventQueue::new(),
-            oracle: Oracle::new(
-                number,
-                &scenario.config,
-                scenario.packet_bytes,
-                &scenario.faults,
-            ),
+            oracle: Oracle::new(number, &scenario),
             trace: Trace::new(number),
             defect: None,
             phase: Phase::Faulty,
@@ -236,6 +127,7 @@ impl World {
             calls_left: scenario.load.calls_max,
             bytes_left: scenario.load.bytes_max,
             totals: Totals::default(),
+            last_host: 0,
             scratch: Vec::new(),
             hosts,
             scenario,
@@ -296,7 +188,7 @@ impl World {
     /// The first invariant that does not hold.
     pub fn run(&mut self) -> Result<Report, Box<Violation>> {
         while self.phase != Phase::Done {
-            if let Err(breach) = self.advance() {
+            if let Err(breach) = self.advance().and_then(|()| self.check_rest()) {
                 return Err(Box::new(self.violation(breach)));
             }
         }
@@ -305,6 +197,19 @@ impl World {
             digest: self.trace.digest(),
             end: self.now,
         })
+    }
+
+    fn check_rest(&self) -> Result<(), Breach> {
+        if self.step < self.scenario.steps_max {
+            return Ok(());
+        }
+        let detail = format!("{} steps and no end", self.step);
+        Err(Breach::new(
+            Invariant::ComesToRest,
+            self.last_host,
+            None,
+            detail,
+        ))
     }
 
     fn violation(&self, breach: Breach) -> Violation {
@@ -347,6 +252,7 @@ impl World {
     }
 
     pub(super) fn record(&mut self, host: usize, what: What) {
+        self.last_host = host;
         self.trace.add(Record {
             step: self.step,
             at: self.now,
@@ -380,12 +286,17 @@ impl World {
             Happening::End(number) => self.end(number),
             Happening::Heal => self.heal(),
             Happening::Look => self.look(),
-            Happening::Timer(host) => {
-                if let Some(host) = self.hosts.get_mut(host) {
-                    host.timer = None;
+            Happening::Timer(at) => {
+                let Some(host) = self.hosts.get_mut(at) else {
+                    return Ok(());
+                };
+                if host.timer != Some(self.now) {
+                    // It was set for another time since.
+                    return Ok(());
                 }
-                self.run_timers(host);
-                self.serve(host)
+                host.timer = None;
+                self.run_timers(at);
+                self.serve(at)
             }
             Happening::Link(host) => {
                 if let Some(host) = self.hosts.get_mut(host) {
@@ -401,7 +312,7 @@ impl World {
     }
 
     /// Something that a process does itself: a stalled one does it later, a dead one never.
-    fn act(&mut self, at: usize, happening: Happening) -> Result<(), Breach> {
+    pub(super) fn act(&mut self, at: usize, happening: Happening) -> Result<(), Breach> {
         let Some(host) = self.hosts.get_mut(at) else {
             return Ok(());
         };
@@ -453,7 +364,7 @@ impl World {
         Ok(())
     }
 
-    fn deliver(&mut self, at: usize, packet: PacketId) {
+    pub(super) fn deliver(&mut self, at: usize, packet: PacketId) {
         let from = self.network.sender(packet).unwrap_or(at);
         let Some(peer) = self.hosts.get(from).map(|host| host.addr) else {
             return;
@@ -572,7 +483,7 @@ impl World {
 
     // ---- time ----
 
-    fn run_timers(&mut self, at: usize) {
+    pub(super) fn run_timers(&mut self, at: usize) {
         let Some(host) = self.hosts.get_mut(at).filter(|host| host.runs()) else {
             return;
         };
@@ -591,13 +502,17 @@ impl World {
             return;
         };
         let due = host.clock.true_time(due).max(self.now);
+        if due == self.now && host.awaits_link {
+            // What is due is to send, which has to wait for the link.
+            return;
+        }
         if host.timer.is_none_or(|timer| due < timer) {
             host.timer = Some(due);
             self.at(due, Happening::Timer(at));
         }
     }
 
-    fn levels(&mut self, at: usize) -> Levels {
+    pub(super) fn levels(&mut self, at: usize) -> Levels {
         let mut levels = match self.hosts.get(at) {
             Some(host) => Levels {
                 inbound_bytes: host.endpoint.inbound_bytes(),
@@ -615,163 +530,13 @@ impl World {
         }
         levels
     }
-
-    // ---- faults ----
-
-    fn begin(&mut self, number: usize) -> Result<(), Breach> {
-        let Some(disturbance) = self.scenario.disturbances.get(number) else {
-            return Ok(());
-        };
-        if self.phase != Phase::Faulty {
-            return Ok(());
-        }
-        let end = (self.now + disturbance.lasts).min(Instant::ZERO + self.scenario.healing);
-        match disturbance.kind.clone() {
-            DisturbanceKind::Partition { side } => {
-                self.totals.partitions += 1;
-                self.network.cut(number, &side);
-            }
-            DisturbanceKind::Stall { host } => {
-                if !self.change_state(host, Running::Runs, Running::Stalled) {
-                    return Ok(());
-                }
-                self.totals.stalls += 1;
-                self.record(host, What::Running(false));
-            }
-            DisturbanceKind::Crash { host, reported } => {
-                if !self.change_state(host, Running::Runs, Running::Dead { reported }) {
-                    return Ok(());
-                }
-                self.totals.crashes += 1;
-                self.oracle.on_crash(host);
-                self.record(host, What::Alive(false));
-            }
-        }
-        self.at(end, Happening::End(number));
-        Ok(())
-    }
-
-    /// False if the host was in another state than `from`.
-    fn change_state(&mut self, host: usize, from: Running, to: Running) -> bool {
-        let Some(host) = self.hosts.get_mut(host).filter(|host| host.state == from) else {
-            return false;
-        };
-        host.state = to;
-        true
-    }
-
-    fn end(&mut self, number: usize) -> Result<(), Breach> {
-        let Some(disturbance) = self.scenario.disturbances.get(number) else {
-            return Ok(());
-        };
-        match disturbance.kind {
-            DisturbanceKind::Partition { .. } => {
-                self.network.heal(number);
-                Ok(())
-            }
-            DisturbanceKind::Stall { host } => self.run_on(host),
-            DisturbanceKind::Crash { host, .. } => self.restart(host),
-        }
-    }
-
-    /// A stalled process runs on: first come the packets that waited, then the timers, then what
-    /// the application wanted to do.
-    fn run_on(&mut self, at: usize) -> Result<(), Breach> {
-        if !self.change_state(at, Running::Stalled, Running::Runs) {
-            return Ok(());
-        }
-        self.record(at, What::Running(true));
-        let Some(host) = self.hosts.get_mut(at) else {
-            return Ok(());
-        };
-        let (backlog, deferred) = (host.take_backlog(), std::mem::take(&mut host.deferred));
-        for packet in backlog {
-            self.deliver(at, packet);
-        }
-        self.run_timers(at);
-        self.serve(at)?;
-        for happening in deferred {
-            self.act(at, happening)?;
-        }
-        self.serve(at)
-    }
-
-    /// A new process on the address of the dead one.
-    fn restart(&mut self, at: usize) -> Result<(), Breach> {
-        let (config, wire) = (&self.scenario.config, self.scenario.wire);
-        let Ok(endpoint) = new_endpoint(config, wire, &mut self.random) else {
-            return Ok(());
-        };
-        let Some(host) = self.hosts.get_mut(at) else {
-            return Ok(());
-        };
-        host.endpoint = endpoint;
-        host.process += 1;
-        host.state = Running::Runs;
-        host.deferred.clear();
-        self.record(at, What::Alive(true));
-        self.begin_load(at);
-        self.serve(at)
-    }
-
-    fn report(&mut self, at: usize, peer: usize) {
-        let Some(addr) = self.hosts.get(peer).map(|host| host.addr) else {
-            return;
-        };
-        if let Some(host) = self.hosts.get_mut(at) {
-            let now = host.clock.local(self.now);
-            host.endpoint
-                .handle_unreachable(now, addr, Unreachable::Port);
-        }
-        self.record(at, What::Unreachable(peer));
-    }
-
-    fn heal(&mut self) -> Result<(), Breach> {
-        self.phase = Phase::Healing;
-        self.network.set_faults(PacketFaults {
-            damaged: self.scenario.faults.damaged,
-            ..PacketFaults::default()
-        });
-        self.record(0, What::Healed);
-        self.at(self.now + LOOK_INTERVAL, Happening::Look);
-        Ok(())
-    }
-
-    /// Goes on to the next phase when all is quiet.
-    fn look(&mut self) -> Result<(), Breach> {
-        let levels: Vec<Levels> = (0..self.hosts.len())
-            .map(|host| self.levels(host))
-            .collect();
-        let quiet = self.oracle.open() == 0
-            && levels
-                .iter()
-                .all(|levels| levels.idle && levels.rpcs_live == 0);
-        let late = Instant::ZERO + self.scenario.healing + LENIENT;
-        if self.oracle.is_lenient() && (quiet || self.now >= late) {
-            self.phase = Phase::Done;
-            return Ok(());
-        }
-        if !quiet && self.now < self.deadline {
-            self.at(self.now + LOOK_INTERVAL, Happening::Look);
-            return Ok(());
-        }
-        self.oracle.on_end(&levels)?;
-        if self.phase == Phase::Probing {
-            self.phase = Phase::Done;
-            return Ok(());
-        }
-        self.phase = Phase::Probing;
-        self.deadline = self.now + self.scenario.patience;
-        self.at(self.now + LOOK_INTERVAL, Happening::Look);
-        for host in 0..self.hosts.len() {
-            self.probe(host);
-            self.serve(host)?;
-        }
-        Ok(())
-    }
 }
 
-fn new_endpoint(config: &Config, wire: Wire, random: &mut Random) -> Result<Endpoint, ConfigError> {
+pub(super) fn new_endpoint(
+    config: &Config,
+    wire: Wire,
+    random: &mut Random,
+) -> Result<Endpoint, ConfigError> {
     let mut endpoint = Endpoint::new(config.clone(), wire, port(), random.next())?;
     endpoint.set_serving(true);
     Ok(endpoint)

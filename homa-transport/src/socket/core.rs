@@ -165,6 +165,9 @@ impl Core {
                 }
                 Event::Response { cookie, message } => self.end_call(cookie, Ok(message), work),
                 Event::Failed { cookie, error } => self.end_call(cookie, Err(error), work),
+                Event::Frozen => {
+                    tracing::info!(trace = %self.endpoint.trace(), "FREEZE: recent packets");
+                }
                 Event::Cancelled { rpc } => work.wakers.extend(self.forget_request(rpc)),
             }
         }

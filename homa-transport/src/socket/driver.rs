@@ -134,7 +134,7 @@ impl Driver {
                 .handle_packet(now, meta.peer, meta.local, packet);
         }
         for (peer, reason) in &self.received.unreachable {
-            core.endpoint.handle_unreachable(now, *peer, *reason);
+            core.endpoint.handle_unreachable(*peer, *reason);
         }
         // Timers only when nothing waits to be received: our own delay is not the peer's silence.
         if (!full || self.busy_batches >= BUSY_BATCHES_MAX)

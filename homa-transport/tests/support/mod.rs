@@ -14,7 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
-use homa_transport::endpoint::{Event, RpcKey};
+use homa_transport::endpoint::{Event, Record, RpcKey};
 use homa_transport::units::Instant;
 use homa_transport::wire::{self, PacketType};
 use homa_transport::{Config, Endpoint, Message, RpcError, Wire};
@@ -41,11 +41,15 @@ pub enum Fate {
 
 /// A packet on its way.
 #[derive(Clone, Debug)]
+#[allow(dead_code, reason = "each test binary uses some")]
 pub struct Sent {
     pub from: Side,
     /// Number of this packet, from 0, over both directions.
     pub number: usize,
     pub packet_type: PacketType,
+    /// What it says.
+    pub text: String,
+    pub fate: Fate,
 }
 
 pub struct Pair {
@@ -61,6 +65,7 @@ pub struct Pair {
     pub deliveries: HashMap<Bytes, usize>,
     pub open: Vec<RpcKey>,
     pub cancelled: Vec<RpcKey>,
+    pub frozen: usize,
     pub outcomes: HashMap<u64, Result<Bytes, RpcError>>,
     in_flight: BinaryHeap<Reverse<(Instant, u64, Flight)>>,
     flights: u64,
@@ -105,6 +110,7 @@ impl Pair {
             deliveries: HashMap::new(),
             open: Vec::new(),
             cancelled: Vec::new(),
+            frozen: 0,
             outcomes: HashMap::new(),
             in_flight: BinaryHeap::new(),
             flights: 0,
@@ -135,6 +141,12 @@ impl Pair {
         self.server = Endpoint::new(Config::default(), Wire::Encapsulated, port, 0x9999).unwrap();
         self.server.set_serving(true);
         self.open.clear();
+    }
+
+    /// Replaces the client by a new process on the same address.
+    pub fn restart_client(&mut self) {
+        let port = client_addr().port();
+        self.client = Endpoint::new(Config::default(), Wire::Encapsulated, port, 0x8888).unwrap();
     }
 
     /// Runs until nothing is left to happen or `limit` has passed.
@@ -224,13 +236,18 @@ impl Pair {
             };
             count += 1;
             let bytes = transmit.to_vec();
-            let (_, packet) = wire::parse(&bytes).expect("what we send is well-formed");
-            let sent = Sent {
+            let (header, packet) = wire::parse(&bytes).expect("what we send is well-formed");
+            let to = transmit.to;
+            let record = Record::of(self.now, true, to, &header, &packet, transmit.payload.len());
+            let mut sent = Sent {
                 from,
                 number: self.log.len(),
                 packet_type: packet.packet_type(),
+                text: record.to_string(),
+                fate: Fate::Deliver,
             };
             let fate = (self.fate)(&sent);
+            sent.fate = fate;
             self.log.push(sent);
             let arrivals: &[Duration] = match &fate {
                 Fate::Deliver => &[DELAY],
@@ -265,6 +282,7 @@ impl Pair {
                     }
                 }
                 Event::Cancelled { rpc } => self.cancelled.push(rpc),
+                Event::Frozen => self.frozen += 1,
                 Event::Response { .. } | Event::Failed { .. } => panic!("not a client: {event:?}"),
             }
         }
@@ -272,6 +290,7 @@ impl Pair {
             let (cookie, outcome) = match event {
                 Event::Response { cookie, message } => (cookie, Ok(message)),
                 Event::Failed { cookie, error } => (cookie, Err(error)),
+                Event::Frozen => continue,
                 Event::Request { .. } | Event::Cancelled { .. } => panic!("not a server"),
             };
             assert!(

@@ -1,0 +1,260 @@
+//! Who may use how much memory: RPC records and bytes, per peer and in total.
+//!
+//! What does not fit is made to wait rather than lost, in the module's way of waiting for buffers
+//! (homa_pool.c): a message without room has a record but no bytes, its sender hears BUSY, and RESEND
+//! asks for all of it when room is free, shortest message first. A request without room for a record
+//! is remembered by its id alone, as long as that set has room, so that its client is not told that the
+//! RPC is unknown (it would take that for a restart of ours).
+
+use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::net::SocketAddr;
+
+use super::peer::PeerKey;
+use super::rpc::{Liveness, Rpc, State};
+use super::{Endpoint, RpcKey};
+use crate::units::{Instant, RpcId};
+use crate::wire::{Packet, Resend};
+use std::net::IpAddr;
+
+/// Ids of refused requests remembered.
+const REFUSED_MAX: usize = 16_384;
+/// Waiting messages looked at when room is free.
+const CANDIDATES_MAX: usize = 16;
+
+/// Messages and requests that wait for room.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    /// Messages without room for their bytes: by length, then age.
+    messages: BTreeSet<(u32, u64, RpcKey)>,
+    /// Messages that have begun but whose rest does not fit.
+    ungranted: BTreeSet<(u32, u64, RpcKey)>,
+    /// Requests without room for a record.
+    refused: HashSet<(SocketAddr, RpcId)>,
+    /// The same in order of their coming.
+    refused_order: VecDeque<(SocketAddr, RpcId)>,
+    /// Room may have become free.
+    pub(super) room_freed: bool,
+}
+
+impl Waiting {
+    fn refuse(&mut self, peer: SocketAddr, id: RpcId) {
+        if !self.refused.insert((peer, id)) {
+            return;
+        }
+        self.refused_order.push_back((peer, id));
+        if self.refused_order.len() > REFUSED_MAX
+            && let Some(oldest) = self.refused_order.pop_front()
+        {
+            self.refused.remove(&oldest);
+        }
+    }
+
+    /// Forgets a message that is gone.
+    pub(super) fn forget(&mut self, length: u32, birth: u64, rpc: RpcKey) {
+        self.messages.remove(&(length, birth, rpc));
+    }
+
+    /// True if the message has begun and waits for room to be granted.
+    pub(super) fn is_ungranted(&self, length: u32, birth: u64, rpc: RpcKey) -> bool {
+        self.ungranted.contains(&(length, birth, rpc))
+    }
+}
+
+impl Endpoint {
+    /// Makes the record of a request of `client`, or notes that there is no room for it.
+    pub(super) fn insert_served(
+        &mut self,
+        now: Instant,
+        client: SocketAddr,
+        local: IpAddr,
+        id: RpcId,
+    ) -> Option<RpcKey> {
+        let peer = self
+            .check_room()
+            .ok()
+            .and_then(|()| self.peers.find_or_insert(client, now));
+        let known = peer.and_then(|peer| self.peers.get_mut(peer));
+        let quota = self.config.rpcs_per_peer_max;
+        let (Some(peer), Some(known)) = (peer, known.filter(|peer| peer.rpcs < quota)) else {
+            self.stats.requests_refused += 1;
+            self.waiting.refuse(client, id);
+            return None;
+        };
+        known.rpcs += 1;
+        let key = self.table.insert(Rpc {
+            id,
+            peer,
+            addr: client,
+            local: Some(local),
+            birth: self.births,
+            cookie: 0,
+            state: State::Receiving,
+            few_unscheduled: false,
+            out: None,
+            inbound: None,
+            waits_for_room: None,
+            charged: 0,
+            queued: None,
+            liveness: Liveness::new(now),
+            timer: None,
+        });
+        self.births += 1;
+        self.set_timer(key, now + self.config.resend_interval);
+        Some(key)
+    }
+
+    /// A RESEND has come for a request that is not known. True if it was refused before, or may have
+    /// been: then it is asked for again if there is room now, and its client told to wait if not.
+    pub(super) fn resend_of_refused(
+        &mut self,
+        now: Instant,
+        client: SocketAddr,
+        local: IpAddr,
+        id: RpcId,
+    ) -> bool {
+        let refused = self.waiting.refused.contains(&(client, id));
+        if !self.serving || (!refused && self.check_room().is_ok()) {
+            return false;
+        }
+        if let Some(key) = self.insert_served(now, client, local, id) {
+            self.waiting.refused.remove(&(client, id));
+            self.ask_for_all(now, key);
+        } else {
+            self.stats.busy_sent += 1;
+            self.send_control(client, Some(local), id, Packet::Busy);
+        }
+        true
+    }
+
+    /// True if `bytes` more can be held for `peer`.
+    pub(super) fn has_room(&self, peer: PeerKey, bytes: usize) -> bool {
+        let held = self.peers.get(peer).map_or(0, |peer| peer.inbound_bytes);
+        self.inbound_bytes + bytes <= self.config.inbound_bytes_max
+            && held + bytes <= self.config.inbound_bytes_per_peer_max
+    }
+
+    /// True if a message may begin whose first reserve is `bytes`. Beginnings get half of the room: the
+    /// other half is for those that are granted, or many that have begun could keep each other from
+    /// ending.
+    pub(super) fn has_room_to_begin(&self, peer: PeerKey, bytes: usize) -> bool {
+        let held = self.peers.get(peer).map_or(0, |peer| peer.inbound_bytes);
+        self.inbound_bytes + bytes <= self.config.inbound_bytes_max / 2
+            && held + bytes <= self.config.inbound_bytes_per_peer_max / 2
+    }
+
+    /// Lets a message whose grant does not fit wait until it does.
+    pub(super) fn wait_for_grant(&mut self, key: RpcKey, length: u32, birth: u64) {
+        self.grants.remove(key);
+        self.stats.messages_deferred += 1;
+        self.waiting.ungranted.insert((length, birth, key));
+    }
+
+    /// Lets the messages take part in granting again that waited for room for it.
+    fn admit_ungranted(&mut self) {
+        let candidates = self.waiting.ungranted.iter().take(CANDIDATES_MAX);
+        for (length, birth, key) in candidates.copied().collect::<Vec<_>>() {
+            let Some(rpc) = self.table.get(key) else {
+                self.waiting.ungranted.remove(&(length, birth, key));
+                continue;
+            };
+            if self.has_room(rpc.peer, (length as usize).saturating_sub(rpc.charged)) {
+                self.waiting.ungranted.remove(&(length, birth, key));
+                self.report_progress(key);
+            }
+        }
+    }
+
+    /// Lets a message of `length` bytes wait until there is room for it.
+    pub(super) fn wait_for_room(&mut self, key: RpcKey, length: u32) {
+        let Some(rpc) = self.table.get_mut(key) else {
+            return;
+        };
+        if rpc.waits_for_room.is_none() {
+            rpc.waits_for_room = Some(length);
+            self.stats.messages_deferred += 1;
+            self.waiting.messages.insert((length, rpc.birth, key));
+        }
+    }
+
+    /// Asks for the messages for which there is room by now, shortest first.
+    pub(super) fn admit_waiting(&mut self, now: Instant) {
+        if !std::mem::take(&mut self.waiting.room_freed) {
+            return;
+        }
+        self.admit_ungranted();
+        let candidates: Vec<_> = self
+            .waiting
+            .messages
+            .iter()
+            .take(CANDIDATES_MAX)
+            .copied()
+            .collect();
+        let mut planned = 0;
+        for (length, birth, key) in candidates {
+            let need = self.first_reserve(length);
+            let Some(rpc) = self.table.get(key) else {
+                continue;
+            };
+            if !self.has_room_to_begin(rpc.peer, planned + need) {
+                continue;
+            }
+            planned += need;
+            self.waiting.forget(length, birth, key);
+            if let Some(rpc) = self.table.get_mut(key) {
+                rpc.waits_for_room = None;
+            }
+            self.ask_for_all(now, key);
+            self.set_timer(key, now + self.config.resend_interval);
+        }
+    }
+
+    /// Bytes reserved for a message before anything of it is granted.
+    pub(super) fn first_reserve(&self, length: u32) -> usize {
+        length.min(self.config.unscheduled_bytes) as usize
+    }
+
+    /// Source: homa_pool.c, `homa_pool_check_waiting`.
+    fn ask_for_all(&mut self, now: Instant, key: RpcKey) {
+        let priority = self.config.fifo_priority();
+        let Some(rpc) = self.table.get_mut(key) else {
+            return;
+        };
+        rpc.liveness.on_nothing_due(now);
+        rpc.liveness.on_ask(now);
+        let (addr, local, id) = (rpc.addr, rpc.local, rpc.id);
+        self.stats.resends_sent += 1;
+        let resend = Resend {
+            offset: 0,
+            length: None,
+            priority,
+        };
+        self.send_control(addr, local, id, Packet::Resend(resend));
+    }
+
+    /// Brings the books in line with what a message holds.
+    pub(super) fn charge(&mut self, key: RpcKey) {
+        let Some(rpc) = self.table.get_mut(key) else {
+            return;
+        };
+        let held = rpc.inbound.as_ref().map_or(0, |inbound| inbound.reserved());
+        let (more, less) = (
+            held.saturating_sub(rpc.charged),
+            rpc.charged.saturating_sub(held),
+        );
+        rpc.charged = held;
+        self.inbound_bytes = self.inbound_bytes + more - less;
+        if let Some(peer) = self.peers.get_mut(rpc.peer) {
+            peer.inbound_bytes = peer.inbound_bytes + more - less;
+        }
+        self.waiting.room_freed |= less > 0;
+    }
+
+    /// Gives back what a message that is gone held.
+    pub(super) fn discharge(&mut self, rpc: &Rpc) {
+        self.inbound_bytes -= rpc.charged;
+        if let Some(peer) = self.peers.get_mut(rpc.peer) {
+            peer.inbound_bytes -= rpc.charged;
+        }
+        self.waiting.room_freed = true;
+    }
+}
