@@ -9,12 +9,13 @@
 //!
 //! Source: homa_grant.c; Homa (SIGCOMM 2018), sections 3.3 to 3.5.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use slotmap::SecondaryMap;
 
+use super::keyed_hash::HashMap;
 use super::priority::{self, UnscheduledCutoffs};
 use super::RpcKey;
 use crate::units::{Instant, Priority};
@@ -123,7 +124,7 @@ impl GrantScheduler {
             limits,
             messages: SecondaryMap::new(),
             active: Vec::with_capacity(limits.max_overcommit),
-            peers: HashMap::new(),
+            peers: HashMap::default(),
             waiting: BTreeSet::new(),
             ungranted: BTreeSet::new(),
             incoming: 0,

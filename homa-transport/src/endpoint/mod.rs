@@ -22,6 +22,7 @@ mod experiment;
 mod grant;
 mod inbound;
 mod inspect;
+mod keyed_hash;
 mod outbound;
 mod pacer;
 mod peer;

@@ -1,13 +1,14 @@
 //! What is known of the other ends: when they were last heard, acks owed to them, their cutoffs,
 //! and which of their requests were delivered.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use slotmap::{SlotMap, new_key_type};
 
 use super::delivered::Delivered;
+use super::keyed_hash::HashMap;
 use super::priority::UnscheduledCutoffs;
 use super::timer::backed_off;
 use crate::units::Instant;
@@ -176,7 +177,7 @@ impl PeerTable {
         Self {
             max,
             peers: SlotMap::with_key(),
-            by_addr: HashMap::new(),
+            by_addr: HashMap::default(),
             sweep: VecDeque::new(),
             next_sweep: Instant::ZERO,
         }
