@@ -67,7 +67,10 @@ impl Arguments {
                 return Ok(None);
             }
             if !NAMES.contains(&name.as_str()) {
-                return Err(format!("no argument `{name}`, there are {}", NAMES.join(", ")));
+                return Err(format!(
+                    "no argument `{name}`, there are {}",
+                    NAMES.join(", ")
+                ));
             }
             let value = arguments
                 .next()

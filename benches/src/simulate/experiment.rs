@@ -68,7 +68,9 @@ impl Outcome {
         }
         let (before, after) = self.backlog;
         if after > before * BACKLOG_GROWTH_MAX {
-            return Some(format!("the backlog grew from {before:.0} to {after:.0} bytes"));
+            return Some(format!(
+                "the backlog grew from {before:.0} to {after:.0} bytes"
+            ));
         }
         None
     }
@@ -100,7 +102,6 @@ struct Message {
 
 struct Host {
     endpoint: Endpoint,
-    addr: SocketAddr,
     random: Random,
     /// Begin of the next message, in nanoseconds, not rounded.
     next_message: f64,
@@ -159,12 +160,11 @@ impl Run {
         let sizes = sizes.at_most(u32::try_from(ZEROS.len()).unwrap_or(u32::MAX));
         let mut random = Random::new(plan.seed);
         let (config, wire) = settings::endpoint(plan.mode, plan.workload);
-        let hosts = (0..plan.hosts).filter_map(|number| {
+        let hosts = (0..plan.hosts).filter_map(|_| {
             let mut endpoint = Endpoint::new(config.clone(), wire, PORT, 0).ok()?;
             endpoint.set_serving(true);
             Some(Host {
                 endpoint,
-                addr: address(number),
                 random: random.fork(),
                 next_message: 0.0,
                 sending: false,
@@ -235,7 +235,8 @@ impl Run {
                 self.samples.push(self.backlog);
                 let next = now.as_nanos() + (self.end / SAMPLES).max(1);
                 if next < self.end {
-                    self.events.push(Instant::from_nanos(next), Happening::Sample);
+                    self.events
+                        .push(Instant::from_nanos(next), Happening::Sample);
                 }
             }
         }
@@ -279,13 +280,9 @@ impl Run {
             *slot = message;
         }
         let bytes = ZEROS.get(..size as usize).unwrap_or(&ZEROS).into();
-        let sent = host.endpoint.send_request(
-            now,
-            address(to),
-            self.packet_bytes,
-            bytes,
-            cookie as u64,
-        );
+        let sent =
+            host.endpoint
+                .send_request(now, address(to), self.packet_bytes, bytes, cookie as u64);
         if sent.is_err() {
             self.failed += 1;
             return;
@@ -455,9 +452,8 @@ impl Run {
         let bytes_per_nano = settings::HOST_MBPS as f64 / 8_000.0;
         let capacity = measured * bytes_per_nano * self.hosts.len() as f64;
         let third = self.samples.len() / 3;
-        let mean = |samples: &[u64]| {
-            samples.iter().sum::<u64>() as f64 / samples.len().max(1) as f64
-        };
+        let mean =
+            |samples: &[u64]| samples.iter().sum::<u64>() as f64 / samples.len().max(1) as f64;
         let (second, last) = (
             self.samples.get(third..2 * third).unwrap_or_default(),
             self.samples.get(2 * third..).unwrap_or_default(),

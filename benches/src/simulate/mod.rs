@@ -61,7 +61,10 @@ fn simulate(arguments: &Arguments) -> Result<(), String> {
     Ok(())
 }
 
-#[expect(clippy::disallowed_methods, reason = "how long a run takes is shown, never used")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long a run takes is shown, never used"
+)]
 fn timed(plan: Plan) -> (Outcome, Duration) {
     let start = Instant::now();
     let outcome = experiment::run(plan, |done| {

@@ -17,20 +17,26 @@ pub(crate) struct Published {
     pub(crate) size_max: u32,
     /// Its share of all messages.
     pub(crate) percent_of_messages: f64,
-    /// 99th percentile of the slowdown at 80 % load.
-    pub(crate) p99_at_80: f64,
-    /// The same at 50 % load.
-    pub(crate) p99_at_50: f64,
+    at_80: Slowdown,
+    at_50: Slowdown,
+}
+
+/// Slowdown of the messages of a bin.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Slowdown {
+    pub(crate) mean: f64,
+    /// 99th percentile.
+    pub(crate) p99: f64,
 }
 
 impl Published {
-    /// The 99th percentile at `load`, if that was published.
-    pub(crate) fn p99(&self, load: f64) -> Option<f64> {
+    /// The slowdown at `load`, if that was published.
+    pub(crate) fn at(&self, load: f64) -> Option<Slowdown> {
         let at = |percent: f64| (load * 100.0 - percent).abs() < 1e-9;
         if at(80.0) {
-            Some(self.p99_at_80)
+            Some(self.at_80)
         } else if at(50.0) {
-            Some(self.p99_at_50)
+            Some(self.at_50)
         } else {
             None
         }
@@ -47,11 +53,18 @@ pub(crate) fn bins(workload: Workload) -> Vec<Published> {
         Some(Published {
             size_max: fields.next()?.parse().ok()?,
             percent_of_messages: fields.next()?.parse().ok()?,
-            p99_at_80: fields.next()?.parse().ok()?,
-            p99_at_50: fields.next()?.parse().ok()?,
+            at_80: slowdown(fields.next()?, fields.next()?)?,
+            at_50: slowdown(fields.next()?, fields.next()?)?,
         })
     };
     TABLE.lines().filter_map(bin).collect()
+}
+
+fn slowdown(mean: &str, p99: &str) -> Option<Slowdown> {
+    Some(Slowdown {
+        mean: mean.parse().ok()?,
+        p99: p99.parse().ok()?,
+    })
 }
 
 #[cfg(test)]
@@ -73,11 +86,11 @@ mod tests {
             for (load, published) in [(0.8, at_80[index]), (0.5, at_50[index])] {
                 let pairs = bins
                     .iter()
-                    .map(|bin| (bin.percent_of_messages, bin.p99(load).unwrap()));
+                    .map(|bin| (bin.percent_of_messages, bin.at(load).unwrap().p99));
                 let mean = short_half(pairs);
                 assert!((mean - published).abs() < 0.0055, "{workload:?}: {mean}");
             }
-            assert_eq!(bins[0].p99(0.7), None);
+            assert_eq!(bins[0].at(0.7), None);
         }
     }
 }

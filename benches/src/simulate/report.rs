@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::experiment::Outcome;
+use super::published::Slowdown;
 use super::settings::name;
 use super::slowdown::short_half;
 
@@ -49,13 +50,16 @@ pub(crate) fn table(outcome: &Outcome, took: Duration) -> String {
         }
         out.push('\n');
     }
-    let published = published_short_half(outcome).map_or(String::new(), |published| {
-        format!(" (published {published:.3})")
-    });
+    let (p99, mean) =
+        published_short_half(outcome).map_or((String::new(), String::new()), |slowdown| {
+            let show = |value: f64| format!(" (published {value:.3})");
+            (show(slowdown.p99), show(slowdown.mean))
+        });
     let _ = writeln!(
         out,
-        "  P99 slowdown of the shortest half: {:.3}{published}",
+        "  shortest half of the messages: P99 slowdown {:.3}{p99}, mean {:.3}{mean}",
         outcome.slowdowns.p99_short_half(),
+        outcome.slowdowns.mean_short_half(),
     );
     match outcome.objection() {
         Some(reason) => {
@@ -83,15 +87,16 @@ fn rows(outcome: &Outcome) -> (Row, Row, Row, Row) {
                 last
             }
         }) {
-            let published = bin.published.p99(outcome.plan.load);
+            let published = bin.published.at(outcome.plan.load);
             rows.0.push(format!("{percentile}"));
             rows.1.push(size(bin.published.size_max));
             rows.2.push(match bin.messages {
                 0 => "-".to_owned(),
                 _ => format!("{:.2}", bin.quantile(0.99)),
             });
-            rows.3
-                .push(published.map_or("-".to_owned(), |published| format!("{published:.2}")));
+            rows.3.push(
+                published.map_or("-".to_owned(), |published| format!("{:.2}", published.p99)),
+            );
         }
     }
     rows
@@ -105,17 +110,20 @@ fn size(bytes: u32) -> String {
     }
 }
 
-fn published_short_half(outcome: &Outcome) -> Option<f64> {
+fn published_short_half(outcome: &Outcome) -> Option<Slowdown> {
     let load = outcome.plan.load;
     let bins = outcome.slowdowns.bins();
-    bins.first()?.published.p99(load)?;
-    Some(short_half(bins.iter().map(|bin| {
-        let published = &bin.published;
-        (
-            published.percent_of_messages,
-            published.p99(load).unwrap_or(f64::NAN),
-        )
-    })))
+    bins.first()?.published.at(load)?;
+    let over = |value: fn(Slowdown) -> f64| {
+        short_half(bins.iter().map(|bin| {
+            let published = bin.published.at(load).map_or(f64::NAN, value);
+            (bin.published.percent_of_messages, published)
+        }))
+    };
+    Some(Slowdown {
+        mean: over(|slowdown| slowdown.mean),
+        p99: over(|slowdown| slowdown.p99),
+    })
 }
 
 /// A list of objects, one per run.
@@ -126,7 +134,11 @@ pub(crate) fn json(outcomes: &[Outcome]) -> String {
 
 fn json_object(outcome: &Outcome) -> String {
     let plan = &outcome.plan;
-    let bins = outcome.slowdowns.bins().iter().filter(|bin| bin.messages > 0);
+    let bins = outcome
+        .slowdowns
+        .bins()
+        .iter()
+        .filter(|bin| bin.messages > 0);
     let bins = bins.map(|bin| {
         format!(
             "    {{\"size_max\": {}, \"messages\": {}, \"mean\": {}, \"p50\": {}, \"p99\": {}, \
@@ -136,10 +148,13 @@ fn json_object(outcome: &Outcome) -> String {
             number(bin.mean()),
             number(bin.quantile(0.5)),
             number(bin.quantile(0.99)),
-            bin.published.p99(plan.load).map_or("null".to_owned(), number),
+            bin.published
+                .at(plan.load)
+                .map_or("null".to_owned(), |published| number(published.p99)),
         )
     });
     let bins: Vec<String> = bins.collect();
+    let published = published_short_half(outcome);
     let objection = outcome
         .objection()
         .map_or("null".to_owned(), |reason| format!("\"{reason}\""));
@@ -148,6 +163,7 @@ fn json_object(outcome: &Outcome) -> String {
          \"message_bytes\": {},\n   \"messages\": {}, \"packets\": {}, \"seconds\": {}, \
          \"hosts\": {}, \"seed\": {}, \"no_evidence\": {objection},\n   \
          \"p99_slowdown_short_half\": {}, \"published_p99_slowdown_short_half\": {},\n   \
+         \"mean_slowdown_short_half\": {}, \"published_mean_slowdown_short_half\": {},\n   \
          \"bins\": [\n{}\n   ]}}",
         name(plan.workload),
         plan.mode.name(),
@@ -160,7 +176,9 @@ fn json_object(outcome: &Outcome) -> String {
         plan.hosts,
         plan.seed,
         number(outcome.slowdowns.p99_short_half()),
-        published_short_half(outcome).map_or("null".to_owned(), number),
+        published.map_or("null".to_owned(), |published| number(published.p99)),
+        number(outcome.slowdowns.mean_short_half()),
+        published.map_or("null".to_owned(), |published| number(published.mean)),
         bins.join(",\n"),
     )
 }
@@ -181,8 +199,13 @@ pub(crate) fn csv(outcomes: &[Outcome]) -> String {
     );
     for outcome in outcomes {
         let plan = &outcome.plan;
-        for bin in outcome.slowdowns.bins().iter().filter(|bin| bin.messages > 0) {
-            let published = bin.published.p99(plan.load);
+        for bin in outcome
+            .slowdowns
+            .bins()
+            .iter()
+            .filter(|bin| bin.messages > 0)
+        {
+            let published = bin.published.at(plan.load);
             let _ = writeln!(
                 out,
                 "{},{},{},{:.4},{},{},{:.4},{:.4},{:.4},{}",
@@ -195,7 +218,7 @@ pub(crate) fn csv(outcomes: &[Outcome]) -> String {
                 bin.mean(),
                 bin.quantile(0.5),
                 bin.quantile(0.99),
-                published.map_or(String::new(), |published| format!("{published}")),
+                published.map_or(String::new(), |published| published.p99.to_string()),
             );
         }
     }

@@ -98,11 +98,14 @@ impl Slowdowns {
     /// Mean of the bins' 99th percentiles over the shortest half of the messages, each bin by its
     /// share of them. The bin in which the half ends belongs to it.
     pub(crate) fn p99_short_half(&self) -> f64 {
-        short_half(
-            self.bins
-                .iter()
-                .map(|bin| (bin.messages as f64, bin.quantile(0.99))),
-        )
+        let bins = self.bins.iter();
+        short_half(bins.map(|bin| (bin.messages as f64, bin.quantile(0.99))))
+    }
+
+    /// Mean of the slowdowns of the same messages.
+    pub(crate) fn mean_short_half(&self) -> f64 {
+        let bins = self.bins.iter();
+        short_half(bins.map(|bin| (bin.messages as f64, bin.mean())))
     }
 }
 
@@ -173,7 +176,10 @@ mod tests {
             for (published, same_rack) in [(far, false), (near, true)] {
                 let computed = ideal_nanos(size, same_rack) / 1_000.0;
                 let error = (computed / published - 1.0_f64).abs();
-                assert!(error < 3e-4, "{size} bytes: {computed} instead of {published}");
+                assert!(
+                    error < 3e-4,
+                    "{size} bytes: {computed} instead of {published}"
+                );
             }
         }
     }

@@ -191,7 +191,10 @@ mod tests {
         for i in 0..1000_u64 {
             assert!(delivered.insert(RpcId::new(i << 40), at(1), MEMORY));
         }
-        assert!(delivered.windows.as_ref().unwrap().current.words.len() <= WORDS_FREE + 1000 * WORDS_PER_ID);
+        assert!(
+            delivered.windows.as_ref().unwrap().current.words.len()
+                <= WORDS_FREE + 1000 * WORDS_PER_ID
+        );
         for i in 0..1000_u64 {
             assert!(delivered.contains(RpcId::new(i << 40), at(1), MEMORY));
         }

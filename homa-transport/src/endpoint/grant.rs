@@ -15,9 +15,9 @@ use std::time::Duration;
 
 use slotmap::SecondaryMap;
 
+use super::RpcKey;
 use super::keyed_hash::HashMap;
 use super::priority::{self, UnscheduledCutoffs};
-use super::RpcKey;
 use crate::units::{Instant, Priority};
 
 /// A message's standing: fewest missing bytes first, then the older one.
@@ -243,8 +243,7 @@ impl GrantScheduler {
             }
             queue.paused_until = now + paper.pause;
             let left = message.length.saturating_sub(message.granted);
-            let scheduled =
-                priority::scheduled(self.limits.scheduled_max, rank, self.active.len());
+            let scheduled = priority::scheduled(self.limits.scheduled_max, rank, self.active.len());
             let priority = if left < paper.tail {
                 scheduled.max(paper.cutoffs.level(left))
             } else {

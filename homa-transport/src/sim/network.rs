@@ -331,10 +331,7 @@ impl Network {
         let flight = self.packets.get_mut(id)?;
         let (hosts, racks) = (self.hosts.len(), self.topology.racks);
         let spines = self.topology.spines;
-        let (leaf, last_leaf) = (
-            usize::from(flight.from_rack),
-            usize::from(flight.to_rack),
-        );
+        let (leaf, last_leaf) = (usize::from(flight.from_rack), usize::from(flight.to_rack));
         let (port, next) = match flight.place {
             Place::FirstLeaf if leaf != last_leaf => {
                 let spine = self.random.index(spines);

@@ -185,7 +185,10 @@ impl<E> EventQueue<E> {
     }
 
     fn first_number(&self, at: u64) -> u64 {
-        let first = self.slots.get(slot_of(at)).map_or(NONE, |(first, _)| *first);
+        let first = self
+            .slots
+            .get(slot_of(at))
+            .map_or(NONE, |(first, _)| *first);
         self.nodes
             .get(first as usize)
             .map_or(u64::MAX, |node| node.number)
