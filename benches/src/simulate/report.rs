@@ -32,10 +32,11 @@ pub(crate) fn table(outcome: &Outcome, took: Duration) -> String {
     let rate = outcome.packets as f64 / took.as_secs_f64();
     let _ = writeln!(
         out,
-        "{} packets in {:.1} s: {:.2} million per second",
+        "{} packets in {:.1} s: {:.2} million per second; digest {:016x}",
         outcome.packets,
         took.as_secs_f64(),
-        rate / 1e6
+        rate / 1e6,
+        outcome.digest,
     );
     let (heads, sizes, ours, published) = rows(outcome);
     for (label, row) in [

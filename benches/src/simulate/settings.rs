@@ -51,7 +51,7 @@ const UNSCHEDULED_HEADER: usize = 30;
 const SCHEDULED_HEADER: usize = 16;
 /// Bytes of a message in a packet of 1,500 bytes, IP and UDP headers aside.
 const UNSCHEDULED_SEGMENT: usize = IP_PACKET_BYTES - UNSCHEDULED_HEADER;
-const SCHEDULED_SEGMENT: u32 = (IP_PACKET_BYTES - SCHEDULED_HEADER) as u32;
+const SCHEDULED_SEGMENT: u32 = 1_456;
 const IP_PACKET_BYTES: usize = 1_500 - 28;
 /// Time a full packet takes on a host's link: 1,538 bytes at 10 Gbit/s.
 const PACKET_TIME: Duration = Duration::from_nanos(1_230);
@@ -204,6 +204,7 @@ mod tests {
             10_000
         );
         let (tail, segment) = (TAIL_BYTES as usize, SCHEDULED_SEGMENT as usize);
+        assert_eq!(segment, IP_PACKET_BYTES - SCHEDULED_HEADER);
         assert_eq!(wire(tail, segment, SCHEDULED_HEADER), 10_000);
     }
 }
