@@ -96,7 +96,7 @@ pub struct Config {
     ///
     /// Default no: whoever can send packets could fill the log. Kernel: `freeze_type`.
     pub freeze: bool,
-    /// RPCs held at a time, client and server together.
+    /// RPCs held at a time as client, and as many as server.
     ///
     /// Default 131,072. Kernel: none.
     pub rpcs_max: usize,
@@ -121,6 +121,15 @@ pub struct Config {
     ///
     /// Default 512 MiB. Kernel: the size of the receive buffer region.
     pub inbound_bytes_max: usize,
+    /// Bytes of outgoing messages held at a time: until they are acknowledged or given up.
+    ///
+    /// Default 1 GiB. Kernel: `wmem_max`, per socket. A message of up to 4,096 bytes is always taken, so
+    /// that there is room to say what went wrong.
+    pub outbound_bytes_max: usize,
+    /// Bytes of outgoing messages held for one peer at a time.
+    ///
+    /// Default 512 MiB. Kernel: none.
+    pub outbound_bytes_per_peer_max: usize,
     /// Peers remembered at a time.
     ///
     /// Default 65,536. Kernel: `peer_net_max`.
@@ -198,6 +207,8 @@ impl Default for Config {
             incast_threshold: 64,
             incast_unscheduled_bytes: 500,
             inbound_bytes_max: 512 << 20,
+            outbound_bytes_max: 1 << 30,
+            outbound_bytes_per_peer_max: 512 << 20,
             peers_max: 65_536,
             delivered_memory: Duration::from_secs(1),
             #[cfg(feature = "sim")]
@@ -215,58 +226,60 @@ impl Config {
         let message_max = u32::try_from(MESSAGE_BYTES_MAX).unwrap_or(u32::MAX);
         let day = Duration::from_secs(86_400);
         let millisecond = Duration::from_millis(1);
-        check(
-            "unscheduled_bytes",
-            self.unscheduled_bytes,
-            1..=message_max,
-            "1 to 1,000,000",
-        )?;
-        check(
-            "max_incoming_bytes",
-            self.max_incoming_bytes,
-            10_000..=1 << 30,
-            "10,000 to 2^30",
-        )?;
-        check("window_bytes", self.window_bytes, 0..=1 << 30, "0 to 2^30")?;
-        check("max_overcommit", self.max_overcommit, 1..=8, "1 to 8")?;
+        let message = (1..=message_max, "1 to 1,000,000");
+        let window = (0..=1 << 30, "0 to 2^30");
+        let permille = (0..=500, "0 to 500");
+        check("unscheduled_bytes", self.unscheduled_bytes, &message)?;
         check(
             "grant_increment_bytes",
             self.grant_increment_bytes,
-            1..=message_max,
-            "1 to 1,000,000",
+            &message,
         )?;
         check(
-            "timeout_resends",
-            self.timeout_resends,
-            1..=1000,
-            "1 to 1,000",
-        )?;
-        check("rpcs_max", self.rpcs_max, 1..=1 << 30, "1 to 2^30")?;
-        check(
-            "rpcs_per_peer_max",
-            self.rpcs_per_peer_max,
-            1..=1 << 30,
-            "1 to 2^30",
-        )?;
-        check(
-            "inbound_bytes_per_peer_max",
-            self.inbound_bytes_per_peer_max,
-            2 * MESSAGE_BYTES_MAX..=1 << 44,
-            "2,000,000 to 2^44",
+            "fifo_grant_increment_bytes",
+            self.fifo_grant_increment_bytes,
+            &message,
         )?;
         check(
             "incast_unscheduled_bytes",
             self.incast_unscheduled_bytes,
-            1..=message_max,
-            "1 to 1,000,000",
+            &message,
         )?;
-        check("peers_max", self.peers_max, 1..=1 << 30, "1 to 2^30")?;
         check(
-            "inbound_bytes_max",
-            self.inbound_bytes_max,
-            2 * MESSAGE_BYTES_MAX..=1 << 44,
-            "2,000,000 to 2^44",
+            "defer_min_bytes",
+            self.defer_min_bytes,
+            &(0..=message_max, "0 to 1,000,000"),
         )?;
+        check(
+            "max_incoming_bytes",
+            self.max_incoming_bytes,
+            &(10_000..=1 << 30, "10,000 to 2^30"),
+        )?;
+        check("window_bytes", self.window_bytes, &window)?;
+        check("grant_fifo_permille", self.grant_fifo_permille, &permille)?;
+        check("pacer_fifo_permille", self.pacer_fifo_permille, &permille)?;
+        check(
+            "link_mbps",
+            self.link_mbps.unwrap_or(1),
+            &(1..=10_000_000, "1 to 10,000,000"),
+        )?;
+        check(
+            "timeout_resends",
+            self.timeout_resends,
+            &(1..=1000, "1 to 1,000"),
+        )?;
+        check("num_priorities", self.num_priorities, &(1..=8, "1 to 8"))?;
+        check("max_overcommit", self.max_overcommit, &(1..=8, "1 to 8"))?;
+        self.validate_bounds()?;
+        if self.nic_backlog > millisecond * 100 {
+            let value = format!("{:?}", self.nic_backlog);
+            let field = "nic_backlog";
+            return Err(ConfigError {
+                field,
+                value,
+                allowed: "0 to 100 ms",
+            });
+        }
         for (field, value) in [
             ("resend_interval", self.resend_interval),
             ("timeout", self.timeout),
@@ -287,6 +300,27 @@ impl Config {
 }
 
 impl Config {
+    fn validate_bounds(&self) -> Result<(), ConfigError> {
+        let count = (1..=1 << 30, "1 to 2^30");
+        check("rpcs_max", self.rpcs_max, &count)?;
+        check("rpcs_per_peer_max", self.rpcs_per_peer_max, &count)?;
+        check("peers_max", self.peers_max, &count)?;
+        let bytes = (2 * MESSAGE_BYTES_MAX..=1 << 44, "2,000,000 to 2^44");
+        check("inbound_bytes_max", self.inbound_bytes_max, &bytes)?;
+        check(
+            "inbound_bytes_per_peer_max",
+            self.inbound_bytes_per_peer_max,
+            &bytes,
+        )?;
+        check("outbound_bytes_max", self.outbound_bytes_max, &bytes)?;
+        check(
+            "outbound_bytes_per_peer_max",
+            self.outbound_bytes_per_peer_max,
+            &bytes,
+        )?;
+        Ok(())
+    }
+
     /// The highest level in use: that of control packets.
     pub(crate) const fn highest_priority(&self) -> Priority {
         Priority::saturating(self.num_priorities.saturating_sub(1))
@@ -301,18 +335,17 @@ impl Config {
 fn check<T: PartialOrd + ToString>(
     field: &'static str,
     value: T,
-    range: std::ops::RangeInclusive<T>,
-    allowed: &'static str,
+    (range, allowed): &(std::ops::RangeInclusive<T>, &'static str),
 ) -> Result<(), ConfigError> {
     if range.contains(&value) {
-        Ok(())
-    } else {
-        Err(ConfigError {
-            field,
-            value: value.to_string(),
-            allowed,
-        })
+        return Ok(());
     }
+    let value = value.to_string();
+    Err(ConfigError {
+        field,
+        value,
+        allowed,
+    })
 }
 
 /// What a link lets the protocol do; set by the socket that joins the two.
@@ -333,6 +366,58 @@ mod tests {
     #[test]
     fn the_defaults_are_valid() {
         assert_eq!(Config::default().validate(), Ok(()));
+    }
+
+    #[test]
+    fn every_number_has_its_range() {
+        type Spoil = fn(&mut Config);
+        let bad: [(&str, Spoil); 22] = [
+            ("unscheduled_bytes", |config| config.unscheduled_bytes = 0),
+            ("grant_increment_bytes", |config| {
+                config.grant_increment_bytes = 0
+            }),
+            ("fifo_grant_increment_bytes", |config| {
+                config.fifo_grant_increment_bytes = 0
+            }),
+            ("incast_unscheduled_bytes", |config| {
+                config.incast_unscheduled_bytes = 0
+            }),
+            ("defer_min_bytes", |config| {
+                config.defer_min_bytes = 1_000_001
+            }),
+            ("max_incoming_bytes", |config| config.max_incoming_bytes = 0),
+            ("window_bytes", |config| config.window_bytes = u32::MAX),
+            ("grant_fifo_permille", |config| {
+                config.grant_fifo_permille = 501
+            }),
+            ("pacer_fifo_permille", |config| {
+                config.pacer_fifo_permille = 2000
+            }),
+            ("link_mbps", |config| config.link_mbps = Some(0)),
+            ("timeout_resends", |config| config.timeout_resends = 0),
+            ("num_priorities", |config| config.num_priorities = 0),
+            ("num_priorities", |config| config.num_priorities = 200),
+            ("max_overcommit", |config| config.max_overcommit = 0),
+            ("rpcs_max", |config| config.rpcs_max = 0),
+            ("rpcs_per_peer_max", |config| config.rpcs_per_peer_max = 0),
+            ("peers_max", |config| config.peers_max = 0),
+            ("inbound_bytes_max", |config| config.inbound_bytes_max = 1),
+            ("outbound_bytes_max", |config| config.outbound_bytes_max = 1),
+            ("nic_backlog", |config| {
+                config.nic_backlog = Duration::from_secs(1)
+            }),
+            ("delivered_memory", |config| {
+                config.delivered_memory = Duration::ZERO
+            }),
+            ("resend_interval", |config| {
+                config.resend_interval = Duration::MAX
+            }),
+        ];
+        for (field, spoil) in bad {
+            let mut config = Config::default();
+            spoil(&mut config);
+            assert_eq!(config.validate().unwrap_err().field, field);
+        }
     }
 
     #[test]

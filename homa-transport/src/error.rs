@@ -101,6 +101,18 @@ pub enum RpcError {
         /// The configuration field that sets it.
         option: &'static str,
     },
+    /// As many bytes of outgoing messages are held as the configuration allows. Nothing was sent.
+    #[error(
+        "{held} bytes wait to be sent or acknowledged, a message of {len} bytes is too many ({option})"
+    )]
+    TooManyBytes {
+        /// Length of the message, in bytes.
+        len: usize,
+        /// Bytes held.
+        held: usize,
+        /// The configuration field that sets the limit.
+        option: &'static str,
+    },
     /// The address cannot be used with this socket (another family, port 0). Nothing was sent.
     #[error("cannot send to {peer}: {reason}")]
     BadAddress {
@@ -135,8 +147,8 @@ pub enum CloseReason {
     /// The link under it failed for good.
     #[error("the socket's link failed: {0}")]
     LinkFailed(String),
-    /// A thread panicked inside the protocol core: a bug of ours.
-    #[error("the socket's protocol core panicked (a bug in homa-transport)")]
+    /// A panic inside the socket: in its protocol core or in what takes its requests.
+    #[error("a panic ended the socket's driver")]
     Poisoned,
 }
 
@@ -148,6 +160,7 @@ impl RpcError {
             Self::EmptyMessage
             | Self::MessageTooLong { .. }
             | Self::TooManyRpcs { .. }
+            | Self::TooManyBytes { .. }
             | Self::BadAddress { .. } => Delivery::NotSent,
             Self::TimedOut { .. }
             | Self::PeerRestarted { .. }
@@ -164,7 +177,7 @@ impl RpcError {
 #[non_exhaustive]
 pub enum BindError {
     /// Another socket owns the port.
-    #[error("port {} is in use: another socket is bound to {addr}", addr.port())]
+    #[error("port {} is in use: {addr} cannot be bound, another socket has it", addr.port())]
     AddressInUse {
         /// The address asked for.
         addr: SocketAddr,

@@ -48,7 +48,7 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
 
     /// Hands every incoming request to `sink`, from now on. `sink` runs in the driver task: it
     /// must return soon (spawn the work). Before that, requests are not taken, and their clients ask
-    /// again.
+    /// again. A sink that holds a handle of this transport keeps it open.
     ///
     /// # Errors
     /// [`RpcError::Closed`].

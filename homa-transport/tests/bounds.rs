@@ -173,6 +173,59 @@ fn one_peer_cannot_take_the_memory_of_all() {
 }
 
 #[test]
+fn messages_that_overshoot_what_they_announced_do_not_stop_grants() {
+    let mut pair = Pair::new();
+    let now = pair.now;
+    for i in 0..200_u64 {
+        let packet = data(i * 2 + 0x5000, 1_000_000, 0, 1, 8_900);
+        pair.server
+            .handle_packet(now, client_addr(), server_addr().ip(), &packet);
+        while pair.server.poll_transmit(now).is_some() {}
+        let id = RpcId::new(i * 2 + 0x5000);
+        let header = Header {
+            source_port: 1,
+            destination_port: 2,
+            sender_id: id,
+        };
+        let unknown = emit(&header, &Packet::RpcUnknown).as_slice().to_vec();
+        pair.server
+            .handle_packet(now, client_addr(), server_addr().ip(), &unknown);
+    }
+    assert_eq!(pair.server.incoming_bytes(), 0);
+    pair.call(pattern(1_000_000, 3), 1);
+    pair.run(LONG);
+    assert!(pair.outcomes[&1].is_ok());
+}
+
+#[test]
+fn responses_that_nobody_acknowledges_are_bounded() {
+    let config = Config {
+        outbound_bytes_per_peer_max: 3_000_000,
+        ..Config::default()
+    };
+    let mut server = server(config);
+    let now = Instant::from_nanos(1);
+    let mut taken = 0;
+    for i in 0..50_u64 {
+        let packet = data(i * 2 + 2, 100, 0, 100, 100);
+        server.handle_packet(now, client_addr(), server_addr().ip(), &packet);
+        let Some(homa_transport::endpoint::Event::Request { rpc, .. }) = server.poll_event() else {
+            panic!("the request is delivered");
+        };
+        match server.send_response(now, rpc, 1_480, Message::from(vec![0; 500_000])) {
+            Ok(()) => taken += 1,
+            Err(RpcError::TooManyBytes { option, .. }) => {
+                assert_eq!(option, "outbound_bytes_per_peer_max");
+                let error = Message::from(vec![0; 100]);
+                server.send_response(now, rpc, 1_480, error).unwrap();
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!(taken, 6);
+}
+
+#[test]
 fn packets_far_ahead_of_what_has_arrived_are_refused() {
     let mut server = server(Config::default());
     let now = Instant::from_nanos(1);

@@ -382,6 +382,48 @@ fn a_closed_socket_refuses_and_its_peers_are_not_left_waiting() {
     });
 }
 
+/// Bytes whose owner looks at the socket when it is dropped.
+struct Owner(Vec<u8>, Socket);
+
+impl AsRef<[u8]> for Owner {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        let _ = self.1.stats();
+    }
+}
+
+#[test]
+fn messages_whose_owner_uses_the_socket_in_its_drop_do_no_harm() {
+    runtime().block_on(async {
+        for (name, wire) in wires() {
+            let server = wire.server.clone();
+            wire.server
+                .serve(Arc::new(move |incoming: Incoming| {
+                    let response = Owner(vec![7; 20_000], server.clone());
+                    let _ = incoming
+                        .responder
+                        .respond(Bytes::from_owner(response).into());
+                }))
+                .unwrap();
+            for len in [10, 100_000, 1_000_001] {
+                let request = Bytes::from_owner(Owner(vec![1; len], wire.client.clone()));
+                let response = ask(&wire.client, wire.addr, request).await;
+                assert_eq!(response.is_ok(), len < 1_000_001, "{name}");
+            }
+            wire.client.close();
+            let request = Bytes::from_owner(Owner(vec![1; 10], wire.client.clone()));
+            assert!(ask(&wire.client, wire.addr, request).await.is_err());
+            eventually(|| wire.server.stats().rpcs_live == 0).await;
+            wire.server.close();
+        }
+    });
+}
+
 #[test]
 fn opening_a_socket_outside_a_runtime_is_a_typed_error() {
     assert!(matches!(

@@ -416,7 +416,10 @@ fn levels_beyond_their_bounds_are_noticed() {
         Shows(|levels| levels.inbound_bytes = 1 << 30),
     );
     assert_eq!(violation.invariant, Invariant::MemoryBounded);
-    let violation = caught(short_messages(), Shows(|levels| levels.rpcs_live = 131_073));
+    let violation = caught(
+        short_messages(),
+        Shows(|levels| levels.rpcs_live = 2 * 131_072 + 1),
+    );
     assert_eq!(violation.invariant, Invariant::RpcsBounded);
 }
 

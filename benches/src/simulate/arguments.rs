@@ -108,7 +108,8 @@ impl Arguments {
             "--hosts" => {
                 let hosts = value.parse().ok();
                 let valid = |hosts: &usize| {
-                    (2..16).contains(hosts) || (hosts.is_multiple_of(16) && (16..=1024).contains(hosts))
+                    (2..16).contains(hosts)
+                        || (hosts.is_multiple_of(16) && (16..=1024).contains(hosts))
                 };
                 self.hosts = hosts
                     .filter(valid)

@@ -89,6 +89,8 @@ pub(crate) fn endpoint(mode: Mode, workload: Workload) -> (Config, Wire) {
         rpcs_per_peer_max: 1 << 30,
         inbound_bytes_max: 1 << 44,
         inbound_bytes_per_peer_max: 1 << 44,
+        outbound_bytes_max: 1 << 44,
+        outbound_bytes_per_peer_max: 1 << 44,
         experiment: experiment(None),
         ..default
     };

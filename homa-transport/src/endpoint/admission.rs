@@ -18,8 +18,11 @@ use std::net::IpAddr;
 
 /// Ids of refused requests remembered.
 const REFUSED_MAX: usize = 16_384;
-/// Waiting messages looked at when room is free.
-const CANDIDATES_MAX: usize = 16;
+/// Waiting messages looked at when room is free: more than a peer can make wait over its own quota
+/// without its RPC quota in the way.
+const CANDIDATES_MAX: usize = 4_096;
+/// Messages asked for at a time.
+const ADMITTED_MAX: usize = 16;
 
 /// Messages and requests that wait for room.
 #[derive(Debug, Default)]
@@ -70,7 +73,7 @@ impl Endpoint {
         id: RpcId,
     ) -> Option<RpcKey> {
         let peer = self
-            .check_room()
+            .check_room(self.table.server_count())
             .ok()
             .and_then(|()| self.peers.find_or_insert(client, now));
         let known = peer.and_then(|peer| self.peers.get_mut(peer));
@@ -113,7 +116,7 @@ impl Endpoint {
         id: RpcId,
     ) -> bool {
         let refused = self.waiting.refused.contains(&(client, id));
-        if !self.serving || (!refused && self.check_room().is_ok()) {
+        if !self.serving || (!refused && self.check_room(self.table.server_count()).is_ok()) {
             return false;
         }
         if let Some(key) = self.insert_served(now, client, local, id) {
@@ -189,7 +192,7 @@ impl Endpoint {
             .take(CANDIDATES_MAX)
             .copied()
             .collect();
-        let mut planned = 0;
+        let (mut planned, mut admitted) = (0, 0);
         for (length, birth, key) in candidates {
             let need = self.first_reserve(length);
             let Some(rpc) = self.table.get(key) else {
@@ -199,6 +202,10 @@ impl Endpoint {
                 continue;
             }
             planned += need;
+            admitted += 1;
+            if admitted > ADMITTED_MAX {
+                break;
+            }
             self.waiting.forget(length, birth, key);
             if let Some(rpc) = self.table.get_mut(key) {
                 rpc.waits_for_room = None;

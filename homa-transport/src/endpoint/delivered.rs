@@ -35,6 +35,29 @@ struct Windows {
     period_start: Instant,
 }
 
+/// Time that passes only while the endpoint runs.
+///
+/// After a stall of ours (SIGSTOP, a paused machine) packets come in that were waiting for as long, a
+/// late duplicate among them; by the wall clock its request would be forgotten already.
+#[derive(Debug, Default)]
+pub(crate) struct MemoryClock {
+    last: Instant,
+    now: Instant,
+}
+
+/// Longest step of a [`MemoryClock`].
+const STEP_MAX: Duration = Duration::from_millis(100);
+
+impl MemoryClock {
+    /// The present by this clock, at `now` by the real one.
+    pub(crate) fn at(&mut self, now: Instant) -> Instant {
+        let passed = now.saturating_since(self.last);
+        self.last = self.last.max(now);
+        self.now = self.now + passed.min(STEP_MAX);
+        self.now
+    }
+}
+
 #[derive(Debug, Default)]
 struct Window {
     /// Number of the first word.
@@ -176,6 +199,15 @@ mod tests {
             assert!(delivered.contains(RpcId::new(*id), at(2), MEMORY));
             assert!(!delivered.contains(RpcId::new(*id ^ 2), at(2), MEMORY));
         }
+    }
+
+    #[test]
+    fn a_stall_is_a_short_time_to_the_memory() {
+        let mut clock = MemoryClock::default();
+        let start = clock.at(at(5_000));
+        assert_eq!(clock.at(at(5_050)) - start, Duration::from_millis(50));
+        assert_eq!(clock.at(at(65_000)) - start, Duration::from_millis(150));
+        assert_eq!(clock.at(at(64_000)) - start, Duration::from_millis(150));
     }
 
     #[test]

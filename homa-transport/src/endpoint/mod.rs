@@ -44,6 +44,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use self::admission::Waiting;
+use self::delivered::MemoryClock;
 use self::grant::{GrantLimits, GrantScheduler};
 use self::outbound::OutMessage;
 use self::pacer::{Pacer, PacerLimits};
@@ -96,10 +97,16 @@ pub struct Endpoint {
     births: u64,
     /// Bytes reserved for incoming messages.
     inbound_bytes: usize,
+    /// The time by which delivered requests are forgotten: that of the inputs, without our stalls.
+    memory_clock: MemoryClock,
     /// Our own cutoffs, as peers are told.
     cutoffs: UnscheduledCutoffs,
     /// What they are computed from, if they follow the traffic.
     sizes: Option<SizesSeen>,
+    /// Bytes of outgoing messages.
+    outbound_bytes: usize,
+    /// Outgoing messages no longer needed, until they are taken away.
+    released: Vec<Message>,
     trace: Trace,
     /// Reused by `handle_timeout`.
     due: Vec<RpcKey>,
@@ -190,7 +197,7 @@ impl Endpoint {
             local_port,
             serving: false,
             table: RpcTable::new(wire),
-            peers: PeerTable::new(config.peers_max),
+            peers: PeerTable::new(config.peers_max, wire),
             timers: Timers::new(),
             grants: GrantScheduler::new(limits),
             pacer: Pacer::new(pacer),
@@ -202,8 +209,11 @@ impl Endpoint {
             next_id: seed & !1,
             births: 0,
             inbound_bytes: 0,
+            memory_clock: MemoryClock::default(),
             cutoffs,
             sizes,
+            outbound_bytes: 0,
+            released: Vec::new(),
             trace: if rules.keeps_payload {
                 Trace::default()
             } else {
@@ -233,12 +243,12 @@ impl Endpoint {
         message: Message,
         cookie: u64,
     ) -> Result<RpcKey, RpcError> {
-        self.check_length(&message)?;
+        let message = self.check_message(message, self.peers.find(peer))?;
         if peer.port() == 0 || peer.ip().is_unspecified() || peer.ip().is_multicast() {
             let reason = "not the address and port of one host";
             return Err(RpcError::BadAddress { peer, reason });
         }
-        self.check_room()?;
+        self.check_room(self.table.client_count())?;
         let peer_key = self
             .peers
             .find_or_insert(peer, now)
@@ -253,6 +263,7 @@ impl Endpoint {
         }
         let id = self.allocate_id();
         let out = self.out_message(message, packet_bytes, false);
+        let length = out.length();
         let few_unscheduled = self.table.client_count() >= self.config.incast_threshold;
         let key = self.table.insert(Rpc {
             id,
@@ -272,6 +283,7 @@ impl Endpoint {
             timer: None,
         });
         self.births += 1;
+        self.charge_outbound(key, length);
         self.stats.requests_sent += 1;
         self.enqueue(key);
         self.set_timer(key, now + self.config.resend_interval);
@@ -296,8 +308,10 @@ impl Endpoint {
             .get(rpc)
             .filter(in_service)
             .ok_or(RpcError::Stale)?;
-        self.check_length(&message)?;
-        let out = self.out_message(message, packet_bytes, served.few_unscheduled);
+        let few = served.few_unscheduled;
+        let message = self.check_message(message, Some(served.peer))?;
+        let out = self.out_message(message, packet_bytes, few);
+        self.charge_outbound(rpc, out.length());
         if let Some(entry) = self.table.get_mut(rpc) {
             entry.state = State::Responding;
             entry.out = Some(out);
@@ -309,7 +323,8 @@ impl Endpoint {
         Ok(())
     }
 
-    /// Gives up an RPC. As its client: the server is told, no event follows. As its server: a
+    /// Gives up an RPC. As its client: the server is told, and no event follows but one that
+    /// [`Endpoint::poll_event`] had ready before. As its server: a
     /// request that waits for its answer is dropped; its client will time out.
     pub fn abort(&mut self, now: Instant, rpc: RpcKey) {
         let Some(entry) = self.table.get_mut(rpc) else {
@@ -430,8 +445,8 @@ impl Endpoint {
         self.inbound_bytes
     }
 
-    fn check_room(&self) -> Result<(), RpcError> {
-        if self.table.len() < self.config.rpcs_max {
+    fn check_room(&self, held: usize) -> Result<(), RpcError> {
+        if held < self.config.rpcs_max {
             return Ok(());
         }
         Err(RpcError::TooManyRpcs {
@@ -492,7 +507,15 @@ impl Endpoint {
 
     /// Removes an RPC from every table.
     fn remove(&mut self, key: RpcKey) -> Option<Rpc> {
-        let rpc = self.table.remove(key)?;
+        let mut rpc = self.table.remove(key)?;
+        if let Some(out) = rpc.out.as_mut() {
+            let length = out.length() as usize;
+            self.outbound_bytes -= length;
+            if let Some(peer) = self.peers.get_mut(rpc.peer) {
+                peer.outbound_bytes -= length;
+            }
+            self.release(out.take_message());
+        }
         self.grants.remove(key);
         if let Some(rank) = rpc.queued {
             self.pacer.remove(key, rank);
@@ -502,7 +525,7 @@ impl Endpoint {
         }
         self.discharge(&rpc);
         if let Some(peer) = self.peers.get_mut(rpc.peer) {
-            peer.rpcs -= 1;
+            peer.on_rpc_ended();
         }
         Some(rpc)
     }
@@ -555,14 +578,69 @@ impl Endpoint {
         }
     }
 
-    fn check_length(&self, message: &Message) -> Result<(), RpcError> {
-        if message.is_empty() {
-            return Err(RpcError::EmptyMessage);
+    /// The message back if it may be sent to `peer`.
+    fn check_message(
+        &mut self,
+        message: Message,
+        peer: Option<PeerKey>,
+    ) -> Result<Message, RpcError> {
+        let len = message.len();
+        let held = peer
+            .and_then(|peer| self.peers.get(peer))
+            .map_or(0, |peer| peer.outbound_bytes);
+        let config = &self.config;
+        let fits = |held: usize, max: usize| len <= ALWAYS_TAKEN_BYTES || held + len <= max;
+        let error = if len == 0 {
+            RpcError::EmptyMessage
+        } else if len > self.rules.message_bytes_max {
+            let max = self.rules.message_bytes_max;
+            RpcError::MessageTooLong { len, max }
+        } else if !fits(held, config.outbound_bytes_per_peer_max) {
+            RpcError::TooManyBytes {
+                len,
+                held,
+                option: "outbound_bytes_per_peer_max",
+            }
+        } else if !fits(self.outbound_bytes, config.outbound_bytes_max) {
+            let held = self.outbound_bytes;
+            RpcError::TooManyBytes {
+                len,
+                held,
+                option: "outbound_bytes_max",
+            }
+        } else {
+            return Ok(message);
+        };
+        self.release(message);
+        Err(error)
+    }
+
+    fn charge_outbound(&mut self, key: RpcKey, length: u32) {
+        let Some(rpc) = self.table.get(key) else {
+            return;
+        };
+        self.outbound_bytes += length as usize;
+        if let Some(peer) = self.peers.get_mut(rpc.peer) {
+            peer.outbound_bytes += length as usize;
         }
-        let (len, max) = (message.len(), self.rules.message_bytes_max);
-        if len > max {
-            return Err(RpcError::MessageTooLong { len, max });
+    }
+
+    /// Lays aside a message that is no longer needed.
+    fn release(&mut self, message: Message) {
+        if self.released.len() < RELEASED_MAX {
+            self.released.push(message);
         }
-        Ok(())
+    }
+
+    /// The outgoing messages that are no longer needed. Dropping them may run the application's code
+    /// ([`Bytes::from_owner`]), so a driver does that without its lock. Left here, only a bounded
+    /// number is kept.
+    pub fn take_released(&mut self) -> Vec<Message> {
+        std::mem::take(&mut self.released)
     }
 }
+
+/// Messages up to this length are sent even when too many bytes are held.
+const ALWAYS_TAKEN_BYTES: usize = 4_096;
+/// Messages laid aside at most.
+const RELEASED_MAX: usize = 1_024;

@@ -82,6 +82,11 @@ impl OutMessage {
         }
     }
 
+    /// Takes the bytes away; nothing can be sent after that.
+    pub(crate) fn take_message(&mut self) -> Message {
+        std::mem::take(&mut self.message)
+    }
+
     pub(crate) const fn length(&self) -> u32 {
         self.length
     }
@@ -128,6 +133,10 @@ impl OutMessage {
     /// A range beyond the grant means that a GRANT was lost.
     /// Source: homa_incoming.c, `homa_resend_pkt`.
     pub(crate) fn resend(&mut self, offset: u32, length: Option<u32>, priority: Priority) -> bool {
+        if offset >= self.length {
+            // There is no such byte, nor ever will be: BUSY would make the peer wait for ever.
+            return true;
+        }
         let end = length.map_or(self.sent, |length| offset.saturating_add(length));
         let sent_before = self.sent;
         self.queue_resend(offset..end.min(self.sent), Some(priority));
@@ -303,8 +312,8 @@ mod tests {
     fn hostile_ranges_do_no_harm() {
         let mut message = message(5_000);
         drain(&mut message);
-        assert!(!message.resend(u32::MAX, Some(u32::MAX), Priority::HIGHEST));
-        assert!(!message.resend(5_000, None, Priority::HIGHEST));
+        assert!(message.resend(u32::MAX, Some(u32::MAX), Priority::HIGHEST));
+        assert!(message.resend(5_000, None, Priority::HIGHEST));
         assert_eq!(drain(&mut message), []);
         assert!(message.resend(0, Some(u32::MAX), Priority::HIGHEST));
         assert_eq!(drain(&mut message).len(), 4);

@@ -2,7 +2,7 @@
 //! and which of their requests were delivered.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use slotmap::{SlotMap, new_key_type};
@@ -11,6 +11,7 @@ use super::delivered::Delivered;
 use super::keyed_hash::HashMap;
 use super::priority::UnscheduledCutoffs;
 use super::timer::backed_off;
+use crate::config::Wire;
 use crate::units::Instant;
 use crate::wire::{AckEntry, Acks};
 
@@ -40,7 +41,9 @@ pub(crate) struct Peer {
     pub(crate) rpcs: usize,
     /// Bytes held for messages from it.
     pub(crate) inbound_bytes: usize,
-    /// How it wants its unscheduled bytes ranked.
+    /// Bytes of outgoing messages held for it.
+    pub(crate) outbound_bytes: usize,
+    /// Of an encapsulated peer ([`PeerTable::cutoffs_of`] knows all): how it wants its unscheduled bytes ranked.
     pub(crate) cutoffs: UnscheduledCutoffs,
     /// When ours were last sent to it.
     pub(crate) cutoffs_sent: Option<Instant>,
@@ -74,6 +77,15 @@ impl Peer {
     pub(crate) fn nothing_under_way(&self, now: Instant) -> bool {
         self.sent
             .is_none_or(|sent| now.saturating_since(sent) >= PACKET_LIFETIME)
+    }
+
+    /// An RPC with it is over.
+    pub(crate) fn on_rpc_ended(&mut self) {
+        self.rpcs -= 1;
+        if self.rpcs == 0 {
+            // What was asked before says nothing about how it answers later calls.
+            self.probing = Probing::default();
+        }
     }
 
     /// A packet has come from it.
@@ -167,20 +179,28 @@ pub(crate) struct PeerTable {
     max: usize,
     peers: SlotMap<PeerKey, Peer>,
     by_addr: HashMap<SocketAddr, PeerKey>,
+    /// On protocol 146: the cutoffs of each host, and how many of its sockets are known.
+    by_host: Option<HashMap<IpAddr, (UnscheduledCutoffs, usize)>>,
     /// Peers in the order in which they are looked at for idleness.
     sweep: VecDeque<PeerKey>,
     next_sweep: Instant,
 }
 
 impl PeerTable {
-    pub(crate) fn new(max: usize) -> Self {
+    pub(crate) fn new(max: usize, wire: Wire) -> Self {
         Self {
             max,
             peers: SlotMap::with_key(),
             by_addr: HashMap::default(),
+            by_host: (wire == Wire::Native).then(HashMap::default),
             sweep: VecDeque::new(),
             next_sweep: Instant::ZERO,
         }
+    }
+
+    /// True if there is plenty of room.
+    pub(crate) fn is_half_empty(&self) -> bool {
+        self.peers.len() <= self.max / 2
     }
 
     pub(crate) fn find(&self, addr: SocketAddr) -> Option<PeerKey> {
@@ -202,9 +222,14 @@ impl PeerTable {
         }
         if self.peers.len() >= self.max {
             self.sweep(now);
+            self.evict();
         }
         if self.peers.len() >= self.max {
             return None;
+        }
+        if let Some(hosts) = self.by_host.as_mut() {
+            let unknown = (UnscheduledCutoffs::UNKNOWN, 0);
+            hosts.entry(addr.ip()).or_insert(unknown).1 += 1;
         }
         let key = self.peers.insert(Peer {
             addr,
@@ -213,6 +238,7 @@ impl PeerTable {
             probing: Probing::default(),
             rpcs: 0,
             inbound_bytes: 0,
+            outbound_bytes: 0,
             cutoffs: UnscheduledCutoffs::UNKNOWN,
             cutoffs_sent: None,
             delivered: Delivered::default(),
@@ -225,14 +251,64 @@ impl PeerTable {
 
     /// Forgets everything about a peer that is gone. It must have no RPCs.
     pub(crate) fn remove(&mut self, key: PeerKey) {
-        if let Some(peer) = self.peers.remove(key) {
-            debug_assert_eq!(peer.rpcs, 0, "{peer:?}");
-            self.by_addr.remove(&peer.addr);
+        let Some(peer) = self.peers.remove(key) else {
+            return;
+        };
+        debug_assert_eq!(peer.rpcs, 0, "{peer:?}");
+        self.by_addr.remove(&peer.addr);
+        if let Some(hosts) = self.by_host.as_mut()
+            && let Some((_, sockets)) = hosts.get_mut(&peer.addr.ip())
+        {
+            *sockets -= 1;
+            if *sockets == 0 {
+                hosts.remove(&peer.addr.ip());
+            }
         }
+    }
+
+    /// The cutoffs that a peer wants.
+    pub(crate) fn cutoffs_of(&self, key: PeerKey) -> UnscheduledCutoffs {
+        let Some(peer) = self.peers.get(key) else {
+            return UnscheduledCutoffs::UNKNOWN;
+        };
+        let host = self
+            .by_host
+            .as_ref()
+            .and_then(|hosts| hosts.get(&peer.addr.ip()));
+        host.map_or(peer.cutoffs, |(cutoffs, _)| *cutoffs)
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Peer> {
         self.peers.values_mut()
+    }
+
+    /// `peer` has sent its cutoffs: those of its host where protocol 146 is spoken, its own elsewhere.
+    pub(crate) fn on_cutoffs(&mut self, peer: SocketAddr, cutoffs: UnscheduledCutoffs) {
+        if let Some(hosts) = self.by_host.as_mut() {
+            if let Some((known, _)) = hosts.get_mut(&peer.ip()) {
+                *known = cutoffs;
+            }
+        } else if let Some(known) = self.find(peer).and_then(|key| self.peers.get_mut(key)) {
+            known.cutoffs = cutoffs;
+        }
+    }
+
+    /// Makes room by forgetting a peer that has no RPCs, however recently it was heard, looking at a
+    /// bounded number: who is here already must not lock out who comes.
+    fn evict(&mut self) {
+        for _ in 0..SWEEP_PEERS.min(self.sweep.len()) {
+            if self.peers.len() < self.max {
+                return;
+            }
+            let Some(key) = self.sweep.pop_front() else {
+                return;
+            };
+            if self.peers.get(key).is_some_and(|peer| peer.rpcs == 0) {
+                self.remove(key);
+            } else if self.peers.contains_key(key) {
+                self.sweep.push_back(key);
+            }
+        }
     }
 
     /// When to call [`PeerTable::sweep`] next.
@@ -248,10 +324,8 @@ impl PeerTable {
                 return;
             };
             if self.peers.get(key).is_some_and(|peer| peer.is_idle(now)) {
-                if let Some(peer) = self.peers.remove(key) {
-                    self.by_addr.remove(&peer.addr);
-                }
-            } else {
+                self.remove(key);
+            } else if self.peers.contains_key(key) {
                 self.sweep.push_back(key);
             }
         }
@@ -276,7 +350,7 @@ mod tests {
 
     #[test]
     fn the_sixth_ack_owed_sends_all_six() {
-        let mut peers = PeerTable::new(10);
+        let mut peers = PeerTable::new(10, Wire::Encapsulated);
         let key = peers.find_or_insert(addr(1), Instant::ZERO).unwrap();
         let peer = peers.get_mut(key).unwrap();
         for id in 1..=5 {
@@ -290,7 +364,7 @@ mod tests {
 
     #[test]
     fn the_newest_ack_rides_first() {
-        let mut peers = PeerTable::new(10);
+        let mut peers = PeerTable::new(10, Wire::Encapsulated);
         let key = peers.find_or_insert(addr(1), Instant::ZERO).unwrap();
         let peer = peers.get_mut(key).unwrap();
         peer.owe_ack(entry(2));
@@ -301,7 +375,7 @@ mod tests {
 
     #[test]
     fn a_silent_peer_is_asked_one_thing_at_a_time_and_more_and_more_rarely() {
-        let mut peers = PeerTable::new(10);
+        let mut peers = PeerTable::new(10, Wire::Encapsulated);
         let interval = Duration::from_millis(5);
         let at = |millis: u64| Instant::from_nanos(millis * 1_000_000);
         let key = peers.find_or_insert(addr(1), at(0)).unwrap();
@@ -330,7 +404,7 @@ mod tests {
 
     #[test]
     fn a_stall_of_our_own_is_one_run_not_many() {
-        let mut peers = PeerTable::new(10);
+        let mut peers = PeerTable::new(10, Wire::Encapsulated);
         let at = |millis: u64| Instant::from_nanos(millis * 1_000_000);
         let key = peers.find_or_insert(addr(1), at(0)).unwrap();
         let peer = peers.get_mut(key).unwrap();
@@ -344,11 +418,13 @@ mod tests {
 
     #[test]
     fn idle_peers_are_forgotten_and_busy_ones_kept() {
-        let mut peers = PeerTable::new(2);
+        let mut peers = PeerTable::new(2, Wire::Encapsulated);
         let busy = peers.find_or_insert(addr(1), Instant::ZERO).unwrap();
         peers.get_mut(busy).unwrap().rpcs = 1;
-        peers.find_or_insert(addr(2), Instant::ZERO).unwrap();
+        let second = peers.find_or_insert(addr(2), Instant::ZERO).unwrap();
+        peers.get_mut(second).unwrap().rpcs = 1;
         assert_eq!(peers.find_or_insert(addr(3), Instant::ZERO), None);
+        peers.get_mut(second).unwrap().rpcs = 0;
         let later = Instant::ZERO + IDLE_MAX;
         assert!(peers.find_or_insert(addr(3), later).is_some());
         assert_eq!(peers.find(addr(2)), None);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::grant::Progress;
 use super::inbound::{Added, InMessage};
+use super::priority::UnscheduledCutoffs;
 use super::rpc::State;
 use super::trace::Record;
 use super::{Endpoint, Event, RpcKey};
@@ -26,6 +27,8 @@ const JUMP_BYTES_MAX: u32 = 131_072;
 #[derive(Clone, Copy)]
 struct Arrival {
     now: Instant,
+    /// The same by the clock of the memory of delivered requests.
+    memory_now: Instant,
     peer: SocketAddr,
     local: IpAddr,
     /// The RPC in our form.
@@ -61,6 +64,7 @@ impl Endpoint {
         header: Header,
         packet: Packet<'_>,
     ) {
+        let memory_now = self.memory_clock.at(now);
         let data_bytes = if let Packet::Data(_, data) = &packet {
             data.len()
         } else {
@@ -87,6 +91,7 @@ impl Endpoint {
         }
         let arrival = Arrival {
             now,
+            memory_now,
             peer,
             local,
             id: header.sender_id.other_side(),
@@ -149,7 +154,7 @@ impl Endpoint {
         };
         self.announce_cutoffs(&arrival, data.cutoff_version);
         if self.open_message(&arrival, key, &data) {
-            self.add_data(arrival.now, key, &data, bytes);
+            self.add_data(&arrival, key, &data, bytes);
         }
     }
 
@@ -168,7 +173,9 @@ impl Endpoint {
             .peers
             .find(arrival.peer)
             .and_then(|key| self.peers.get_mut(key))
-            && peer.delivered.contains(arrival.id, arrival.now, memory)
+            && peer
+                .delivered
+                .contains(arrival.id, arrival.memory_now, memory)
         {
             self.stats.duplicate_requests += 1;
             return None;
@@ -255,7 +262,8 @@ impl Endpoint {
         }
     }
 
-    fn add_data(&mut self, now: Instant, key: RpcKey, data: &Data, bytes: &[u8]) {
+    fn add_data(&mut self, arrival: &Arrival, key: RpcKey, data: &Data, bytes: &[u8]) {
+        let now = arrival.now;
         let Some(rpc) = self.table.get_mut(key) else {
             return;
         };
@@ -300,7 +308,7 @@ impl Endpoint {
         rpc.liveness.busy = 0;
         if inbound.is_complete() {
             self.grants.remove(key);
-            self.message_complete(now, key);
+            self.message_complete(arrival, key);
         } else if inbound.granted() < inbound.length() || self.grants.knows(key) {
             self.report_progress(key);
         }
@@ -327,7 +335,10 @@ impl Endpoint {
         self.grants.on_progress(key, progress);
     }
 
-    fn message_complete(&mut self, now: Instant, key: RpcKey) {
+    fn message_complete(&mut self, arrival: &Arrival, key: RpcKey) {
+        let Arrival {
+            now, memory_now, ..
+        } = *arrival;
         let Some(rpc) = self.table.get_mut(key) else {
             return;
         };
@@ -355,7 +366,7 @@ impl Endpoint {
         self.stats.requests_received += 1;
         let memory = self.config.delivered_memory;
         if let Some(known) = self.peers.get_mut(rpc.peer)
-            && !known.delivered.insert(id, now, memory)
+            && !known.delivered.insert(id, memory_now, memory)
         {
             self.stats.delivered_ids_evicted += 1;
         }
@@ -406,14 +417,8 @@ impl Endpoint {
     // ---- control packets ----
 
     fn cutoffs_heard(&mut self, peer: SocketAddr, cutoffs: Cutoffs) {
-        if let Some(known) = self
-            .peers
-            .find(peer)
-            .and_then(|key| self.peers.get_mut(key))
-        {
-            known.cutoffs =
-                super::priority::UnscheduledCutoffs::heard(cutoffs.unsched, cutoffs.version);
-        }
+        let heard = UnscheduledCutoffs::heard(cutoffs.unsched, cutoffs.version);
+        self.peers.on_cutoffs(peer, heard);
     }
 
     /// Source: homa_incoming.c, `homa_grant_pkt`.
@@ -445,6 +450,7 @@ impl Endpoint {
             peer,
             local,
             id,
+            ..
         } = arrival;
         let Some(key) = rpc else {
             if !id.is_client() && self.was_delivered(&arrival) {
@@ -478,7 +484,10 @@ impl Endpoint {
         self.peers
             .find(arrival.peer)
             .and_then(|key| self.peers.get_mut(key))
-            .is_some_and(|peer| peer.delivered.contains(arrival.id, arrival.now, memory))
+            .is_some_and(|peer| {
+                peer.delivered
+                    .contains(arrival.id, arrival.memory_now, memory)
+            })
     }
 
     /// At a server: the client no longer wants the RPC. At a client: the server does not have it.
@@ -527,7 +536,10 @@ impl Endpoint {
     fn cancelled_unseen(&mut self, arrival: &Arrival) {
         self.stats.rpc_not_found += 1;
         if self.serving && !arrival.id.is_client() {
-            self.peers.find_or_insert(arrival.peer, arrival.now);
+            if self.peers.is_half_empty() {
+                // Not at the price of a peer that is known: anyone can send this.
+                self.peers.find_or_insert(arrival.peer, arrival.now);
+            }
             self.remember_delivered(arrival);
         }
     }
@@ -538,7 +550,9 @@ impl Endpoint {
             .peers
             .find(arrival.peer)
             .and_then(|key| self.peers.get_mut(key))
-            && !peer.delivered.insert(arrival.id, arrival.now, memory)
+            && !peer
+                .delivered
+                .insert(arrival.id, arrival.memory_now, memory)
         {
             self.stats.delivered_ids_evicted += 1;
         }
@@ -551,6 +565,7 @@ impl Endpoint {
             peer,
             local,
             id,
+            ..
         } = arrival;
         if !id.is_client() {
             self.stats.rpc_not_found += 1;

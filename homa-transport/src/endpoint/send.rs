@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::outbound::SegmentKind;
 use super::pacer::{Choice, Rank};
+use super::rpc::State;
 use super::trace::Record;
 use super::{Endpoint, RpcKey, Transmit};
 use crate::message::Message;
@@ -81,8 +82,10 @@ impl Endpoint {
                 continue;
             };
             inbound.grant(grant.offset);
+            rpc.liveness.on_nothing_due(now);
             let (addr, local, id) = (rpc.addr, rpc.local, rpc.id);
             self.charge(grant.rpc);
+            self.set_timer(grant.rpc, now + self.config.resend_interval);
             self.stats.grants_sent += 1;
             let grant = Grant {
                 offset: grant.offset,
@@ -125,16 +128,19 @@ impl Endpoint {
         let rpc = self.table.get_mut(key)?;
         let out = rpc.out.as_mut()?;
         let segment = out.next_segment()?;
+        // In simulated experiments every one knows the cutoffs, and they apply to what is left.
+        let (cutoffs, ranked_bytes) = match &self.rules.paper {
+            Some(paper) => (paper.cutoffs, out.length() - segment.range.start),
+            None => (self.peers.cutoffs_of(rpc.peer), out.length()),
+        };
         let peer = self.peers.get_mut(rpc.peer)?;
         peer.sent = Some(now);
         let resent = matches!(segment.kind, SegmentKind::Resent(_));
         let priority = match segment.kind {
             SegmentKind::Scheduled(priority) | SegmentKind::Resent(Some(priority)) => priority,
-            SegmentKind::Unscheduled | SegmentKind::Resent(None) => match &self.rules.paper {
-                Some(paper) => paper.cutoffs.level(out.length() - segment.range.start),
-                None => peer.cutoffs.level(out.length()),
-            },
+            SegmentKind::Unscheduled | SegmentKind::Resent(None) => cutoffs.level(ranked_bytes),
         };
+        let priority = priority.min(self.config.highest_priority());
         let header = Header {
             source_port: self.local_port,
             destination_port: rpc.addr.port(),
@@ -144,10 +150,7 @@ impl Endpoint {
             message_length: out.length(),
             incoming: segment.incoming,
             ack: peer.take_ack(),
-            cutoff_version: match &self.rules.paper {
-                Some(paper) => paper.cutoffs.version(),
-                None => peer.cutoffs.version(),
-            },
+            cutoff_version: cutoffs.version(),
             retransmit: resent,
             few_unscheduled: rpc.few_unscheduled && rpc.id.is_client(),
             offset: segment.range.start,
@@ -157,6 +160,7 @@ impl Endpoint {
             // Silence counts from the moment at which all that may be sent has been.
             rpc.liveness.quiet_since = now;
         }
+        let answered = rpc.state == State::Responding && out.is_all_sent();
         if resent {
             self.stats.data_resent += 1;
         } else {
@@ -171,14 +175,17 @@ impl Endpoint {
             &packet,
             payload.len(),
         ));
-        let header = wire::emit(&header, &packet);
-        Some(Transmit {
+        let transmit = Transmit {
             to: rpc.addr,
             from: rpc.local,
             priority,
-            header,
+            header: wire::emit(&header, &packet),
             payload,
-        })
+        };
+        if answered {
+            self.set_timer(key, now + self.config.need_ack_delay);
+        }
+        Some(transmit)
     }
 
     /// Puts the RPC into its place in the send queue, or takes it out if it has nothing to send.

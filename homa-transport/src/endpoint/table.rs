@@ -46,6 +46,11 @@ impl RpcTable {
         self.clients.len()
     }
 
+    /// RPCs of which we are the server.
+    pub(crate) fn server_count(&self) -> usize {
+        self.servers.len()
+    }
+
     pub(crate) fn get(&self, key: RpcKey) -> Option<&Rpc> {
         self.rpcs.get(key)
     }

@@ -87,9 +87,15 @@ impl Endpoint {
             .is_some_and(|peer| peer.may_ask(now, interval))
     }
 
-    /// The peer has not answered in all this time: its RPCs end, and what is known of it goes.
+    /// The peer has not answered in all this time: its RPCs end, and what is known of it goes. Requests
+    /// in service go on; nothing was asked about them, and a client that was only stopped for a while
+    /// still waits for them (see `waiting_client`).
     fn peer_dead(&mut self, peer: PeerKey, silent: Duration, resends: u32) {
-        for key in self.table.select(|rpc| rpc.peer == peer) {
+        let ends = |rpc: &Rpc| {
+            let running = matches!(rpc.state, State::InService | State::Abandoned);
+            rpc.peer == peer && !running
+        };
+        for key in self.table.select(ends) {
             let Some(rpc) = self.table.get(key) else {
                 continue;
             };
@@ -115,20 +121,25 @@ impl Endpoint {
         if rpc.waits_for_room.is_some() {
             return rpc.liveness.waiting_client(now, config.timeout);
         }
-        let nothing_due = match rpc.state {
-            State::Outgoing => rpc.out.as_ref().is_some_and(|out| out.is_sendable()),
-            State::Incoming | State::Receiving => rpc
-                .inbound
-                .as_ref()
-                .is_some_and(|inbound| inbound.has_all_granted()),
-            State::Responding => rpc.out.as_ref().is_some_and(|out| out.is_sendable()),
+        let sending = rpc.out.as_ref().is_some_and(|out| out.is_sendable());
+        match rpc.state {
+            State::Outgoing | State::Responding if sending => {
+                rpc.liveness.on_nothing_due(now);
+                return Verdict::Wait(now + config.resend_interval);
+            }
+            // It is ours to grant more; the grant sets the timer anew.
+            State::Incoming | State::Receiving
+                if rpc
+                    .inbound
+                    .as_ref()
+                    .is_some_and(|inbound| inbound.has_all_granted()) =>
+            {
+                return rpc.liveness.waiting_client(now, config.timeout);
+            }
             State::InService | State::Abandoned => {
                 return rpc.liveness.waiting_client(now, config.timeout);
             }
-        };
-        if nothing_due {
-            rpc.liveness.on_nothing_due(now);
-            return Verdict::Wait(now + config.resend_interval);
+            State::Outgoing | State::Responding | State::Incoming | State::Receiving => {}
         }
         if let Some(peer) = self.peers.get(rpc.peer)
             && let Some((silent, resends)) = peer.dead(now, config.timeout, config.timeout_resends)
@@ -251,7 +262,7 @@ impl Endpoint {
 }
 
 impl Liveness {
-    /// A client that waits for its response asks from time to time; one of which nothing is heard in
+    /// The other end waits for us: a client that waits for its response asks from time to time; one of which nothing is heard in
     /// `RPC_TIMEOUTS` timer runs, a timeout apart each, is gone. Runs are counted rather than time, so
     /// that a stall of our own does not look like its silence.
     fn waiting_client(&mut self, now: Instant, timeout: Duration) -> Verdict {

@@ -176,6 +176,7 @@ impl Inbox {
             queue.bytes -= packet.len() + PACKET_OVERHEAD;
             queue.packets.pop_front();
         }
+        batch.full = !queue.packets.is_empty();
         queue.receiver = batch.packets.is_empty().then(|| waker.clone());
     }
 

@@ -85,6 +85,8 @@ pub struct RecvBatch {
     pub buffer: Box<[u8]>,
     /// Packets, in order of arrival.
     pub packets: Vec<PacketMeta>,
+    /// It is full: more may be waiting.
+    pub full: bool,
     /// Peers reported as unreachable.
     pub unreachable: Vec<(SocketAddr, Unreachable)>,
 }
@@ -101,6 +103,7 @@ impl RecvBatch {
         Self {
             buffer: vec![0; Self::BYTES_MAX].into_boxed_slice(),
             packets: Vec::with_capacity(Self::PACKETS_MAX),
+            full: false,
             unreachable: Vec::new(),
         }
     }
@@ -108,6 +111,7 @@ impl RecvBatch {
     /// Forgets the contents, keeps the storage.
     pub fn clear(&mut self) {
         self.packets.clear();
+        self.full = false;
         self.unreachable.clear();
     }
 

@@ -351,6 +351,7 @@ impl Link for UdpLink {
                 self.collect_errors();
             }
             self.reports.take(&mut batch.unreachable);
+            batch.full = filled == Filled::Full;
             if filled == Filled::Drained {
                 readable.clear_ready();
             }

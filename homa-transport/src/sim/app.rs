@@ -157,6 +157,8 @@ impl World {
     /// The application of a host is told something.
     pub(super) fn on_event(&mut self, at: usize, event: Event) -> Result<(), Breach> {
         match event {
+            // Worlds send no FREEZE.
+            Event::Frozen => Ok(()),
             Event::Request { rpc, peer, message } => {
                 let client = super::host::number_of(peer).unwrap_or(usize::MAX);
                 self.on_request(at, rpc, client, &message)
@@ -168,7 +170,6 @@ impl World {
                 self.oracle
                     .on_response(at, call, |content| content.is(&message))
             }
-            Event::Frozen => Ok(()),
             Event::Failed { cookie, error } => {
                 let call = usize::try_from(cookie).unwrap_or(usize::MAX);
                 self.record(at, What::Ended(cookie, None));

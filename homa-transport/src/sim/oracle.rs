@@ -8,7 +8,7 @@ use super::scenario::Scenario;
 use crate::config::Config;
 use crate::error::{Delivery, RpcError};
 use crate::units::{Instant, Priority, RpcId};
-use crate::wire::{Header, MESSAGE_BYTES_MAX, Malformed, Packet};
+use crate::wire::{Header, Malformed, Packet};
 
 /// What must hold in every world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,7 +38,7 @@ pub enum Invariant {
     GrantsBounded,
     /// Memory for incoming messages is within `inbound_bytes_max`.
     MemoryBounded,
-    /// The number of RPCs is within `rpcs_max`.
+    /// The number of RPCs is within `rpcs_max`, as client and as server.
     RpcsBounded,
     /// When the faults are over, every call ends.
     EveryCallEnds,
@@ -425,7 +425,7 @@ impl Oracle {
     }
 
     pub(super) fn on_levels(&self, host: usize, levels: &Levels) -> Result<(), Breach> {
-        let bound = self.config.inbound_bytes_max + MESSAGE_BYTES_MAX;
+        let bound = self.config.inbound_bytes_max;
         if levels.inbound_bytes > bound {
             let detail = format!(
                 "{} bytes reserved, the bound is {bound}",
@@ -433,10 +433,11 @@ impl Oracle {
             );
             return Err(Breach::new(Invariant::MemoryBounded, host, None, detail));
         }
-        if levels.rpcs_live > self.config.rpcs_max as u64 {
+        if levels.rpcs_live > 2 * self.config.rpcs_max as u64 {
             let detail = format!(
                 "{} RPCs, the bound is {}",
-                levels.rpcs_live, self.config.rpcs_max
+                levels.rpcs_live,
+                2 * self.config.rpcs_max
             );
             return Err(Breach::new(Invariant::RpcsBounded, host, None, detail));
         }

@@ -170,10 +170,10 @@ fn config(random: &mut Random, mbps: u64) -> Config {
         config.unscheduled_bytes = random.pick([1_000, 10_000, 60_000]);
     }
     if random.chance(200_000) {
-        config.rpcs_max = random.index(60) + 8;
+        config.rpcs_max = random.index(60) + 4;
     }
     if random.chance(150_000) {
-        config.inbound_bytes_max = MESSAGE_BYTES_MAX;
+        config.inbound_bytes_max = 2 * MESSAGE_BYTES_MAX;
     }
     config
 }

@@ -9,6 +9,7 @@ use slotmap::{Key, KeyData, SecondaryMap, SlotMap};
 
 use crate::endpoint::{Endpoint, Event, RpcKey, Transmit};
 use crate::error::{CloseReason, Delivery, RpcError};
+use crate::message::Message;
 use crate::transport::{CallKey, RequestSink};
 use crate::units::Instant;
 
@@ -46,6 +47,8 @@ struct CallSlot {
 pub(super) struct Work {
     pub(super) wakers: Vec<Waker>,
     pub(super) requests: Vec<(RpcKey, SocketAddr, Bytes)>,
+    /// Outgoing messages to be dropped.
+    pub(super) released: Vec<Message>,
 }
 
 impl Work {
@@ -156,6 +159,7 @@ impl Core {
 
     /// Turns the endpoint's events into outcomes, wake-ups and requests.
     pub(super) fn collect_events(&mut self, work: &mut Work) {
+        work.released.append(&mut self.endpoint.take_released());
         while let Some(event) = self.endpoint.poll_event() {
             match event {
                 Event::Request { rpc, peer, message } => {
@@ -185,11 +189,9 @@ impl Core {
         }
     }
 
-    /// Ends everything because of `reason`; the first reason stays.
+    /// Ends everything because of `reason`; the first reason stays. Again, it ends what is left.
     pub(super) fn close(&mut self, reason: CloseReason, work: &mut Work) -> Option<RequestSink> {
-        if self.closed.is_some() {
-            return None;
-        }
+        let reason = self.closed.get_or_insert(reason).clone();
         for slot in self
             .calls
             .values_mut()
@@ -206,7 +208,6 @@ impl Core {
             .extend(self.requests.drain().filter_map(|(_, waker)| waker));
         work.wakers.extend(self.driver.take());
         work.wakers.extend(self.closed_waker.take());
-        self.closed = Some(reason);
         self.sink.take()
     }
 }

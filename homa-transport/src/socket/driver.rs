@@ -9,6 +9,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use tokio::time::Sleep;
 
@@ -24,6 +25,8 @@ use crate::units::Instant;
 const TURNS_MAX: usize = 16;
 /// Batches in a row that did not empty the receive queue, after which timers run all the same.
 const BUSY_BATCHES_MAX: usize = 64;
+/// How long timers wait at least while the link takes no packets.
+const LINK_FULL_PAUSE: Duration = Duration::from_millis(1);
 /// Packets sent between two looks at what has arrived.
 const SEND_PACKETS_MAX: usize = 256;
 /// Bytes sent between two looks at what has arrived.
@@ -42,19 +45,21 @@ pub(super) struct Driver {
     received: RecvBatch,
     batch: Vec<Transmit>,
     work: Work,
-    sleep: Option<Pin<Box<Sleep>>>,
+    sleep: Pin<Box<Sleep>>,
     armed_until: Option<Instant>,
     busy_batches: usize,
 }
 
 impl Driver {
+    /// # Panics
+    /// If the runtime was built without timers.
     pub(super) fn new(shard: Arc<Shard>) -> Self {
         Self {
             shard,
             received: RecvBatch::new(),
             batch: Vec::new(),
             work: Work::default(),
-            sleep: None,
+            sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
             armed_until: None,
             busy_batches: 0,
         }
@@ -63,7 +68,9 @@ impl Driver {
     /// Notes who to wake. False: the shard is closed.
     fn begin(&self, cx: &Context<'_>) -> bool {
         let mut core = self.shard.lock();
-        if core.closed.is_some() {
+        if let Some(reason) = core.closed.clone() {
+            drop(core);
+            self.shard.close(reason);
             return false;
         }
         core.in_turn = true;
@@ -125,7 +132,7 @@ impl Driver {
         if let Poll::Ready(Err(error)) = received {
             return Poll::Ready(Err(error));
         }
-        let full = self.received.packets.len() >= RecvBatch::PACKETS_MAX;
+        let full = self.received.full;
         self.busy_batches = if full { self.busy_batches + 1 } else { 0 };
         let now = self.shard.clock().now();
         let mut core = self.shard.lock();
@@ -149,6 +156,7 @@ impl Driver {
 
     /// Wakes those who wait and hands over the requests. True if there was anyone.
     fn deliver(&mut self) -> bool {
+        self.work.released.clear();
         if self.work.is_empty() {
             return false;
         }
@@ -182,7 +190,11 @@ impl Driver {
             }
             core.in_turn = false;
         }
-        let due = core.endpoint.poll_timeout();
+        let mut due = core.endpoint.poll_timeout();
+        if link_full {
+            // What the pacer would send by now has to wait for the link.
+            due = due.map(|due| due.max(now + LINK_FULL_PAUSE));
+        }
         core.armed_until = due;
         drop(core);
         self.arm(cx, due)
@@ -195,14 +207,11 @@ impl Driver {
             return true;
         };
         let deadline = self.shard.clock().deadline(due);
-        let sleep = self
-            .sleep
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
         if self.armed_until != Some(due) {
-            sleep.as_mut().reset(deadline);
+            self.sleep.as_mut().reset(deadline);
             self.armed_until = Some(due);
         }
-        sleep.as_mut().poll(cx).is_pending()
+        self.sleep.as_mut().poll(cx).is_pending()
     }
 
     fn turns(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
@@ -255,8 +264,6 @@ impl Drop for Driver {
         } else {
             CloseReason::RuntimeGone
         };
-        if self.shard.closed().is_none() {
-            self.shard.close(reason);
-        }
+        self.shard.close(reason);
     }
 }

@@ -8,6 +8,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -33,6 +34,9 @@ use crate::wire::MESSAGE_BYTES_MAX;
 pub struct Socket {
     handle: Arc<Handle>,
 }
+
+/// How late tokio's timers come.
+const TIMER_ERROR: Duration = Duration::from_micros(1_200);
 
 /// Closes the socket when the last user lets go. The driver and the responders hold the shard only.
 #[derive(Debug)]
@@ -109,6 +113,9 @@ impl Socket {
     /// # Errors
     /// If a setting is out of range, the system has no random numbers, or there is no tokio
     /// runtime.
+    ///
+    /// # Panics
+    /// If the tokio runtime was built without timers.
     pub fn over(link: Arc<dyn Link>, config: Config) -> Result<Self, BindError> {
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| BindError::NoRuntime)?;
         let local = link.local_addr();
@@ -116,8 +123,18 @@ impl Socket {
             addr: local,
             source: error.into(),
         })?;
+        // Pacing needs a backlog that outlasts the error of tokio's timers.
+        let nic_backlog = match config.link_mbps {
+            Some(_) => config.nic_backlog.max(TIMER_ERROR),
+            None => config.nic_backlog,
+        };
+        let config = Config {
+            nic_backlog,
+            ..config
+        };
         let endpoint = Endpoint::new(config, Wire::Encapsulated, local.port(), seed)?;
         let shard = Arc::new(Shard::new(endpoint, link));
+        let _inside = runtime.enter();
         drop(runtime.spawn(Driver::new(Arc::clone(&shard))));
         Ok(Self {
             handle: Arc::new(Handle { shard }),

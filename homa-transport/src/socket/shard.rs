@@ -7,7 +7,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -56,16 +56,13 @@ impl Shard {
         &self.clock
     }
 
-    /// The core. A panic of ours inside it closes the shard; whoever comes next finds it closed.
+    /// The core. After a panic inside it the shard is closed; the driver, or whoever closes it, tells
+    /// those who wait.
     pub(super) fn lock(&self) -> MutexGuard<'_, Core> {
-        self.core.lock().unwrap_or_else(|poisoned: PoisonError<_>| {
+        self.core.lock().unwrap_or_else(|poisoned| {
             self.core.clear_poison();
             let mut core = poisoned.into_inner();
-            let mut work = Work::default();
-            core.close(CloseReason::Poisoned, &mut work);
-            for waker in work.wakers {
-                waker.wake();
-            }
+            core.closed.get_or_insert(CloseReason::Poisoned);
             core
         })
     }
@@ -80,18 +77,23 @@ impl Shard {
         run: impl FnOnce(&mut Core, Instant) -> Result<T, RpcError>,
     ) -> Result<T, RpcError> {
         let now = self.clock.now();
-        let mut batch = BATCH.take();
+        // The storage is gone while a thread ends.
+        let mut batch = BATCH.try_with(Cell::take).unwrap_or_default();
         let mut core = self.lock();
-        let result = core
-            .check_open(Delivery::NotSent)
-            .and_then(|()| run(&mut core, now));
+        let (result, refused) = match core.check_open(Delivery::NotSent) {
+            Ok(()) => (run(&mut core, now), None),
+            Err(error) => (Err(error), Some(run)),
+        };
         let driver = self.take_packets(&mut core, now, &mut batch);
+        let released = core.endpoint.take_released();
         drop(core);
+        // What belongs to the application is dropped here, without the lock.
+        drop((refused, released));
         if let Some(driver) = driver {
             driver.wake();
         }
         self.send(&mut batch);
-        BATCH.set(batch);
+        let _ended = BATCH.try_with(|storage| storage.set(batch));
         result
     }
 
@@ -175,7 +177,9 @@ impl Shard {
         while let Some(transmit) = core.endpoint.poll_transmit(now) {
             batch.push(transmit);
         }
+        let released = core.endpoint.take_released();
         drop(core);
+        drop(released);
         // Best effort: peers find out by themselves if this does not reach them.
         let _ = self.link.send(&batch);
         drop(sink);
