@@ -463,4 +463,6 @@ impl GrantScheduler {
 }
 
 #[cfg(test)]
+mod paper_tests;
+#[cfg(test)]
 mod tests;
