@@ -17,15 +17,19 @@
 
 mod admission;
 mod delivered;
+#[cfg(feature = "sim")]
+mod experiment;
 mod grant;
 mod inbound;
 mod inspect;
+mod keyed_hash;
 mod outbound;
 mod pacer;
 mod peer;
 mod priority;
 mod receive;
 mod rpc;
+mod rules;
 mod send;
 mod table;
 mod timeout;
@@ -35,6 +39,7 @@ mod transmit;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -46,6 +51,7 @@ use self::pacer::{Pacer, PacerLimits};
 use self::peer::{PeerKey, PeerTable};
 use self::priority::{SizesSeen, UnscheduledCutoffs};
 use self::rpc::{Liveness, Rpc, State};
+use self::rules::Rules;
 use self::send::Control;
 use self::table::RpcTable;
 use self::timer::Timers;
@@ -54,7 +60,7 @@ use crate::error::{ConfigError, RpcError, Unreachable};
 use crate::message::Message;
 use crate::stats::Stats;
 use crate::units::{Instant, RpcId};
-use crate::wire::{AckEntry, DATA_HEADER_BYTES, MESSAGE_BYTES_MAX, Packet};
+use crate::wire::{AckEntry, DATA_HEADER_BYTES, Packet};
 
 pub use self::trace::{Record, Trace};
 pub use self::transmit::Transmit;
@@ -72,6 +78,7 @@ const PACKET_BYTES_MIN: usize = 128;
 #[derive(Debug)]
 pub struct Endpoint {
     config: Config,
+    rules: Rules,
     wire: Wire,
     local_port: u16,
     serving: bool,
@@ -148,13 +155,20 @@ impl Endpoint {
     /// # Errors
     /// If a setting is out of range.
     pub fn new(
-        config: Config,
+        mut config: Config,
         wire: Wire,
         local_port: u16,
         seed: u64,
     ) -> Result<Self, ConfigError> {
         config.validate()?;
-        let cutoffs = UnscheduledCutoffs::factory(config.num_priorities);
+        let (rules, paper_grants) = Rules::of(&config);
+        if !rules.recovers {
+            config.delivered_memory = Duration::ZERO;
+        }
+        let cutoffs = match &rules.paper {
+            Some(paper) => paper.cutoffs,
+            None => UnscheduledCutoffs::factory(config.num_priorities),
+        };
         let adaptive = config
             .adaptive_cutoffs
             .unwrap_or(wire == Wire::Encapsulated);
@@ -169,6 +183,7 @@ impl Endpoint {
             fifo_increment: config.fifo_grant_increment_bytes,
             fifo_priority: config.fifo_priority(),
             scheduled_max: cutoffs.scheduled_max(),
+            paper: paper_grants,
         };
         let pacer = PacerLimits {
             link_mbps: config.link_mbps,
@@ -177,6 +192,7 @@ impl Endpoint {
             fifo_permille: u64::from(config.pacer_fifo_permille),
         };
         Ok(Self {
+            rules,
             wire,
             local_port,
             serving: false,
@@ -198,7 +214,11 @@ impl Endpoint {
             sizes,
             outbound_bytes: 0,
             released: Vec::new(),
-            trace: Trace::default(),
+            trace: if rules.keeps_payload {
+                Trace::default()
+            } else {
+                Trace::off()
+            },
             due: Vec::new(),
             config,
         })
@@ -387,6 +407,7 @@ impl Endpoint {
             self.timers.next(),
             self.peers.next_sweep(),
             self.paced_until,
+            self.grants.paused_until(),
         ];
         times.into_iter().flatten().min()
     }
@@ -452,7 +473,9 @@ impl Endpoint {
             Wire::Native => self.config.unscheduled_bytes,
             Wire::Encapsulated => self.config.unscheduled_bytes.div_ceil(segment) * segment,
         };
-        OutMessage::new(message, unscheduled, segment)
+        let paper = self.rules.paper.as_ref();
+        let scheduled = paper.map_or(segment, |paper| paper.scheduled_segment);
+        OutMessage::new(message, unscheduled, segment, scheduled)
     }
 
     /// Ends an RPC of ours of which the application no longer wants to hear: its server is told
@@ -544,6 +567,9 @@ impl Endpoint {
 
     /// Makes sure that the RPC is looked at by `at`.
     fn set_timer(&mut self, key: RpcKey, at: Instant) {
+        if !self.rules.recovers {
+            return;
+        }
         let Some(rpc) = self.table.get_mut(key) else {
             return;
         };
@@ -566,11 +592,9 @@ impl Endpoint {
         let fits = |held: usize, max: usize| len <= ALWAYS_TAKEN_BYTES || held + len <= max;
         let error = if len == 0 {
             RpcError::EmptyMessage
-        } else if len > MESSAGE_BYTES_MAX {
-            RpcError::MessageTooLong {
-                len,
-                max: MESSAGE_BYTES_MAX,
-            }
+        } else if len > self.rules.message_bytes_max {
+            let max = self.rules.message_bytes_max;
+            RpcError::MessageTooLong { len, max }
         } else if !fits(held, config.outbound_bytes_per_peer_max) {
             RpcError::TooManyBytes {
                 len,

@@ -1,13 +1,14 @@
 //! What is known of the other ends: when they were last heard, acks owed to them, their cutoffs,
 //! and which of their requests were delivered.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use slotmap::{SlotMap, new_key_type};
 
 use super::delivered::Delivered;
+use super::keyed_hash::HashMap;
 use super::priority::UnscheduledCutoffs;
 use super::timer::backed_off;
 use crate::config::Wire;
@@ -193,8 +194,8 @@ impl PeerTable {
         Self {
             max,
             peers: SlotMap::with_key(),
-            by_addr: HashMap::new(),
-            by_host: (wire == Wire::Native).then(HashMap::new),
+            by_addr: HashMap::default(),
+            by_host: (wire == Wire::Native).then(HashMap::default),
             sweep: VecDeque::new(),
             next_sweep: Instant::ZERO,
         }

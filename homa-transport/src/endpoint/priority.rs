@@ -53,6 +53,12 @@ impl UnscheduledCutoffs {
         Self { cutoffs, version }
     }
 
+    /// Cutoffs that never change. Level 0 takes what no other does.
+    #[cfg(feature = "sim")]
+    pub(crate) const fn fixed(cutoffs: [u32; Priority::LEVELS]) -> Self {
+        Self::heard(cutoffs, 1)
+    }
+
     pub(crate) const fn version(&self) -> u16 {
         self.version
     }

@@ -164,7 +164,7 @@ impl Endpoint {
             self.stats.requests_unserved += 1;
             return None;
         }
-        if data.message_length as usize > wire::MESSAGE_BYTES_MAX {
+        if data.message_length as usize > self.rules.message_bytes_max {
             self.stats.data_contradictory += 1;
             return None;
         }
@@ -206,15 +206,15 @@ impl Endpoint {
         }
         rpc.local.get_or_insert(arrival.local);
         let len = data.message_length as usize;
-        if len > wire::MESSAGE_BYTES_MAX && !rpc.is_client() {
+        if len > self.rules.message_bytes_max && !rpc.is_client() {
             self.stats.data_contradictory += 1;
             return false;
         }
-        if len > wire::MESSAGE_BYTES_MAX {
+        if len > self.rules.message_bytes_max {
             let error = RpcError::ResponseTooLong {
                 peer: rpc.addr,
                 len,
-                max: wire::MESSAGE_BYTES_MAX,
+                max: self.rules.message_bytes_max,
             };
             self.fail_and_ack(key, error);
             return false;
@@ -243,7 +243,11 @@ impl Endpoint {
             data.incoming
         };
         let reserve = self.config.unscheduled_bytes;
-        rpc.inbound = Some(InMessage::new(data.message_length, incoming, reserve));
+        rpc.inbound = Some(if self.rules.keeps_payload {
+            InMessage::new(data.message_length, incoming, reserve)
+        } else {
+            InMessage::counted(data.message_length, incoming)
+        });
         self.charge(key);
         self.size_seen(data.message_length);
         true

@@ -45,6 +45,7 @@ pub use self::link::{SimLink, SimNetwork};
 pub use self::network::{Arrival, Network, NetworkCounts};
 pub use self::oracle::{Invariant, Levels};
 pub use self::packet::PacketId;
+pub use self::queue::EventQueue;
 pub use self::random::Random;
 pub use self::report::{Report, Totals, Violation};
 pub use self::scenario::{Load, Scenario};

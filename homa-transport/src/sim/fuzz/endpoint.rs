@@ -228,7 +228,9 @@ impl Case {
                 0..=199 => {
                     // The latest ones are likely to live.
                     let back = source.below(ids.len().min(32));
-                    ids.len().checked_sub(back + 1).map_or_else(any, |at| ids[at])
+                    ids.len()
+                        .checked_sub(back + 1)
+                        .map_or_else(any, |at| ids[at])
                 }
                 200..=240 => RpcId::new(0x9000 + u64::from(source.byte())),
                 _ => RpcId::new(source.word()),
@@ -362,7 +364,12 @@ impl Drop for Case {
     fn drop(&mut self) {
         if std::thread::panicking() && std::env::var_os("FZDBG").is_some() {
             for host in &self.pair.hosts {
-                eprintln!("{}\n{}\n{:#?}", host.addr, host.endpoint.trace(), host.endpoint.stats());
+                eprintln!(
+                    "{}\n{}\n{:#?}",
+                    host.addr,
+                    host.endpoint.trace(),
+                    host.endpoint.stats()
+                );
             }
             eprintln!("{:#?} now {:?}", self.pair.calls, self.pair.now);
         }
