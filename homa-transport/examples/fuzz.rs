@@ -7,7 +7,8 @@
 //!
 //! The first form runs one input after the other, all of which follow from the seed, and prints how
 //! many. If one shows a defect, it prints what was found and that input, shortened if possible; the
-//! second form repeats it. Use the `dev` profile: it checks for overflow. The exit code is 0 if
+//! second form repeats it, and with `FUZZ_TRACE=1` in the environment the target `endpoint` prints its
+//! last packets and its calls. Use the `dev` profile: it checks for overflow. The exit code is 0 if
 //! nothing was found, 1 if something was, 2 for wrong arguments.
 
 use std::fmt::Write as _;

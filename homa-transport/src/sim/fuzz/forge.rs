@@ -2,9 +2,7 @@
 
 use super::source::Source;
 use crate::units::{Priority, RpcId};
-use crate::wire::{
-    AckEntry, Acks, Cutoffs, Data, Grant, Header, Packet, PacketType, Resend, emit,
-};
+use crate::wire::{AckEntry, Acks, Cutoffs, Data, Grant, Header, Packet, PacketType, Resend, emit};
 
 /// Types of packets.
 const TYPES: [PacketType; 9] = [

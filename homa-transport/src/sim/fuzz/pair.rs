@@ -268,7 +268,11 @@ impl Pair {
             }
         }
         let host = &self.hosts[at];
-        assert!(!due(host, self.now), "due again and again at {:?}", self.now);
+        assert!(
+            !due(host, self.now),
+            "due again and again at {:?}",
+            self.now
+        );
     }
 
     // ---- what follows ----
