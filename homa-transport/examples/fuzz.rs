@@ -11,6 +11,11 @@
 //! last packets and its calls. Use the `dev` profile: it checks for overflow. The exit code is 0 if
 //! nothing was found, 1 if something was, 2 for wrong arguments.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "how long to go on is a matter of real time"
+)]
+
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -183,7 +188,7 @@ fn to_hex(bytes: &[u8]) -> String {
 
 fn from_hex(text: &str) -> Result<Vec<u8>, String> {
     let error = || format!("{text:?} is no even number of hexadecimal digits");
-    if !text.is_ascii() || text.len() % 2 != 0 {
+    if !text.is_ascii() || !text.len().is_multiple_of(2) {
         return Err(error());
     }
     (0..text.len())
