@@ -7,8 +7,14 @@
 //!
 //! The first form runs one input after the other, all of which follow from the seed, and prints how
 //! many. If one shows a defect, it prints what was found and that input, shortened if possible; the
-//! second form repeats it. Use the `dev` profile: it checks for overflow. The exit code is 0 if
+//! second form repeats it, and with `FUZZ_TRACE=1` in the environment the target `endpoint` prints its
+//! last packets and its calls. Use the `dev` profile: it checks for overflow. The exit code is 0 if
 //! nothing was found, 1 if something was, 2 for wrong arguments.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "how long to go on is a matter of real time"
+)]
 
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -182,7 +188,7 @@ fn to_hex(bytes: &[u8]) -> String {
 
 fn from_hex(text: &str) -> Result<Vec<u8>, String> {
     let error = || format!("{text:?} is no even number of hexadecimal digits");
-    if !text.is_ascii() || text.len() % 2 != 0 {
+    if !text.is_ascii() || !text.len().is_multiple_of(2) {
         return Err(error());
     }
     (0..text.len())

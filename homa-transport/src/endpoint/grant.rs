@@ -9,14 +9,13 @@
 //!
 //! Source: homa_grant.c; Homa (SIGCOMM 2018), sections 3.3 to 3.5.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::time::Duration;
 
 use slotmap::SecondaryMap;
 
 use super::RpcKey;
-use super::keyed_hash::HashMap;
 use super::priority::{self, UnscheduledCutoffs};
 use crate::units::{Instant, Priority};
 

@@ -1,14 +1,13 @@
 //! What is known of the other ends: when they were last heard, acks owed to them, their cutoffs,
 //! and which of their requests were delivered.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use slotmap::{SlotMap, new_key_type};
 
 use super::delivered::Delivered;
-use super::keyed_hash::HashMap;
 use super::priority::UnscheduledCutoffs;
 use super::timer::backed_off;
 use crate::config::Wire;

@@ -361,17 +361,15 @@ fn small(source: &mut Source<'_>) -> Config {
     }
 }
 impl Drop for Case {
+    /// After a finding: what happened last, if that is wanted (many inputs are tried to find a short
+    /// one).
     fn drop(&mut self) {
-        if std::thread::panicking() && std::env::var_os("FZDBG").is_some() {
+        if std::thread::panicking() && std::env::var_os("FUZZ_TRACE").is_some() {
             for host in &self.pair.hosts {
-                eprintln!(
-                    "{}\n{}\n{:#?}",
-                    host.addr,
-                    host.endpoint.trace(),
-                    host.endpoint.stats()
-                );
+                let (trace, stats) = (host.endpoint.trace(), host.endpoint.stats());
+                eprintln!("{}\n{trace}{stats:#?}", host.addr);
             }
-            eprintln!("{:#?} now {:?}", self.pair.calls, self.pair.now);
+            eprintln!("{:?} {:#?}", self.pair.now, self.pair.calls);
         }
     }
 }
