@@ -142,7 +142,7 @@ impl Case {
             }
             12 if source.chance(64) => self.pair.close(at),
             13 => {
-                let serves = source.chance(128);
+                let serves = source.chance(200);
                 self.pair.hosts[at].endpoint.set_serving(serves);
             }
             14 => {
@@ -191,9 +191,12 @@ impl Case {
                 }
             }
             20 => {
-                // A second copy, which arrives after all that is under way, or at once.
-                if let Some(flight) = self.pair.network.get(any).cloned() {
-                    if source.chance(128) {
+                // Second copies, which arrive after all that is under way, or at once.
+                let copies = self.pair.network.iter().skip(any);
+                let copies: Vec<Flight> = copies.take(source.below(16) + 1).cloned().collect();
+                let at_once = source.chance(100);
+                for flight in copies {
+                    if at_once {
                         self.pair.deliver(flight);
                     } else {
                         self.pair.network.push_back(flight);
@@ -333,7 +336,7 @@ fn stranger(source: &mut Source<'_>) -> SocketAddr {
 fn small(source: &mut Source<'_>) -> Config {
     let count = |source: &mut Source<'_>| source.below(6) + 1;
     Config {
-        unscheduled_bytes: source.pick([10_000, 1, 1_000, 1_000_000]),
+        unscheduled_bytes: source.pick([10_000, 1, 1_000_000, 1_000_000]),
         max_incoming_bytes: source.pick([10_000, 30_000, 1 << 30]),
         window_bytes: source.pick([0, 0, 1, 5_000, 1 << 30]),
         max_overcommit: source.below(8) + 1,
