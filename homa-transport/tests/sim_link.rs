@@ -25,19 +25,27 @@ fn network(hosts: usize, faults: PacketFaults, seed: u64) -> SimNetwork {
 }
 
 fn open(network: &SimNetwork, host: usize, port: u16) -> Arc<dyn Transport> {
+    open_with(network, host, port, Config::default())
+}
+
+fn open_with(network: &SimNetwork, host: usize, port: u16, config: Config) -> Arc<dyn Transport> {
     let link = network.host(host, port).unwrap();
-    Arc::new(Socket::over(Arc::new(link), Config::default()).unwrap())
+    Arc::new(Socket::over(Arc::new(link), config).unwrap())
 }
 
 fn open_echo(network: &SimNetwork, host: usize, port: u16) -> Arc<dyn Transport> {
     let socket = open(network, host, port);
+    serve_echo(&socket);
+    socket
+}
+
+fn serve_echo(socket: &Arc<dyn Transport>) {
     let sink = |incoming: homa_transport::Incoming| {
         let answer = incoming.message.into();
         // The client may have given up meanwhile.
         let _ = incoming.responder.respond(answer);
     };
     socket.serve(Arc::new(sink)).unwrap();
-    socket
 }
 
 fn text(len: usize) -> Bytes {
@@ -187,6 +195,46 @@ async fn closed_ports_and_unknown_hosts_are_reported_and_a_reopened_port_works()
     let again = open_echo(&network, 1, 4_000);
     let answered = call(client, again.local_addr(), text(10).into()).await;
     assert_eq!(answered.unwrap(), text(10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn short_messages_overtake_long_ones_of_other_hosts_in_the_queues_of_the_switch() {
+    let topology = Topology::single_switch(6, 100);
+    let network = SimNetwork::new(topology, PacketFaults::default(), 11).unwrap();
+    // What is granted takes 32 ms on such a link: less than that is no silence.
+    let config = Config {
+        resend_interval: Duration::from_millis(100),
+        ..Config::default()
+    };
+    let open = |host| open_with(&network, host, 4_000, config.clone());
+    let server = open(5);
+    serve_echo(&server);
+    let to = server.local_addr();
+    let long: Vec<_> = (0..4)
+        .map(|host| {
+            let client = open(host);
+            tokio::spawn(async move {
+                let response = call(client, to, text(MEGABYTE).into()).await;
+                assert_eq!(response.unwrap(), text(MEGABYTE));
+            })
+        })
+        .collect();
+    let client = open(4);
+    let mut slowest = Duration::ZERO;
+    // While the requests come, four into one link, they queue before it. The first is there after 80 ms.
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(70) {
+        let sent = Instant::now();
+        call(Arc::clone(&client), to, text(100).into())
+            .await
+            .unwrap();
+        slowest = slowest.max(sent.elapsed());
+    }
+    assert!(long.iter().all(|call| !call.is_finished()));
+    assert!(slowest <= Duration::from_millis(4), "{slowest:?}");
+    for call in long {
+        call.await.unwrap();
+    }
 }
 
 #[tokio::test]
