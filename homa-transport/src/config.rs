@@ -139,6 +139,45 @@ pub struct Config {
     ///
     /// Default 1 s. Kernel: none (a duplicate that comes after the ack is executed again).
     pub delivered_memory: Duration,
+    /// What a simulated experiment changes; `None`: nothing.
+    ///
+    /// Default `None`. Kernel: none. Only for simulations: other endpoints would not understand it.
+    #[cfg(feature = "sim")]
+    pub experiment: Option<Experiment>,
+}
+
+/// Changes to an endpoint for a simulation in which message contents do not matter.
+///
+/// Incoming messages are counted and not kept; [`Event::Request`](crate::endpoint::Event::Request)
+/// yields no bytes.
+#[cfg(feature = "sim")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Experiment {
+    /// Longest message, in bytes.
+    pub message_bytes_max: u32,
+    /// The rules of the SIGCOMM 2018 simulations in place of our own.
+    pub paper_rules: Option<PaperRules>,
+}
+
+/// Rules that the simulations of the SIGCOMM 2018 paper had and no implementation has. With them
+/// there are no RESENDs and no NEED_ACKs, and each peer has one active message.
+///
+/// Source: arXiv 1803.09615v2, sections 3.3 to 3.5; PlatformLab/HomaSimulation.
+#[cfg(feature = "sim")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PaperRules {
+    /// For each level the most bytes a message may have left to send for its unscheduled packets
+    /// to use it; 0: the level is not for them. The levels below theirs are for scheduled packets.
+    pub cutoffs: [u32; Priority::LEVELS],
+    /// Bytes of a message in a scheduled packet. One is granted at a time.
+    pub scheduled_segment_bytes: u32,
+    /// A message gets a grant while fewer bytes than this are granted and not received.
+    pub window_bytes: u32,
+    /// Time between two grants to one sender.
+    pub grant_pause: Duration,
+    /// With fewer bytes than this ungranted, `cutoffs` apply to granted packets too if they name a
+    /// higher level.
+    pub tail_bytes: u32,
 }
 
 impl Default for Config {
@@ -172,6 +211,8 @@ impl Default for Config {
             outbound_bytes_per_peer_max: 512 << 20,
             peers_max: 65_536,
             delivered_memory: Duration::from_secs(1),
+            #[cfg(feature = "sim")]
+            experiment: None,
         }
     }
 }
@@ -329,7 +370,8 @@ mod tests {
 
     #[test]
     fn every_number_has_its_range() {
-        let bad: [(&str, fn(&mut Config)); 22] = [
+        type Spoil = fn(&mut Config);
+        let bad: [(&str, Spoil); 22] = [
             ("unscheduled_bytes", |config| config.unscheduled_bytes = 0),
             ("grant_increment_bytes", |config| {
                 config.grant_increment_bytes = 0

@@ -1,4 +1,39 @@
 //! The Homa transport protocol in userspace.
+//!
+//! Homa moves messages, not bytes: a request goes to a server without a connection, its response comes
+//! back, and short messages overtake long ones at the sender, in the network and at the receiver. What
+//! is here, from the network upwards:
+//!
+//! - [`wire`]: the packets of today's Linux module, from and to bytes;
+//! - [`endpoint`]: the protocol of one port, without sockets, clocks or threads;
+//! - [`link`]: ways to move packets: UDP (`WIRE-UDP.md`) and within the process;
+//! - [`Socket`]: an endpoint over a link, driven by one tokio task;
+//! - [`transport`]: what an RPC layer sees of all this;
+//! - `sim` (feature `sim`): whole networks of endpoints in virtual time, from one seed.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use homa_transport::transport::{Incoming, call};
+//! use homa_transport::{Config, Socket, Transport};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let server = Socket::udp("127.0.0.1:0".parse()?, Config::default())?;
+//! server.serve(Arc::new(|request: Incoming| {
+//!     // This runs in the driver's task: longer work is spawned.
+//!     let response = request.message.to_ascii_uppercase();
+//!     let _ = request.responder.respond(response.into());
+//! }))?;
+//!
+//! let client = Arc::new(Socket::udp_client(Config::default())?);
+//! let response = call(client, server.local_addr(), b"hello".as_slice().into()).await?;
+//! assert_eq!(response, "HELLO".as_bytes());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Peers are trusted as much as the network: packets are neither encrypted nor authenticated.
 
 pub mod config;
 pub mod endpoint;

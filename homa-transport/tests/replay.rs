@@ -93,7 +93,6 @@ const ACKS_TAKEN: &str = "acks went earlier, with the ACK for an earlier NEED_AC
 const AGAIN_AFTER_END: &str = "sent again by the module's server, while the response had arrived";
 const RESTART: &str = "the RESEND for a request that never arrived";
 const GAVE_UP: &str = "the call fails, as it did in the recording";
-/// A defect of ours, which the recordings brought to light.
 
 /// Counters that stand still while nothing is wrong.
 const ERRORS: [&str; 17] = [

@@ -21,8 +21,15 @@ const OUTLIERS_MAX: usize = 4096;
 ///
 /// A client takes its ids from one counter, so they lie close together: a bitmap that slides with
 /// them. Ids far off go into a small set, so that memory stays in proportion to the number of ids.
+///
+/// Nothing is allocated before the first one: most peers never send a request.
 #[derive(Debug, Default)]
 pub(crate) struct Delivered {
+    windows: Option<Box<Windows>>,
+}
+
+#[derive(Debug, Default)]
+struct Windows {
     current: Window,
     previous: Window,
     period_start: Instant,
@@ -62,23 +69,34 @@ struct Window {
 
 impl Delivered {
     /// Remembers `id` for at least `memory`. Returns false if that was not possible because of the
-    /// bounds.
+    /// bounds. With no time to remember it for, nothing is kept.
     pub(crate) fn insert(&mut self, id: RpcId, now: Instant, memory: Duration) -> bool {
-        self.rotate(now, memory);
-        self.current.insert(id.value() >> 1)
+        if memory.is_zero() {
+            return true;
+        }
+        let windows = self.windows.get_or_insert_default();
+        windows.rotate(now, memory);
+        windows.current.insert(id.value() >> 1)
     }
 
     pub(crate) fn contains(&mut self, id: RpcId, now: Instant, memory: Duration) -> bool {
-        self.rotate(now, memory);
+        let Some(windows) = self.windows.as_mut() else {
+            return false;
+        };
+        windows.rotate(now, memory);
         let number = id.value() >> 1;
-        self.current.contains(number) || self.previous.contains(number)
+        windows.current.contains(number) || windows.previous.contains(number)
     }
 
     /// True if no id is remembered.
-    pub(crate) const fn is_empty(&self) -> bool {
-        self.current.ids == 0 && self.previous.ids == 0
+    pub(crate) fn is_empty(&self) -> bool {
+        self.windows
+            .as_ref()
+            .is_none_or(|windows| windows.current.ids == 0 && windows.previous.ids == 0)
     }
+}
 
+impl Windows {
     fn rotate(&mut self, now: Instant, memory: Duration) {
         let age = now.saturating_since(self.period_start);
         if age < memory {
@@ -205,14 +223,17 @@ mod tests {
         for i in 0..1000_u64 {
             assert!(delivered.insert(RpcId::new(i << 40), at(1), MEMORY));
         }
-        assert!(delivered.current.words.len() <= WORDS_FREE + 1000 * WORDS_PER_ID);
+        assert!(
+            delivered.windows.as_ref().unwrap().current.words.len()
+                <= WORDS_FREE + 1000 * WORDS_PER_ID
+        );
         for i in 0..1000_u64 {
             assert!(delivered.contains(RpcId::new(i << 40), at(1), MEMORY));
         }
         let kept =
             (1000..100_000_u64).filter(|i| delivered.insert(RpcId::new(i << 40), at(1), MEMORY));
         assert!(kept.count() <= OUTLIERS_MAX + WORDS_MAX);
-        assert!(delivered.current.words.len() <= WORDS_MAX);
+        assert!(delivered.windows.as_ref().unwrap().current.words.len() <= WORDS_MAX);
         assert!(delivered.insert(RpcId::new(u64::MAX), at(9_999), MEMORY));
         assert!(delivered.contains(RpcId::new(u64::MAX), at(9_999), MEMORY));
     }

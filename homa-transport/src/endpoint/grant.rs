@@ -11,13 +11,17 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use slotmap::SecondaryMap;
 
-use super::{RpcKey, priority};
-use crate::units::Priority;
+use super::RpcKey;
+use super::priority::{self, UnscheduledCutoffs};
+use crate::units::{Instant, Priority};
 
 /// A message's standing: fewest missing bytes first, then the older one.
+///
+/// By the paper's rules it is the ungranted bytes that count.
 type Rank = (u32, u64, RpcKey);
 
 /// What the scheduler knows of a message.
@@ -33,10 +37,6 @@ pub(crate) struct Progress {
 impl Progress {
     const fn incoming(&self) -> u64 {
         self.granted.saturating_sub(self.received) as u64
-    }
-
-    const fn rank(&self, rpc: RpcKey) -> Rank {
-        (self.length - self.received, self.birth, rpc)
     }
 }
 
@@ -66,6 +66,23 @@ pub(crate) struct GrantLimits {
     pub(crate) fifo_priority: Priority,
     /// Highest level of the others.
     pub(crate) scheduled_max: u8,
+    /// Rules of the published simulations instead; see [`crate::config::Experiment`].
+    pub(crate) paper: Option<PaperGrants>,
+}
+
+/// How receivers of the SIGCOMM 2018 simulations grant: one packet at a time, evenly spaced, one
+/// active message per sender, by ungranted bytes; what is granted to its end needs no slot.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PaperGrants {
+    /// Bytes of a message in a packet.
+    pub(crate) packet: u32,
+    /// A message gets a grant while fewer bytes than this are granted and not received.
+    pub(crate) window: u32,
+    /// Time between two grants to one sender.
+    pub(crate) pause: Duration,
+    /// With fewer bytes than this ungranted, `cutoffs` apply if they name a higher level.
+    pub(crate) tail: u32,
+    pub(crate) cutoffs: UnscheduledCutoffs,
 }
 
 /// Decides about grants. It holds keys and numbers only; the work per event depends on
@@ -88,12 +105,16 @@ pub(crate) struct GrantScheduler {
     changed: bool,
     /// Normal grants since the last grant to the oldest message, in bytes.
     since_fifo: u64,
+    /// When the next pause of a sender that could be granted to ends.
+    paused_until: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
 struct PeerQueue {
     active: usize,
     waiting: BTreeSet<Rank>,
+    /// Not to be granted to before this time, by the paper's rules.
+    paused_until: Instant,
 }
 
 impl GrantScheduler {
@@ -102,12 +123,13 @@ impl GrantScheduler {
             limits,
             messages: SecondaryMap::new(),
             active: Vec::with_capacity(limits.max_overcommit),
-            peers: HashMap::new(),
+            peers: HashMap::default(),
             waiting: BTreeSet::new(),
             ungranted: BTreeSet::new(),
             incoming: 0,
             changed: false,
             since_fifo: 0,
+            paused_until: None,
         }
     }
 
@@ -123,21 +145,26 @@ impl GrantScheduler {
         match self.messages.insert(rpc, progress) {
             Some(known) => {
                 self.incoming -= known.incoming();
+                let (old, new) = (self.rank(rpc, &known), self.rank(rpc, &progress));
+                if old == new {
+                    return;
+                }
                 if self.active.contains(&rpc) {
                     self.sort_active();
                     return;
                 }
                 self.edit_peer(known.peer, |queue| {
-                    queue.waiting.remove(&known.rank(rpc));
-                    queue.waiting.insert(progress.rank(rpc));
+                    queue.waiting.remove(&old);
+                    queue.waiting.insert(new);
                 });
             }
             None => {
                 if progress.granted < progress.length {
                     self.ungranted.insert((progress.birth, rpc));
                 }
+                let rank = self.rank(rpc, &progress);
                 self.edit_peer(progress.peer, |queue| {
-                    queue.waiting.insert(progress.rank(rpc));
+                    queue.waiting.insert(rank);
                 });
             }
         }
@@ -158,8 +185,9 @@ impl GrantScheduler {
             self.edit_peer(known.peer, |queue| queue.active -= 1);
             self.fill_slot();
         } else {
+            let rank = self.rank(rpc, &known);
             self.edit_peer(known.peer, |queue| {
-                queue.waiting.remove(&known.rank(rpc));
+                queue.waiting.remove(&rank);
             });
         }
     }
@@ -176,13 +204,66 @@ impl GrantScheduler {
 
     /// The next grant to send; `None` until something changes. Calling this once per batch of packets
     /// rather than per packet makes one grant of several.
-    pub(crate) fn next(&mut self) -> Option<Grant> {
-        if !self.changed {
+    pub(crate) fn next(&mut self, now: Instant) -> Option<Grant> {
+        let pause_over = self.paused_until.is_some_and(|until| until <= now);
+        if !self.changed && !pause_over {
             return None;
         }
-        let grant = self.next_by_rank().or_else(|| self.next_by_age());
+        let grant = match self.limits.paper {
+            None => self.next_by_rank().or_else(|| self.next_by_age()),
+            Some(paper) => self.next_of_paper(now, &paper),
+        };
         self.changed = grant.is_some();
         grant
+    }
+
+    /// When [`GrantScheduler::next`] may have a grant although nothing changes.
+    pub(crate) const fn paused_until(&self) -> Option<Instant> {
+        self.paused_until
+    }
+
+    fn next_of_paper(&mut self, now: Instant, paper: &PaperGrants) -> Option<Grant> {
+        self.paused_until = None;
+        for (rank, rpc) in self.active.iter().enumerate() {
+            let rpc = *rpc;
+            let Some(message) = self.messages.get_mut(rpc) else {
+                continue;
+            };
+            if message.incoming() >= u64::from(paper.window) {
+                continue;
+            }
+            let Some(queue) = self.peers.get_mut(&message.peer) else {
+                continue;
+            };
+            if queue.paused_until > now {
+                let first = self.paused_until.unwrap_or(queue.paused_until);
+                self.paused_until = Some(first.min(queue.paused_until));
+                continue;
+            }
+            queue.paused_until = now + paper.pause;
+            let left = message.length.saturating_sub(message.granted);
+            let scheduled = priority::scheduled(self.limits.scheduled_max, rank, self.active.len());
+            let priority = if left < paper.tail {
+                scheduled.max(paper.cutoffs.level(left))
+            } else {
+                scheduled
+            };
+            let raise = paper.packet.min(left);
+            message.granted += raise;
+            self.incoming += u64::from(raise);
+            let offset = message.granted;
+            if raise == left {
+                self.remove(rpc);
+            } else {
+                self.sort_active();
+            }
+            return Some(Grant {
+                rpc,
+                offset,
+                priority,
+            });
+        }
+        None
     }
 
     /// Source: homa_grant.c, `homa_grant_try_send`, `homa_grant_check_needy`.
@@ -269,6 +350,15 @@ impl GrantScheduler {
         let Some(newcomer) = self.messages.get(rpc).copied() else {
             return;
         };
+        if self.limits.paper.is_some()
+            && let Some((active, message)) = self.active_of(newcomer.peer)
+        {
+            if self.rank(rpc, &newcomer) < self.rank(active, &message) {
+                self.deactivate(active);
+                self.activate(rpc);
+            }
+            return;
+        }
         if self.active.len() < self.limits.max_overcommit {
             self.activate(rpc);
             return;
@@ -283,12 +373,12 @@ impl GrantScheduler {
             .active
             .iter()
             .filter_map(|active| Some((*active, *self.messages.get(*active)?)))
-            .max_by_key(|(active, message)| (slots(message.peer), message.rank(*active)));
+            .max_by_key(|(active, message)| (slots(message.peer), self.rank(*active, message)));
         let Some((victim, message)) = victim else {
             return;
         };
         let held = slots(message.peer);
-        if held > own || (held == own && newcomer.rank(rpc) < message.rank(victim)) {
+        if held > own || (held == own && self.rank(rpc, &newcomer) < self.rank(victim, &message)) {
             self.deactivate(victim);
             self.activate(rpc);
         }
@@ -298,8 +388,9 @@ impl GrantScheduler {
         let Some(message) = self.messages.get(rpc).copied() else {
             return;
         };
+        let rank = self.rank(rpc, &message);
         self.edit_peer(message.peer, |queue| {
-            queue.waiting.remove(&message.rank(rpc));
+            queue.waiting.remove(&rank);
             queue.active += 1;
         });
         self.active.push(rpc);
@@ -311,23 +402,45 @@ impl GrantScheduler {
             return;
         };
         self.active.retain(|active| *active != rpc);
+        let rank = self.rank(rpc, &message);
         self.edit_peer(message.peer, |queue| {
-            queue.waiting.insert(message.rank(rpc));
+            queue.waiting.insert(rank);
             queue.active -= 1;
         });
     }
 
     /// A slot is free: the best message of a peer that holds fewest goes first.
     fn fill_slot(&mut self) {
-        if let Some((_, (_, _, rpc))) = self.waiting.first().copied() {
+        if let Some((held, (_, _, rpc))) = self.waiting.first().copied()
+            && (held == 0 || self.limits.paper.is_none())
+        {
             self.activate(rpc);
         }
     }
 
     fn sort_active(&mut self) {
-        let messages = &self.messages;
-        self.active
-            .sort_unstable_by_key(|rpc| messages.get(*rpc).map(|message| message.rank(*rpc)));
+        let mut active = std::mem::take(&mut self.active);
+        active.sort_unstable_by_key(|rpc| {
+            let message = self.messages.get(*rpc);
+            message.map(|message| self.rank(*rpc, message))
+        });
+        self.active = active;
+    }
+
+    fn active_of(&self, peer: IpAddr) -> Option<(RpcKey, Progress)> {
+        let mut known = self
+            .active
+            .iter()
+            .filter_map(|rpc| Some((*rpc, *self.messages.get(*rpc)?)));
+        known.find(|(_, message)| message.peer == peer)
+    }
+
+    const fn rank(&self, rpc: RpcKey, message: &Progress) -> Rank {
+        let done = match self.limits.paper {
+            None => message.received,
+            Some(_) => message.granted,
+        };
+        (message.length.saturating_sub(done), message.birth, rpc)
     }
 
     /// Changes a peer's queue, keeping `waiting` in step with it.
@@ -349,5 +462,7 @@ impl GrantScheduler {
     }
 }
 
+#[cfg(test)]
+mod paper_tests;
 #[cfg(test)]
 mod tests;

@@ -21,7 +21,8 @@ pub(crate) struct InMessage {
     received: u32,
     recv_end: u32,
     gaps: Vec<Range<u32>>,
-    buffer: Vec<u8>,
+    /// `None` if the bytes are only counted.
+    buffer: Option<Vec<u8>>,
 }
 
 /// What became of a DATA packet.
@@ -40,14 +41,21 @@ impl InMessage {
     /// `reserve` bytes are allocated at once, the rest when it is granted.
     pub(crate) fn new(length: u32, incoming: u32, reserve: u32) -> Self {
         let buffer = Vec::with_capacity(index(reserve.min(length)));
-        let granted = incoming.min(length);
+        Self {
+            buffer: Some(buffer),
+            ..Self::counted(length, incoming)
+        }
+    }
+
+    /// The same without keeping the bytes.
+    pub(crate) fn counted(length: u32, incoming: u32) -> Self {
         Self {
             length,
-            granted,
+            granted: incoming.min(length),
             received: 0,
             recv_end: 0,
             gaps: Vec::new(),
-            buffer,
+            buffer: None,
         }
     }
 
@@ -76,14 +84,16 @@ impl InMessage {
 
     /// Bytes of memory held.
     pub(crate) fn reserved(&self) -> usize {
-        self.buffer.capacity()
+        self.buffer.as_ref().map_or(0, Vec::capacity)
     }
 
     /// Raises the grant and makes room for the whole message.
     pub(crate) fn grant(&mut self, granted: u32) {
         self.granted = self.granted.max(granted.min(self.length));
-        let missing = index(self.length).saturating_sub(self.buffer.len());
-        self.buffer.reserve_exact(missing);
+        if let Some(buffer) = &mut self.buffer {
+            let missing = index(self.length).saturating_sub(buffer.len());
+            buffer.reserve_exact(missing);
+        }
     }
 
     /// Stores the bytes that are new. Differs: the module drops a packet that overlaps received
@@ -124,10 +134,11 @@ impl InMessage {
         let start = offset.max(self.recv_end);
         if start > self.recv_end {
             self.gaps.push(self.recv_end..start);
-            self.buffer.resize(index(start), 0);
         }
-        self.buffer
-            .extend_from_slice(data.get(index(start - offset)..).unwrap_or_default());
+        if let Some(buffer) = &mut self.buffer {
+            buffer.resize(index(start), 0);
+            buffer.extend_from_slice(data.get(index(start - offset)..).unwrap_or_default());
+        }
         self.received += end - start;
         self.recv_end = end;
     }
@@ -146,7 +157,10 @@ impl InMessage {
                 break;
             }
             let source = data.get(index(filled.start - offset)..index(filled.end - offset));
-            let target = self.buffer.get_mut(index(filled.start)..index(filled.end));
+            let target = self
+                .buffer
+                .as_mut()
+                .and_then(|buffer| buffer.get_mut(index(filled.start)..index(filled.end)));
             if let (Some(source), Some(target)) = (source, target) {
                 target.copy_from_slice(source);
             }
@@ -174,7 +188,7 @@ impl InMessage {
         self.recv_end == 0
     }
 
-    /// The message, once complete.
+    /// The message, once complete; no bytes if they were only counted.
     pub(crate) fn into_bytes(self) -> Bytes {
         debug_assert!(
             self.is_complete(),
@@ -182,7 +196,7 @@ impl InMessage {
             self.received,
             self.length
         );
-        self.buffer.into()
+        self.buffer.unwrap_or_default().into()
     }
 }
 

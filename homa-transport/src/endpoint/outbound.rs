@@ -19,6 +19,8 @@ pub(crate) struct OutMessage {
     granted: u32,
     sent: u32,
     segment_bytes: u32,
+    /// The same beyond the unscheduled part; differs only in simulated experiments.
+    scheduled_segment_bytes: u32,
     scheduled_priority: Priority,
     resends: Vec<Resend>,
 }
@@ -50,15 +52,21 @@ pub(crate) enum SegmentKind {
 }
 
 impl OutMessage {
-    /// A message whose first `unscheduled` bytes need no grant, in packets of `segment_bytes`.
+    /// A message whose first `unscheduled` bytes need no grant, in packets of `segment_bytes`; the
+    /// others go in packets of `scheduled_segment_bytes`.
     ///
     /// # Panics
     /// If the length does not fit the protocol; the caller has checked it.
-    pub(crate) fn new(message: Message, unscheduled: u32, segment_bytes: u32) -> Self {
+    pub(crate) fn new(
+        message: Message,
+        unscheduled: u32,
+        segment_bytes: u32,
+        scheduled_segment_bytes: u32,
+    ) -> Self {
         let length = u32::try_from(message.len()).unwrap_or(0);
         assert!(
-            length > 0 && segment_bytes > 0,
-            "{length} bytes in packets of {segment_bytes}"
+            length > 0 && segment_bytes > 0 && scheduled_segment_bytes > 0,
+            "{length} bytes in packets of {segment_bytes} and {scheduled_segment_bytes}"
         );
         let unscheduled = unscheduled.min(length);
         Self {
@@ -68,6 +76,7 @@ impl OutMessage {
             granted: unscheduled,
             sent: 0,
             segment_bytes,
+            scheduled_segment_bytes,
             scheduled_priority: Priority::LOWEST,
             resends: Vec::new(),
         }
@@ -170,10 +179,11 @@ impl OutMessage {
     /// The next packet to send, if any: what is to be sent again first. A packet may go when its
     /// first byte is granted.
     pub(crate) fn next_segment(&mut self) -> Option<Segment> {
+        let again = self.resends.first().map(|resend| resend.range.start);
+        let range = self.segment_at(again.unwrap_or(self.sent));
         if let Some(resend) = self.resends.first_mut() {
-            let (start, incoming) = (resend.range.start, resend.incoming);
+            let incoming = resend.incoming;
             let kind = SegmentKind::Resent(resend.priority);
-            let range = segment_at(start, self.unscheduled, self.segment_bytes, self.length);
             resend.range.start = range.end;
             if resend.range.start >= resend.range.end {
                 self.resends.remove(0);
@@ -187,7 +197,6 @@ impl OutMessage {
         if self.sent >= self.granted {
             return None;
         }
-        let range = segment_at(self.sent, self.unscheduled, self.segment_bytes, self.length);
         let kind = if range.start < self.unscheduled {
             SegmentKind::Unscheduled
         } else {
@@ -200,18 +209,18 @@ impl OutMessage {
             kind,
         })
     }
-}
 
-/// The packet that holds byte `offset`: packets start at multiples of the segment size, with one
-/// extra cut at the unscheduled limit.
-fn segment_at(offset: u32, unscheduled: u32, segment_bytes: u32, length: u32) -> Range<u32> {
-    let (base, limit) = if offset < unscheduled {
-        (0, unscheduled)
-    } else {
-        (unscheduled, length)
-    };
-    let start = base + (offset - base) / segment_bytes * segment_bytes;
-    start..start.saturating_add(segment_bytes).min(limit)
+    /// The packet that holds byte `offset`: packets start at multiples of the segment size, with
+    /// one extra cut at the unscheduled limit.
+    fn segment_at(&self, offset: u32) -> Range<u32> {
+        let (base, limit, bytes) = if offset < self.unscheduled {
+            (0, self.unscheduled, self.segment_bytes)
+        } else {
+            (self.unscheduled, self.length, self.scheduled_segment_bytes)
+        };
+        let start = base + (offset - base) / bytes * bytes;
+        start..start.saturating_add(bytes).min(limit)
+    }
 }
 
 #[cfg(test)]
@@ -219,7 +228,7 @@ mod tests {
     use super::*;
 
     fn message(length: usize) -> OutMessage {
-        OutMessage::new(Message::from(vec![0; length]), 40_000, 1424)
+        OutMessage::new(Message::from(vec![0; length]), 40_000, 1424, 1424)
     }
 
     fn drain(message: &mut OutMessage) -> Vec<Range<u32>> {

@@ -47,6 +47,7 @@ pub(crate) struct Rank {
 pub(crate) struct Pacer {
     limits: PacerLimits,
     by_rank: BTreeSet<(u32, u64, RpcKey)>,
+    /// Empty if the oldest message has no share.
     by_age: BTreeSet<(u64, RpcKey)>,
     /// When the uplink will have sent all that it was given.
     link_idle: Instant,
@@ -81,12 +82,16 @@ impl Pacer {
 
     pub(crate) fn insert(&mut self, rpc: RpcKey, rank: Rank) {
         self.by_rank.insert((rank.remaining, rank.birth, rpc));
-        self.by_age.insert((rank.birth, rpc));
+        if self.limits.fifo_permille > 0 {
+            self.by_age.insert((rank.birth, rpc));
+        }
     }
 
     pub(crate) fn remove(&mut self, rpc: RpcKey, rank: Rank) {
         self.by_rank.remove(&(rank.remaining, rank.birth, rpc));
-        self.by_age.remove(&(rank.birth, rpc));
+        if self.limits.fifo_permille > 0 {
+            self.by_age.remove(&(rank.birth, rpc));
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -53,6 +53,12 @@ impl UnscheduledCutoffs {
         Self { cutoffs, version }
     }
 
+    /// Cutoffs that never change. Level 0 takes what no other does.
+    #[cfg(feature = "sim")]
+    pub(crate) const fn fixed(cutoffs: [u32; Priority::LEVELS]) -> Self {
+        Self::heard(cutoffs, 1)
+    }
+
     pub(crate) const fn version(&self) -> u16 {
         self.version
     }
@@ -342,6 +348,46 @@ mod tests {
             assert!(bytes.abs_diff(fair) < fair / 3, "{carried:?}");
         }
         assert!(new.level(1) > new.level(8_000));
+    }
+
+    /// The expected cutoffs are those of the rule worked out on the exact tables, outside of this
+    /// code: 40,000 unscheduled bytes, messages of at most 1,000,000 bytes.
+    #[cfg(feature = "sim")]
+    #[test]
+    fn the_five_workloads_of_the_homa_papers_get_the_cutoffs_of_the_rule() {
+        use crate::sim::Workload;
+        let expected: [(Workload, &[u32]); 5] = [
+            (Workload::W1, &[181, 334, 518, 780, 1_210, 2_172, 1_000_000]),
+            (Workload::W2, &[284, 366, 465, 731, 2_048, 6_302, 1_000_000]),
+            (Workload::W3, &[2_979, 11_582, 46_618, 1_000_000]),
+            (Workload::W4, &[77_672, 1_000_000]),
+            (Workload::W5, &[1_000_000]),
+        ];
+        for (workload, highest_first) in expected {
+            let mut sizes = SizesSeen::new(8, 40_000);
+            let mut shown = 0_u32;
+            for (size, share_up_to) in workload.sizes().steps() {
+                while f64::from(shown) < share_up_to * 1e6 {
+                    sizes.on_message(size.min(LENGTH_MAX));
+                    shown += 1;
+                }
+            }
+            let cutoffs = sizes.cutoffs();
+            let levels = level_count(&cutoffs);
+            assert_eq!(
+                levels,
+                highest_first.len() as u64,
+                "{workload:?}: {cutoffs:?}"
+            );
+            for (cutoff, exact) in cutoffs.iter().rev().zip(highest_first) {
+                // A size class is a thirty-second of its power of two wide.
+                let off = cutoff.abs_diff(*exact);
+                assert!(
+                    off <= exact / 25 + 2,
+                    "{workload:?}: {cutoff} for {exact} in {cutoffs:?}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -61,7 +61,7 @@ impl Endpoint {
     }
 
     fn queue_grant(&mut self, now: Instant) {
-        while let Some(grant) = self.grants.next() {
+        while let Some(grant) = self.grants.next(now) {
             let Some(rpc) = self.table.get_mut(grant.rpc) else {
                 continue;
             };
@@ -128,13 +128,17 @@ impl Endpoint {
         let rpc = self.table.get_mut(key)?;
         let out = rpc.out.as_mut()?;
         let segment = out.next_segment()?;
-        let cutoffs = self.peers.cutoffs_of(rpc.peer);
+        // In simulated experiments every one knows the cutoffs, and they apply to what is left.
+        let (cutoffs, ranked_bytes) = match &self.rules.paper {
+            Some(paper) => (paper.cutoffs, out.length() - segment.range.start),
+            None => (self.peers.cutoffs_of(rpc.peer), out.length()),
+        };
         let peer = self.peers.get_mut(rpc.peer)?;
         peer.sent = Some(now);
         let resent = matches!(segment.kind, SegmentKind::Resent(_));
         let priority = match segment.kind {
             SegmentKind::Scheduled(priority) | SegmentKind::Resent(Some(priority)) => priority,
-            SegmentKind::Unscheduled | SegmentKind::Resent(None) => cutoffs.level(out.length()),
+            SegmentKind::Unscheduled | SegmentKind::Resent(None) => cutoffs.level(ranked_bytes),
         };
         let priority = priority.min(self.config.highest_priority());
         let header = Header {

@@ -32,8 +32,8 @@ impl RpcTable {
         Self {
             wire,
             rpcs: SlotMap::with_key(),
-            clients: HashMap::new(),
-            servers: HashMap::new(),
+            clients: HashMap::default(),
+            servers: HashMap::default(),
         }
     }
 

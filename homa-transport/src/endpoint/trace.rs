@@ -110,10 +110,23 @@ impl fmt::Display for Record {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trace {
     records: VecDeque<Record>,
+    /// Nothing is recorded: a simulated experiment has no use for it.
+    off: bool,
 }
 
 impl Trace {
+    /// A trace that stays empty.
+    pub(crate) fn off() -> Self {
+        Self {
+            off: true,
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn push(&mut self, record: Record) {
+        if self.off {
+            return;
+        }
         if self.records.len() >= RECORDS_MAX {
             self.records.pop_front();
         }

@@ -14,7 +14,8 @@
 //! assert_eq!(report.digest, again.digest, "a seed repeats bit for bit");
 //! ```
 //!
-//! The [`Network`] alone carries packets of any kind; it has the faults and no endpoints.
+//! The [`Network`] alone carries packets of any kind; it has the faults and no endpoints. A
+//! [`SimNetwork`] lends it to sockets, so that whole applications run on it in tokio's time.
 
 mod app;
 mod defect;
@@ -23,6 +24,7 @@ mod fault;
 pub mod fuzz;
 mod host;
 mod ledger;
+mod link;
 mod network;
 mod oracle;
 mod packet;
@@ -39,9 +41,11 @@ mod world;
 pub use self::defect::Defect;
 pub use self::fault::{Damaged, Disturbance, DisturbanceKind, PacketFaults};
 pub use self::host::Clock;
+pub use self::link::{SimLink, SimNetwork};
 pub use self::network::{Arrival, Network, NetworkCounts};
 pub use self::oracle::{Invariant, Levels};
 pub use self::packet::PacketId;
+pub use self::queue::EventQueue;
 pub use self::random::Random;
 pub use self::report::{Report, Totals, Violation};
 pub use self::scenario::{Load, Scenario};

@@ -30,7 +30,33 @@ pub struct Network {
     partitions: Vec<(usize, Vec<bool>)>,
     /// Highest number of a packet that arrived, by sender and receiver.
     newest: Vec<u64>,
+    /// Rack of every host.
+    rack_of: Vec<u16>,
+    delays: Delays,
     counts: NetworkCounts,
+}
+
+/// The delays of the topology, in nanoseconds: they are added for every packet.
+#[derive(Clone, Copy, Debug)]
+struct Delays {
+    /// From the sender's link to the first switch.
+    send: u64,
+    /// From one switch to another.
+    forward: u64,
+    /// From the last switch to the receiver.
+    receive: u64,
+}
+
+impl Delays {
+    fn of(topology: &Topology) -> Self {
+        let propagation = nanos(topology.propagation);
+        let forward = propagation + nanos(topology.switch_delay);
+        Self {
+            send: propagation + nanos(topology.send_delay),
+            forward,
+            receive: forward + nanos(topology.receive_delay),
+        }
+    }
 }
 
 /// What happened to packets so far.
@@ -113,6 +139,10 @@ impl Network {
                 .collect(),
             partitions: Vec::new(),
             newest: vec![0; topology.hosts() * topology.hosts()],
+            rack_of: (0..topology.hosts())
+                .map(|host| u16::try_from(topology.rack_of(host)).unwrap_or(u16::MAX))
+                .collect(),
+            delays: Delays::of(&topology),
             counts: NetworkCounts::default(),
             topology,
         }
@@ -178,6 +208,20 @@ impl Network {
         bytes: &mut Vec<u8>,
     ) {
         let wire_bytes = self.topology.wire_bytes(bytes.len());
+        self.send_as(now, from, to, level, bytes, wire_bytes);
+    }
+
+    /// The same for a packet that takes `wire_bytes` on the wire, whatever `bytes` hold of it.
+    #[expect(clippy::too_many_arguments, reason = "those of `send`, and one more")]
+    pub fn send_as(
+        &mut self,
+        now: Instant,
+        from: usize,
+        to: usize,
+        level: Priority,
+        bytes: &mut Vec<u8>,
+        wire_bytes: usize,
+    ) {
         let Some(transmitter) = self.hosts.get_mut(from) else {
             return;
         };
@@ -189,15 +233,19 @@ impl Network {
             return;
         }
         let number = self.counts.sent;
-        let arrives = sent + self.topology.send_delay + self.topology.propagation;
+        let arrives = later(sent, self.delays.send);
+        let rack = |host: usize| self.rack_of.get(host).copied().unwrap_or(0);
+        let (from_rack, to_rack) = (rack(from), rack(to));
         let id = self.packets.take();
         let Some(flight) = self.packets.get_mut(id) else {
             return;
         };
         std::mem::swap(&mut flight.bytes, bytes);
-        flight.wire_bytes = wire_bytes;
-        flight.from = from;
-        flight.to = to;
+        flight.wire_bytes = narrow(wire_bytes);
+        flight.from = narrow(from);
+        flight.to = narrow(to);
+        flight.from_rack = from_rack;
+        flight.to_rack = to_rack;
         flight.level = level;
         flight.place = Place::FirstLeaf;
         flight.number = number;
@@ -238,6 +286,7 @@ impl Network {
             return;
         };
         let (wire_bytes, from, to) = (flight.wire_bytes, flight.from, flight.to);
+        let (from_rack, to_rack) = (flight.from_rack, flight.to_rack);
         let (level, number, bytes) = (flight.level, flight.number, flight.bytes.clone());
         if let Some(second) = self.packets.get_mut(copy) {
             *second = Flight {
@@ -245,6 +294,8 @@ impl Network {
                 wire_bytes,
                 from,
                 to,
+                from_rack,
+                to_rack,
                 level,
                 place: Place::FirstLeaf,
                 number,
@@ -278,25 +329,24 @@ impl Network {
 
     fn hop(&mut self, now: Instant, id: PacketId) -> Option<Arrival> {
         let flight = self.packets.get_mut(id)?;
-        let (hosts, racks) = (self.topology.hosts(), self.topology.racks);
+        let (hosts, racks) = (self.hosts.len(), self.topology.racks);
         let spines = self.topology.spines;
-        let (leaf, last_leaf) = (
-            self.topology.rack_of(flight.from),
-            self.topology.rack_of(flight.to),
-        );
-        let port = match flight.place {
-            Place::FirstLeaf if leaf == last_leaf => flight.to,
-            Place::FirstLeaf => hosts + leaf * spines + self.random.index(spines),
-            Place::Spine(spine) => hosts + racks * spines + spine * racks + last_leaf,
-            Place::LastLeaf => flight.to,
+        let (leaf, last_leaf) = (usize::from(flight.from_rack), usize::from(flight.to_rack));
+        let (port, next) = match flight.place {
+            Place::FirstLeaf if leaf != last_leaf => {
+                let spine = self.random.index(spines);
+                let next = Place::Spine(u16::try_from(spine).unwrap_or(0));
+                (hosts + leaf * spines + spine, next)
+            }
+            Place::Spine(spine) => {
+                let port = hosts + racks * spines + usize::from(spine) * racks + last_leaf;
+                (port, Place::LastLeaf)
+            }
+            Place::FirstLeaf | Place::LastLeaf => (flight.to as usize, Place::Host),
             Place::Host => return self.arrive(now, id),
         };
-        flight.place = match flight.place {
-            Place::FirstLeaf if leaf != last_leaf => Place::Spine((port - hosts) % spines),
-            Place::Spine(_) => Place::LastLeaf,
-            _ => Place::Host,
-        };
-        let (level, bytes) = (flight.level, flight.wire_bytes);
+        flight.place = next;
+        let (level, bytes) = (flight.level, flight.wire_bytes as usize);
         let out = self.ports.get_mut(port)?;
         if !self.buffers.get_mut(out.switch)?.take(bytes) {
             self.counts.overflowed += 1;
@@ -340,16 +390,16 @@ impl Network {
         let (Some(port), Some(flight)) = (self.ports.get_mut(at), self.packets.get_mut(id)) else {
             return;
         };
-        let mut arrives = port.transmitter.send(now, flight.wire_bytes)
-            + self.topology.propagation
-            + self.topology.switch_delay;
+        let wire_bytes = flight.wire_bytes as usize;
+        let sent = port.transmitter.send(now, wire_bytes);
         if let Some(buffer) = self.buffers.get_mut(port.switch) {
-            buffer.give_back(flight.wire_bytes);
+            buffer.give_back(wire_bytes);
         }
-        if flight.place == Place::Host {
-            arrives = arrives + self.topology.receive_delay + Duration::from_nanos(flight.held_up);
-        }
-        self.events.push(arrives, Step::Hop(id));
+        let delay = match flight.place {
+            Place::Host => self.delays.receive + flight.held_up,
+            _ => self.delays.forward,
+        };
+        self.events.push(later(sent, delay), Step::Hop(id));
     }
 
     fn arrive(&mut self, now: Instant, id: PacketId) -> Option<Arrival> {
@@ -358,8 +408,8 @@ impl Network {
             self.packets.give_back(id);
             return None;
         }
-        let (from, to) = (flight.from, flight.to);
-        let newest = self.newest.get_mut(from * self.topology.hosts() + to)?;
+        let (from, to) = (flight.from as usize, flight.to as usize);
+        let newest = self.newest.get_mut(from * self.hosts.len() + to)?;
         if flight.number < *newest {
             self.counts.reordered += 1;
         } else {
@@ -382,10 +432,18 @@ impl Network {
             .map_or(&[], |flight| flight.bytes.as_slice())
     }
 
+    /// What a packet that has arrived took on the wire.
+    #[must_use]
+    pub fn wire_bytes_of(&self, packet: PacketId) -> usize {
+        self.packets
+            .get(packet)
+            .map_or(0, |flight| flight.wire_bytes as usize)
+    }
+
     /// Where a packet that has arrived came from.
     #[must_use]
     pub fn sender(&self, packet: PacketId) -> Option<usize> {
-        self.packets.get(packet).map(|flight| flight.from)
+        self.packets.get(packet).map(|flight| flight.from as usize)
     }
 
     /// Gives the memory of a packet that has arrived back. Its id is void then.
@@ -413,6 +471,15 @@ impl Network {
             + topology.propagation * (switches + 1);
         Duration::from_nanos(links / 1_000 + nanos(fixed))
     }
+}
+
+fn later(at: Instant, nanos: u64) -> Instant {
+    Instant::from_nanos(at.as_nanos().saturating_add(nanos))
+}
+
+/// Hosts and lengths are far below.
+fn narrow(value: usize) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

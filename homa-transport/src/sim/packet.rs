@@ -10,9 +10,12 @@ pub struct PacketId(pub(super) u32);
 #[derive(Debug)]
 pub(super) struct Flight {
     pub(super) bytes: Vec<u8>,
-    pub(super) wire_bytes: usize,
-    pub(super) from: usize,
-    pub(super) to: usize,
+    pub(super) wire_bytes: u32,
+    pub(super) from: u32,
+    pub(super) to: u32,
+    /// Racks of the two.
+    pub(super) from_rack: u16,
+    pub(super) to_rack: u16,
     pub(super) level: Priority,
     /// Where it is.
     pub(super) place: Place,
@@ -30,7 +33,7 @@ pub(super) enum Place {
     /// At the switch of the sender's rack.
     FirstLeaf,
     /// At a spine switch.
-    Spine(usize),
+    Spine(u16),
     /// At the switch of the receiver's rack.
     LastLeaf,
     /// At the receiver.
@@ -56,6 +59,8 @@ impl PacketPool {
             wire_bytes: 0,
             from: 0,
             to: 0,
+            from_rack: 0,
+            to_rack: 0,
             level: Priority::LOWEST,
             place: Place::FirstLeaf,
             number: 0,

@@ -18,6 +18,7 @@ fn limits() -> GrantLimits {
         fifo_increment: 50_000,
         fifo_priority: Priority::saturating(6),
         scheduled_max: 3,
+        paper: None,
     }
 }
 
@@ -73,7 +74,7 @@ impl Bench {
     }
 
     fn drain(&mut self) -> Vec<Grant> {
-        let given: Vec<Grant> = std::iter::from_fn(|| self.grants.next()).collect();
+        let given: Vec<Grant> = std::iter::from_fn(|| self.grants.next(Instant::ZERO)).collect();
         for grant in &given {
             let progress = &mut self.progress[grant.rpc];
             assert!(grant.offset > progress.granted, "no grant is redundant");

@@ -1,0 +1,77 @@
+//! What a simulated experiment may change in an endpoint; elsewhere all of it is fixed.
+//!
+//! The settings come from [`crate::config::Experiment`], which exists only with the feature `sim`.
+
+use super::grant::PaperGrants;
+use super::priority::UnscheduledCutoffs;
+use crate::config::Config;
+use crate::wire::MESSAGE_BYTES_MAX;
+
+/// Rules that hold for the whole life of an endpoint.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    pub(super) message_bytes_max: usize,
+    /// Incoming messages are kept, not only counted.
+    pub(super) keeps_payload: bool,
+    /// Packets may get lost: RESEND, NEED_ACK, giving up, memory of what was delivered.
+    pub(super) recovers: bool,
+    /// The sender's side of the paper's rules.
+    pub(super) paper: Option<PaperSender>,
+}
+
+/// How senders of the SIGCOMM 2018 simulations cut and rank packets.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PaperSender {
+    /// Known to all from the start. They apply to what is left of a message, not to its length.
+    pub(super) cutoffs: UnscheduledCutoffs,
+    /// Bytes of a message in a packet that was granted; other headers leave room for fewer.
+    pub(super) scheduled_segment: u32,
+}
+
+impl Rules {
+    /// Those of every endpoint that is not part of an experiment.
+    const USUAL: Self = Self {
+        message_bytes_max: MESSAGE_BYTES_MAX,
+        keeps_payload: true,
+        recovers: true,
+        paper: None,
+    };
+
+    #[cfg(not(feature = "sim"))]
+    pub(super) const fn of(_: &Config) -> (Self, Option<PaperGrants>) {
+        (Self::USUAL, None)
+    }
+
+    #[cfg(feature = "sim")]
+    pub(super) fn of(config: &Config) -> (Self, Option<PaperGrants>) {
+        let Some(experiment) = &config.experiment else {
+            return (Self::USUAL, None);
+        };
+        let rules = Self {
+            message_bytes_max: experiment.message_bytes_max as usize,
+            keeps_payload: false,
+            ..Self::USUAL
+        };
+        let Some(paper) = &experiment.paper_rules else {
+            return (rules, None);
+        };
+        let cutoffs = UnscheduledCutoffs::fixed(paper.cutoffs);
+        let sender = PaperSender {
+            cutoffs,
+            scheduled_segment: paper.scheduled_segment_bytes,
+        };
+        let grants = PaperGrants {
+            packet: paper.scheduled_segment_bytes,
+            window: paper.window_bytes,
+            pause: paper.grant_pause,
+            tail: paper.tail_bytes,
+            cutoffs,
+        };
+        let rules = Self {
+            recovers: false,
+            paper: Some(sender),
+            ..rules
+        };
+        (rules, Some(grants))
+    }
+}
