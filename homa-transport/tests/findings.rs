@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use homa_transport::endpoint::Event;
 use homa_transport::sim::{Arrivals, Scenario, Sizes, World};
-use homa_transport::units::{Instant, RpcId};
-use homa_transport::wire::{Data, Header, Packet, emit};
+use homa_transport::units::{Instant, Priority, RpcId};
+use homa_transport::wire::{Data, Header, Packet, Resend, emit};
 use homa_transport::{Config, Delivery, Endpoint, Message, Unreachable, Wire};
 
 fn peer(last: u8) -> SocketAddr {
@@ -217,4 +217,60 @@ fn a_request_that_waits_for_room_is_not_failed_as_a_call_when_its_length_is_forg
     assert_eq!(server.poll_event(), None);
     assert_eq!(server.stats().rpcs_failed, 0);
     assert_eq!(server.stats().data_contradictory, 40);
+}
+
+/// A RESEND for an unknown request was taken for that of a refused one while there was no room for
+/// another record, and its request asked for when there was. It may have been delivered before, so long
+/// ago that its id is forgotten. Found by the fuzz target `endpoint`.
+#[test]
+fn a_forgotten_request_is_not_asked_for_because_the_server_was_full_in_between() {
+    let config = Config {
+        rpcs_max: 1,
+        ..Config::default()
+    };
+    let mut server = Endpoint::new(config, Wire::Encapsulated, 4_000, 9).unwrap();
+    server.set_serving(true);
+    let packet = |id: u64, packet: Packet<'_>| {
+        let header = Header {
+            source_port: 4_000,
+            destination_port: 4_000,
+            sender_id: RpcId::new(id),
+        };
+        let mut bytes = emit(&header, &packet).as_slice().to_vec();
+        if let Packet::Data(_, data) = packet {
+            bytes.extend_from_slice(data);
+        }
+        bytes
+    };
+    let data = Data {
+        message_length: 3,
+        incoming: 3,
+        ack: None,
+        cutoff_version: 1,
+        retransmit: false,
+        few_unscheduled: false,
+        offset: 0,
+    };
+    let resend = Resend {
+        offset: 0,
+        length: None,
+        priority: Priority::HIGHEST,
+    };
+    let local = peer(2).ip();
+    let mut now = Instant::from_nanos(1_000_000_000);
+    server.handle_packet(now, peer(1), local, &packet(2, Packet::Data(data, b"one")));
+    assert!(matches!(server.poll_event(), Some(Event::Request { .. })));
+    server.handle_unreachable(peer(1), Unreachable::Port);
+    assert!(matches!(server.poll_event(), Some(Event::Cancelled { .. })));
+    for _ in 0..50 {
+        now = now + Duration::from_millis(100);
+        server.handle_packet(now, peer(3), local, &packet(4, Packet::Busy));
+    }
+    server.handle_packet(now, peer(3), local, &packet(6, Packet::Data(data, b"two")));
+    assert!(matches!(server.poll_event(), Some(Event::Request { .. })));
+    server.handle_packet(now, peer(1), local, &packet(2, Packet::Resend(resend)));
+    server.handle_unreachable(peer(3), Unreachable::Port);
+    server.handle_packet(now, peer(1), local, &packet(2, Packet::Resend(resend)));
+    assert_eq!(server.stats().resends_sent, 0);
+    assert_eq!(server.stats().unknown_sent, 2);
 }

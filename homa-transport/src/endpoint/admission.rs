@@ -85,6 +85,7 @@ impl Endpoint {
         };
         known.rpcs += 1;
         known.served += 1;
+        self.waiting.refused.remove(&(client, id));
         let key = self.table.insert(Rpc {
             id,
             peer,
@@ -107,8 +108,9 @@ impl Endpoint {
         Some(key)
     }
 
-    /// A RESEND has come for a request that is not known. True if it was refused before, or may have
-    /// been: then it is asked for again if there is room now, and its client told to wait if not.
+    /// A RESEND has come for a request that is not known. True if it was refused before: then it is
+    /// asked for again if there is room now, and its client told to wait if not. That it may have been
+    /// refused is not enough: it may have been delivered and forgotten as well.
     pub(super) fn resend_of_refused(
         &mut self,
         now: Instant,
@@ -116,12 +118,10 @@ impl Endpoint {
         local: IpAddr,
         id: RpcId,
     ) -> bool {
-        let refused = self.waiting.refused.contains(&(client, id));
-        if !self.serving || (!refused && self.check_room(self.table.server_count()).is_ok()) {
+        if !self.serving || !self.waiting.refused.contains(&(client, id)) {
             return false;
         }
         if let Some(key) = self.insert_served(now, client, local, id) {
-            self.waiting.refused.remove(&(client, id));
             self.ask_for_all(now, key);
         } else {
             self.stats.busy_sent += 1;
