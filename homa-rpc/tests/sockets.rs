@@ -96,10 +96,7 @@ async fn a_reply_for_which_there_is_no_room_becomes_a_status_that_says_so() {
     );
     // Replies of 900,000 bytes: two fit, and more only once those are acknowledged.
     let big = handler(async |_| Ok(Response::new(Msg::of(&"x".repeat(900_000)))));
-    let bound = Server::builder()
-        .add_service(big)
-        .bind(&mem_name())
-        .unwrap();
+    let bound = Server::builder().add_service(big).bind(mem_name()).unwrap();
     let _task = tokio::spawn(bound.bind_socket(std::sync::Arc::new(socket)).serve());
     let calls: Vec<_> = (0..20)
         .map(|_| tokio::spawn(client(&uri).say(Msg::of("?"))))

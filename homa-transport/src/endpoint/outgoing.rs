@@ -72,7 +72,7 @@ impl Endpoint {
     }
 
     /// The outgoing messages that are no longer needed. Dropping them may run the application's code
-    /// ([`Bytes::from_owner`]), so a driver does that without its lock. Left here, only a bounded
+    /// ([`bytes::Bytes::from_owner`]), so a driver does that without its lock. Left here, only a bounded
     /// number is kept.
     pub fn take_released(&mut self) -> Vec<Message> {
         std::mem::take(&mut self.released)
