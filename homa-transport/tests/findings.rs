@@ -274,3 +274,11 @@ fn a_forgotten_request_is_not_asked_for_because_the_server_was_full_in_between()
     assert_eq!(server.stats().resends_sent, 0);
     assert_eq!(server.stats().unknown_sent, 2);
 }
+
+/// A defect of the oracle: it took the length of a message from a packet with a damaged id, for which
+/// the endpoint had no room, and then a grant for the right message as one beyond its end. Found by the
+/// fuzz target `world`.
+#[test]
+fn a_grant_is_not_measured_by_the_length_in_a_damaged_packet() {
+    run(10_746_620_380_169_534_475);
+}
