@@ -69,6 +69,15 @@ impl Endpoint {
         };
         let data_follows = match (entry.state, entry.out.as_mut()) {
             (State::Abandoned, _) => return,
+            // Part of the response is here, so the server had all of the request. If it asks for it
+            // again it has forgotten that, and would execute it again.
+            (State::Incoming, _) => return,
+            // The same seen from the other end: a client that misses part of a response has the rest.
+            (State::Receiving, _) if resend.length.is_some() => {
+                self.end_served(key);
+                self.stats.unknown_sent += 1;
+                return self.send_control(peer, Some(local), id, Packet::RpcUnknown);
+            }
             (State::Receiving | State::InService, _) | (_, None) => false,
             (_, Some(out)) => out.resend(resend.offset, resend.length, resend.priority),
         };
