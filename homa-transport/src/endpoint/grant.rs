@@ -218,6 +218,12 @@ impl GrantScheduler {
         grant
     }
 
+    /// False if [`GrantScheduler::next`] has nothing before something changes or a pause ends.
+    #[cfg(feature = "sim")]
+    pub(crate) const fn may_grant(&self) -> bool {
+        self.changed
+    }
+
     /// When [`GrantScheduler::next`] may have a grant although nothing changes.
     pub(crate) const fn paused_until(&self) -> Option<Instant> {
         self.paused_until
