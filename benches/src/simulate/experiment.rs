@@ -15,7 +15,7 @@ const PORT: u16 = 4_000;
 const TICK: u64 = 1_000_000;
 /// Samples of the backlog in a run.
 const SAMPLES: u64 = 90;
-/// Longest packet with its header, and the two bytes behind the header (see [`Hosts::send`]).
+/// Longest packet with its header, and the two bytes behind the header (see `Run::pack`).
 const PACKET_BYTES_MAX: usize = 2_048;
 
 static ZEROS: [u8; settings::MESSAGE_BYTES_MAX] = [0; settings::MESSAGE_BYTES_MAX];
