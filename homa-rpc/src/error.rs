@@ -58,7 +58,9 @@ impl From<RpcError> for Status {
         let code = match &error {
             RpcError::MessageTooLong { .. }
             | RpcError::ResponseTooLong { .. }
-            | RpcError::TooManyRpcs { .. } => Code::ResourceExhausted,
+            | RpcError::TooManyRpcs { .. }
+            | RpcError::TooManyBytes { .. } => Code::ResourceExhausted,
+            RpcError::Aborted { .. } => Code::Cancelled,
             RpcError::TimedOut { .. }
             | RpcError::Unreachable { .. }
             | RpcError::PeerRestarted { .. }
@@ -137,6 +139,18 @@ mod tests {
     }
 
     #[test]
+    fn want_of_room_is_resource_exhausted_and_names_the_option() {
+        let status = Status::from(RpcError::TooManyBytes {
+            len: 2,
+            held: 1,
+            option: "outbound_bytes_max",
+        });
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        assert_eq!(status.delivery(), Delivery::NotSent);
+        assert!(status.message().contains("outbound_bytes_max"), "{status}");
+    }
+
+    #[test]
     fn transport_errors_get_their_codes_name_the_peer_and_keep_what_is_known_of_delivery() {
         let peer: SocketAddr = "10.0.0.1:99".parse().unwrap();
         let cases: Vec<(RpcError, Code, Delivery)> = vec![
@@ -162,6 +176,11 @@ mod tests {
                 },
                 Code::Unavailable,
                 Delivery::NotSent,
+            ),
+            (
+                RpcError::Aborted { peer },
+                Code::Cancelled,
+                Delivery::Unknown,
             ),
             (
                 RpcError::ResponseTooLong {

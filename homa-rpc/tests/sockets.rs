@@ -83,6 +83,43 @@ async fn a_server_whose_socket_fails_ends_with_an_error_that_says_so() {
 }
 
 #[tokio::test]
+async fn a_reply_for_which_there_is_no_room_becomes_a_status_that_says_so() {
+    let config = homa_transport::Config {
+        outbound_bytes_max: 2_000_000,
+        ..homa_transport::Config::default()
+    };
+    let addr = SocketAddr::from(([127, 0, 0, 1], 0));
+    let socket = homa_transport::Socket::udp(addr, config).unwrap();
+    let uri = format!(
+        "homa+udp://{}",
+        homa_transport::Transport::local_addr(&socket)
+    );
+    // Replies of 900,000 bytes: two fit, and more only once those are acknowledged.
+    let big = handler(async |_| Ok(Response::new(Msg::of(&"x".repeat(900_000)))));
+    let bound = Server::builder().add_service(big).bind(mem_name()).unwrap();
+    let _task = tokio::spawn(bound.bind_socket(std::sync::Arc::new(socket)).serve());
+    let calls: Vec<_> = (0..20)
+        .map(|_| tokio::spawn(client(&uri).say(Msg::of("?"))))
+        .collect();
+    let (mut answered, mut refused) = (0, 0);
+    for call in calls {
+        match call.await.unwrap() {
+            Ok(reply) => answered += usize::from(reply.get_ref().text().len() == 900_000),
+            Err(status) => {
+                assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+                assert!(status.message().contains("outbound_bytes_max"), "{status}");
+                refused += 1;
+            }
+        }
+    }
+    assert_eq!(answered + refused, 20);
+    assert!(
+        answered >= 2 && refused > 0,
+        "{answered} answered, {refused} refused"
+    );
+}
+
+#[tokio::test]
 async fn requests_sent_before_the_server_serves_are_answered() {
     let bound = Server::builder().add_service(echo());
     let bound = bound.bind("homa+udp://127.0.0.1:0").unwrap();

@@ -21,7 +21,7 @@ pub struct Config {
     /// buffer, so that what was asked for can be held.
     pub max_incoming_bytes: u32,
     /// Bytes granted beyond those received, per message; 0 shares `max_incoming_bytes` among the
-    /// active messages.
+    /// active messages, and more than that counts as that.
     ///
     /// Default 0. Kernel: `window`.
     pub window_bytes: u32,

@@ -95,8 +95,12 @@ stats! {
     cutoffs_changed,
     /// Remembered ids of delivered requests given up before their time to bound memory.
     delivered_ids_evicted,
-    /// Packets that the system dropped because the receive buffer was full.
+    /// Packets, or trains of them, that the system dropped because the receive buffer was full.
     receive_drops,
+    /// System calls that sent packets.
+    send_system_calls,
+    /// System calls that received packets.
+    receive_system_calls,
     /// Callers woken because their response had come or their call had failed.
     waiters_woken,
     /// Requests handed to the server application.

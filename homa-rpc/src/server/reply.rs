@@ -94,7 +94,18 @@ impl PendingReply {
         match responder.respond(frame) {
             Ok(()) => {}
             Err((RpcError::Stale, _)) => tracing::debug!("the client no longer waits for a reply"),
-            Err((error, _)) => tracing::warn!(%error, "a reply could not be sent"),
+            Err((error, responder)) => self.explain(error, responder, max),
+        }
+    }
+
+    /// Says in a short reply why the real one could not be sent.
+    fn explain(&self, error: RpcError, responder: Responder, max: usize) {
+        tracing::warn!(%error, "a reply could not be sent");
+        let answer = Status::from(error).of_handler().into();
+        if let Ok(frame) = self.encode(&answer, max)
+            && let Err((error, _)) = responder.respond(frame)
+        {
+            tracing::warn!(%error, "nor could a status be sent in its place");
         }
     }
 

@@ -78,12 +78,14 @@ impl Endpoint {
             .and_then(|()| self.peers.find_or_insert(client, now));
         let known = peer.and_then(|peer| self.peers.get_mut(peer));
         let quota = self.config.rpcs_per_peer_max;
-        let (Some(peer), Some(known)) = (peer, known.filter(|peer| peer.rpcs < quota)) else {
+        let (Some(peer), Some(known)) = (peer, known.filter(|peer| peer.served < quota)) else {
             self.stats.requests_refused += 1;
             self.waiting.refuse(client, id);
             return None;
         };
         known.rpcs += 1;
+        known.served += 1;
+        self.waiting.refused.remove(&(client, id));
         let key = self.table.insert(Rpc {
             id,
             peer,
@@ -106,8 +108,9 @@ impl Endpoint {
         Some(key)
     }
 
-    /// A RESEND has come for a request that is not known. True if it was refused before, or may have
-    /// been: then it is asked for again if there is room now, and its client told to wait if not.
+    /// A RESEND has come for a request that is not known. True if it was refused before: then it is
+    /// asked for again if there is room now, and its client told to wait if not. That it may have been
+    /// refused is not enough: it may have been delivered and forgotten as well.
     pub(super) fn resend_of_refused(
         &mut self,
         now: Instant,
@@ -115,12 +118,10 @@ impl Endpoint {
         local: IpAddr,
         id: RpcId,
     ) -> bool {
-        let refused = self.waiting.refused.contains(&(client, id));
-        if !self.serving || (!refused && self.check_room(self.table.server_count()).is_ok()) {
+        if !self.serving || !self.waiting.refused.contains(&(client, id)) {
             return false;
         }
         if let Some(key) = self.insert_served(now, client, local, id) {
-            self.waiting.refused.remove(&(client, id));
             self.ask_for_all(now, key);
         } else {
             self.stats.busy_sent += 1;

@@ -9,14 +9,13 @@
 //!
 //! Source: homa_grant.c; Homa (SIGCOMM 2018), sections 3.3 to 3.5.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::time::Duration;
 
 use slotmap::SecondaryMap;
 
 use super::RpcKey;
-use super::keyed_hash::HashMap;
 use super::priority::{self, UnscheduledCutoffs};
 use crate::units::{Instant, Priority};
 
@@ -343,10 +342,11 @@ impl GrantScheduler {
 
     /// Source: homa_grant.c, `homa_grant_update_sysctl_deps`.
     fn window(&self) -> u32 {
-        if self.limits.window > 0 {
-            return self.limits.window;
-        }
-        let share = self.limits.max_incoming / (self.active.len() as u64 + 1);
+        let share = match u64::from(self.limits.window) {
+            0 => self.limits.max_incoming / (self.active.len() as u64 + 1),
+            // A window that cannot be had must not decide about the least step of a grant.
+            window => window.min(self.limits.max_incoming),
+        };
         u32::try_from(share).unwrap_or(u32::MAX)
     }
 

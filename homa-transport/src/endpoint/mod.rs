@@ -16,14 +16,16 @@
 //! [`Endpoint::handle_timeout`]; then a stall of its own is not taken for the peer's silence.
 
 mod admission;
+mod control;
 mod delivered;
+mod end;
 #[cfg(feature = "sim")]
 mod experiment;
 mod grant;
 mod inbound;
 mod inspect;
-mod keyed_hash;
 mod outbound;
+mod outgoing;
 mod pacer;
 mod peer;
 mod priority;
@@ -46,9 +48,8 @@ use bytes::Bytes;
 use self::admission::Waiting;
 use self::delivered::MemoryClock;
 use self::grant::{GrantLimits, GrantScheduler};
-use self::outbound::OutMessage;
 use self::pacer::{Pacer, PacerLimits};
-use self::peer::{PeerKey, PeerTable};
+use self::peer::PeerTable;
 use self::priority::{SizesSeen, UnscheduledCutoffs};
 use self::rpc::{Liveness, Rpc, State};
 use self::rules::Rules;
@@ -60,7 +61,7 @@ use crate::error::{ConfigError, RpcError, Unreachable};
 use crate::message::Message;
 use crate::stats::Stats;
 use crate::units::{Instant, RpcId};
-use crate::wire::{AckEntry, DATA_HEADER_BYTES, Packet};
+use crate::wire::Packet;
 
 pub use self::trace::{Record, Trace};
 pub use self::transmit::Transmit;
@@ -70,9 +71,6 @@ slotmap::new_key_type! {
     /// names a later one.
     pub struct RpcKey;
 }
-
-/// Shortest packet that can hold a DATA header and a useful amount of data, in bytes.
-const PACKET_BYTES_MIN: usize = 128;
 
 /// The protocol state of one port: the RPCs of which it is the client or the server.
 #[derive(Debug)]
@@ -465,106 +463,6 @@ impl Endpoint {
         RpcId::new(self.next_id)
     }
 
-    fn out_message(&self, message: Message, packet_bytes: usize, few: bool) -> OutMessage {
-        let segment = packet_bytes.clamp(PACKET_BYTES_MIN, 1 << 16) - DATA_HEADER_BYTES;
-        let segment = u32::try_from(segment).unwrap_or(u32::MAX);
-        let unscheduled = match self.wire {
-            _ if few => self.config.incast_unscheduled_bytes,
-            Wire::Native => self.config.unscheduled_bytes,
-            Wire::Encapsulated => self.config.unscheduled_bytes.div_ceil(segment) * segment,
-        };
-        let paper = self.rules.paper.as_ref();
-        let scheduled = paper.map_or(segment, |paper| paper.scheduled_segment);
-        OutMessage::new(message, unscheduled, segment, scheduled)
-    }
-
-    /// Ends an RPC of ours of which the application no longer wants to hear: its server is told
-    /// at once, and owed an ack in case that gets lost.
-    fn end_call_early(&mut self, key: RpcKey) {
-        let Some(rpc) = self.remove(key) else { return };
-        let sent = rpc.out.as_ref().is_some_and(|out| out.sent() > 0);
-        if sent {
-            self.stats.unknown_sent += 1;
-            self.send_control(rpc.addr, rpc.local, rpc.id, Packet::RpcUnknown);
-            self.owe_ack(&rpc);
-        }
-    }
-
-    /// Owes the server of a finished RPC of ours its ack.
-    fn owe_ack(&mut self, rpc: &Rpc) {
-        let entry = AckEntry {
-            id: rpc.id.client_form(),
-            server_port: rpc.addr.port(),
-        };
-        let Some(peer) = self.peers.get_mut(rpc.peer) else {
-            return;
-        };
-        if let Some((first, others)) = peer.owe_ack(entry) {
-            self.stats.acks_sent += 1;
-            self.send_control(rpc.addr, rpc.local, first.id, Packet::Ack(others));
-        }
-    }
-
-    /// Removes an RPC from every table.
-    fn remove(&mut self, key: RpcKey) -> Option<Rpc> {
-        let mut rpc = self.table.remove(key)?;
-        if let Some(out) = rpc.out.as_mut() {
-            let length = out.length() as usize;
-            self.outbound_bytes -= length;
-            if let Some(peer) = self.peers.get_mut(rpc.peer) {
-                peer.outbound_bytes -= length;
-            }
-            self.release(out.take_message());
-        }
-        self.grants.remove(key);
-        if let Some(rank) = rpc.queued {
-            self.pacer.remove(key, rank);
-        }
-        if let Some(length) = rpc.waits_for_room {
-            self.waiting.forget(length, rpc.birth, key);
-        }
-        self.discharge(&rpc);
-        if let Some(peer) = self.peers.get_mut(rpc.peer) {
-            peer.on_rpc_ended();
-        }
-        Some(rpc)
-    }
-
-    /// Fails an RPC of ours.
-    fn fail(&mut self, key: RpcKey, error: RpcError) {
-        if let Some(rpc) = self.remove(key) {
-            self.stats.rpcs_failed += 1;
-            self.events.push_back(Event::Failed {
-                cookie: rpc.cookie,
-                error,
-            });
-        }
-    }
-
-    /// Ends an RPC of which we are the server, because its client is no longer interested.
-    fn end_served(&mut self, key: RpcKey) {
-        if let Some(rpc) = self.remove(key)
-            && rpc.state == State::InService
-        {
-            self.stats.rpcs_cancelled_by_client += 1;
-            self.events.push_back(Event::Cancelled { rpc: key });
-        }
-    }
-
-    /// Forgets a peer that is gone, unless it had our requests: their ids stay remembered for their
-    /// time, so that a duplicate still on its way is not executed again.
-    fn forget_peer(&mut self, key: PeerKey) {
-        if self
-            .peers
-            .get(key)
-            .is_some_and(|peer| peer.rpcs == 0 && peer.delivered.is_empty())
-        {
-            self.peers.remove(key);
-        } else if let Some(peer) = self.peers.get_mut(key) {
-            peer.forget_acks();
-        }
-    }
-
     /// Makes sure that the RPC is looked at by `at`.
     fn set_timer(&mut self, key: RpcKey, at: Instant) {
         if !self.rules.recovers {
@@ -577,70 +475,4 @@ impl Endpoint {
             rpc.timer = Some(self.timers.set(at, key));
         }
     }
-
-    /// The message back if it may be sent to `peer`.
-    fn check_message(
-        &mut self,
-        message: Message,
-        peer: Option<PeerKey>,
-    ) -> Result<Message, RpcError> {
-        let len = message.len();
-        let held = peer
-            .and_then(|peer| self.peers.get(peer))
-            .map_or(0, |peer| peer.outbound_bytes);
-        let config = &self.config;
-        let fits = |held: usize, max: usize| len <= ALWAYS_TAKEN_BYTES || held + len <= max;
-        let error = if len == 0 {
-            RpcError::EmptyMessage
-        } else if len > self.rules.message_bytes_max {
-            let max = self.rules.message_bytes_max;
-            RpcError::MessageTooLong { len, max }
-        } else if !fits(held, config.outbound_bytes_per_peer_max) {
-            RpcError::TooManyBytes {
-                len,
-                held,
-                option: "outbound_bytes_per_peer_max",
-            }
-        } else if !fits(self.outbound_bytes, config.outbound_bytes_max) {
-            let held = self.outbound_bytes;
-            RpcError::TooManyBytes {
-                len,
-                held,
-                option: "outbound_bytes_max",
-            }
-        } else {
-            return Ok(message);
-        };
-        self.release(message);
-        Err(error)
-    }
-
-    fn charge_outbound(&mut self, key: RpcKey, length: u32) {
-        let Some(rpc) = self.table.get(key) else {
-            return;
-        };
-        self.outbound_bytes += length as usize;
-        if let Some(peer) = self.peers.get_mut(rpc.peer) {
-            peer.outbound_bytes += length as usize;
-        }
-    }
-
-    /// Lays aside a message that is no longer needed.
-    fn release(&mut self, message: Message) {
-        if self.released.len() < RELEASED_MAX {
-            self.released.push(message);
-        }
-    }
-
-    /// The outgoing messages that are no longer needed. Dropping them may run the application's code
-    /// ([`Bytes::from_owner`]), so a driver does that without its lock. Left here, only a bounded
-    /// number is kept.
-    pub fn take_released(&mut self) -> Vec<Message> {
-        std::mem::take(&mut self.released)
-    }
 }
-
-/// Messages up to this length are sent even when too many bytes are held.
-const ALWAYS_TAKEN_BYTES: usize = 4_096;
-/// Messages laid aside at most.
-const RELEASED_MAX: usize = 1_024;

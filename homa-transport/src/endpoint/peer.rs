@@ -1,14 +1,13 @@
 //! What is known of the other ends: when they were last heard, acks owed to them, their cutoffs,
 //! and which of their requests were delivered.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use slotmap::{SlotMap, new_key_type};
 
 use super::delivered::Delivered;
-use super::keyed_hash::HashMap;
 use super::priority::UnscheduledCutoffs;
 use super::timer::backed_off;
 use crate::config::Wire;
@@ -37,8 +36,12 @@ pub(crate) struct Peer {
     pub(crate) sent: Option<Instant>,
     /// RESENDs and NEED_ACKs sent to it since then.
     probing: Probing,
+    /// When the next RPC that may not ask now is to try again, if there are many.
+    next_try: Instant,
     /// RPCs with it.
     pub(crate) rpcs: usize,
+    /// Those of them of which it is the client.
+    pub(crate) served: usize,
     /// Bytes held for messages from it.
     pub(crate) inbound_bytes: usize,
     /// Bytes of outgoing messages held for it.
@@ -71,6 +74,11 @@ const ASKS_PER_RUN: u32 = 16;
 const PROBES_AT_ONCE: u32 = 4;
 /// Longest interval between requests to a silent peer.
 const PROBE_INTERVAL_MAX: Duration = Duration::from_millis(100);
+/// Time between two tries of RPCs that had to wait: 125 in a millisecond, so that the work of a timer
+/// run has a bound however many wait.
+const TRY_INTERVAL: Duration = Duration::from_micros(8);
+/// Longest wait for the next try.
+const TRY_WAIT_MAX: Duration = Duration::from_millis(500);
 
 impl Peer {
     /// True if no packet to it can still be on its way.
@@ -79,9 +87,10 @@ impl Peer {
             .is_none_or(|sent| now.saturating_since(sent) >= PACKET_LIFETIME)
     }
 
-    /// An RPC with it is over.
-    pub(crate) fn on_rpc_ended(&mut self) {
+    /// An RPC with it is over; `served`: it was the client.
+    pub(crate) fn on_rpc_ended(&mut self, served: bool) {
         self.rpcs -= 1;
+        self.served -= usize::from(served);
         if self.rpcs == 0 {
             // What was asked before says nothing about how it answers later calls.
             self.probing = Probing::default();
@@ -95,8 +104,21 @@ impl Peer {
     }
 
     /// Whether one more RESEND or NEED_ACK may be sent to it now, and counts it if so: sixteen in a
-    /// timer run, and a single one from time to time while the peer is wholly silent.
-    pub(crate) fn may_ask(&mut self, now: Instant, interval: Duration) -> bool {
+    /// timer run, and a single one from time to time while the peer is wholly silent. If not, the
+    /// error is when to try again.
+    pub(crate) fn ask(&mut self, now: Instant, interval: Duration) -> Result<(), Instant> {
+        if self.may_ask(now, interval) {
+            return Ok(());
+        }
+        let earliest = now + interval;
+        let at = self
+            .next_try
+            .clamp(earliest, earliest.max(now + TRY_WAIT_MAX));
+        self.next_try = at + TRY_INTERVAL;
+        Err(at)
+    }
+
+    fn may_ask(&mut self, now: Instant, interval: Duration) -> bool {
         let probing = &mut self.probing;
         if probing.runs == 0 {
             *probing = Probing {
@@ -236,7 +258,9 @@ impl PeerTable {
             heard: now,
             sent: None,
             probing: Probing::default(),
+            next_try: Instant::ZERO,
             rpcs: 0,
+            served: 0,
             inbound_bytes: 0,
             outbound_bytes: 0,
             cutoffs: UnscheduledCutoffs::UNKNOWN,
@@ -400,6 +424,30 @@ mod tests {
         peer.on_heard(at(1_500));
         assert_eq!(peer.dead(at(9_000), Duration::from_secs(1), 10), None);
         assert!(peer.may_ask(at(9_000), interval));
+    }
+
+    #[test]
+    fn who_may_not_ask_tries_again_soon_but_not_all_at_a_time() {
+        let interval = Duration::from_millis(5);
+        let at = |millis: u64| Instant::from_nanos(millis * 1_000_000);
+        let tries = |number: usize| {
+            let mut peers = PeerTable::new(1, Wire::Encapsulated);
+            let key = peers.find_or_insert(addr(1), at(0)).unwrap();
+            let peer = peers.get_mut(key).unwrap();
+            let refused = (0..number).filter_map(|_| peer.ask(at(1_000), interval).err());
+            refused.collect::<Vec<_>>()
+        };
+        assert!(tries(16).is_empty());
+        let few = tries(100);
+        assert_eq!((few.len(), few[0]), (84, at(1_005)));
+        assert!(few[83] < at(1_006));
+        let many = tries(10_016);
+        assert_eq!(many[9_999] - at(1_005), TRY_INTERVAL * 9_999);
+        assert_eq!(
+            tries(100_016).last(),
+            Some(&at(1_500)),
+            "none waits for long"
+        );
     }
 
     #[test]

@@ -1,38 +1,34 @@
-//! One handler per packet type.
+//! Packets that come in: screening, and DATA. `control.rs` has the other types.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::grant::Progress;
 use super::inbound::{Added, InMessage};
-use super::priority::UnscheduledCutoffs;
 use super::rpc::State;
 use super::trace::Record;
 use super::{Endpoint, Event, RpcKey};
 use crate::config::Wire;
 use crate::error::RpcError;
 use crate::units::{Instant, RpcId};
-use crate::wire::{self, AckEntry, Acks, Cutoffs, Data, Header, Malformed, Packet, Resend};
+use crate::wire::{self, Cutoffs, Data, Header, Malformed, Packet};
 
 /// CUTOFFS go to one peer at most this often. Source: homa_incoming.c, `homa_data_pkt` (a jiffy).
 const CUTOFFS_INTERVAL: Duration = Duration::from_millis(4);
-/// RPC_UNKNOWNs for an RPC the peer had, each answering a RESEND of its own, that mean a restart.
-/// One may have been overtaken by the packet that made the RPC known.
-const UNKNOWN_MEANS_RESTART: u32 = 2;
 /// Bytes of a message that may be missing in front of a packet. Keeps a single packet from making
 /// us reserve a whole message.
 const JUMP_BYTES_MAX: u32 = 131_072;
 
 /// The header of a packet with where it came from and where it went to.
 #[derive(Clone, Copy)]
-struct Arrival {
-    now: Instant,
+pub(super) struct Arrival {
+    pub(super) now: Instant,
     /// The same by the clock of the memory of delivered requests.
-    memory_now: Instant,
-    peer: SocketAddr,
-    local: IpAddr,
+    pub(super) memory_now: Instant,
+    pub(super) peer: SocketAddr,
+    pub(super) local: IpAddr,
     /// The RPC in our form.
-    id: RpcId,
+    pub(super) id: RpcId,
 }
 
 impl Endpoint {
@@ -206,6 +202,10 @@ impl Endpoint {
         }
         rpc.local.get_or_insert(arrival.local);
         let len = data.message_length as usize;
+        if len > self.rules.message_bytes_max && !rpc.is_client() {
+            self.stats.data_contradictory += 1;
+            return false;
+        }
         if len > self.rules.message_bytes_max {
             let error = RpcError::ResponseTooLong {
                 peer: rpc.addr,
@@ -412,227 +412,5 @@ impl Endpoint {
         };
         let from = Some(arrival.local);
         self.send_control(arrival.peer, from, arrival.id, Packet::Cutoffs(cutoffs));
-    }
-
-    // ---- control packets ----
-
-    fn cutoffs_heard(&mut self, peer: SocketAddr, cutoffs: Cutoffs) {
-        let heard = UnscheduledCutoffs::heard(cutoffs.unsched, cutoffs.version);
-        self.peers.on_cutoffs(peer, heard);
-    }
-
-    /// Source: homa_incoming.c, `homa_grant_pkt`.
-    fn grant(&mut self, now: Instant, key: RpcKey, grant: wire::Grant) {
-        let Some(rpc) = self.table.get_mut(key) else {
-            return;
-        };
-        if !matches!(rpc.state, State::Outgoing | State::Responding) {
-            return;
-        }
-        if let Some(out) = rpc.out.as_mut() {
-            out.grant(grant.offset, grant.priority);
-            rpc.liveness.on_progress(now);
-            self.enqueue(key);
-        }
-    }
-
-    fn busy(&mut self, now: Instant, key: RpcKey) {
-        if let Some(rpc) = self.table.get_mut(key) {
-            rpc.liveness.on_progress(now);
-            rpc.liveness.busy = rpc.liveness.busy.saturating_add(1);
-        }
-    }
-
-    /// Source: homa_incoming.c, `homa_resend_pkt`.
-    fn resend(&mut self, arrival: Arrival, rpc: Option<RpcKey>, resend: Resend) {
-        let Arrival {
-            now,
-            peer,
-            local,
-            id,
-            ..
-        } = arrival;
-        let Some(key) = rpc else {
-            if !id.is_client() && self.was_delivered(&arrival) {
-                // RPC_UNKNOWN would make the client send, and us execute, the request again.
-                return;
-            }
-            if !id.is_client() && self.resend_of_refused(now, peer, local, id) {
-                return;
-            }
-            self.stats.unknown_sent += 1;
-            self.send_control(peer, Some(local), id, Packet::RpcUnknown);
-            return;
-        };
-        let Some(entry) = self.table.get_mut(key) else {
-            return;
-        };
-        let data_follows = match (entry.state, entry.out.as_mut()) {
-            (State::Abandoned, _) => return,
-            (State::Receiving | State::InService, _) | (_, None) => false,
-            (_, Some(out)) => out.resend(resend.offset, resend.length, resend.priority),
-        };
-        self.enqueue(key);
-        if !data_follows {
-            self.stats.busy_sent += 1;
-            self.send_control(peer, Some(local), id, Packet::Busy);
-        }
-    }
-
-    fn was_delivered(&mut self, arrival: &Arrival) -> bool {
-        let memory = self.config.delivered_memory;
-        self.peers
-            .find(arrival.peer)
-            .and_then(|key| self.peers.get_mut(key))
-            .is_some_and(|peer| {
-                peer.delivered
-                    .contains(arrival.id, arrival.memory_now, memory)
-            })
-    }
-
-    /// At a server: the client no longer wants the RPC. At a client: the server does not have it.
-    /// Differs from homa_incoming.c, `homa_rpc_unknown_pkt`: a call the server has shown to know is
-    /// not sent again (it may have been executed before a restart), but fails.
-    fn rpc_unknown(&mut self, arrival: Arrival, key: RpcKey) {
-        if !arrival.id.is_client() {
-            self.remember_delivered(&arrival);
-            self.end_served(key);
-            return;
-        }
-        let Some(rpc) = self.table.get_mut(key) else {
-            return;
-        };
-        let liveness = &mut rpc.liveness;
-        // A server that has forgotten a delivered request says the same as one that never had it. It
-        // remembers for a while, so replies that follow one another within that time prove that the
-        // request was not delivered.
-        let gap = arrival.now.saturating_since(liveness.not_delivered_at);
-        let proven = gap < self.config.delivered_memory;
-        liveness.not_delivered_at = liveness.not_delivered_at.max(liveness.asked);
-        if !liveness.known_to_peer && !proven {
-            let peer = rpc.addr;
-            self.fail(key, RpcError::PeerRestarted { peer });
-            return;
-        }
-        if !liveness.known_to_peer {
-            if let Some(out) = rpc.out.as_mut() {
-                out.restart();
-            }
-            self.enqueue(key);
-            return;
-        }
-        if !liveness.asked_since_unknown {
-            return;
-        }
-        liveness.asked_since_unknown = false;
-        liveness.unknown_replies += 1;
-        if liveness.unknown_replies >= UNKNOWN_MEANS_RESTART {
-            let peer = rpc.addr;
-            self.fail(key, RpcError::PeerRestarted { peer });
-        }
-    }
-
-    /// The client gave up a request of which nothing has arrived: late DATA must not begin it.
-    fn cancelled_unseen(&mut self, arrival: &Arrival) {
-        self.stats.rpc_not_found += 1;
-        if self.serving && !arrival.id.is_client() {
-            if self.peers.is_half_empty() {
-                // Not at the price of a peer that is known: anyone can send this.
-                self.peers.find_or_insert(arrival.peer, arrival.now);
-            }
-            self.remember_delivered(arrival);
-        }
-    }
-
-    fn remember_delivered(&mut self, arrival: &Arrival) {
-        let memory = self.config.delivered_memory;
-        if let Some(peer) = self
-            .peers
-            .find(arrival.peer)
-            .and_then(|key| self.peers.get_mut(key))
-            && !peer
-                .delivered
-                .insert(arrival.id, arrival.memory_now, memory)
-        {
-            self.stats.delivered_ids_evicted += 1;
-        }
-    }
-
-    /// Source: homa_incoming.c, `homa_need_ack_pkt`.
-    fn need_ack(&mut self, arrival: Arrival, rpc: Option<RpcKey>) {
-        let Arrival {
-            now,
-            peer,
-            local,
-            id,
-            ..
-        } = arrival;
-        if !id.is_client() {
-            self.stats.rpc_not_found += 1;
-            return;
-        }
-        if let Some(key) = rpc {
-            if self
-                .table
-                .get(key)
-                .is_some_and(|rpc| rpc.waits_for_room.is_some())
-            {
-                self.stats.busy_sent += 1;
-                return self.send_control(peer, Some(local), id, Packet::Busy);
-            }
-            // The server has sent the whole response and we lack part of it: ask at once, unless
-            // we just did.
-            let pause = self.config.need_ack_delay / 2;
-            let asked = self.table.get(key).map(|rpc| rpc.liveness.asked);
-            if asked.is_some_and(|asked| now.saturating_since(asked) >= pause) {
-                self.request_missing(now, key);
-            }
-            return;
-        }
-        let others = match self
-            .peers
-            .find(peer)
-            .and_then(|key| self.peers.get_mut(key))
-        {
-            Some(known) => known.take_acks(),
-            None => Acks::new(),
-        };
-        self.stats.acks_sent += 1;
-        self.send_control(peer, Some(local), id, Packet::Ack(others));
-    }
-
-    fn acks(&mut self, arrival: Arrival, acks: &Acks) {
-        let server_port = self.local_port;
-        self.acked(
-            &arrival,
-            AckEntry {
-                id: arrival.id.client_form(),
-                server_port,
-            },
-        );
-        for entry in acks {
-            self.acked(&arrival, *entry);
-        }
-    }
-
-    /// The client has the response, or no longer wants it. Source: homa_rpc.c, `homa_rpc_ack`.
-    fn acked(&mut self, arrival: &Arrival, entry: AckEntry) {
-        // On encapsulated links ports inside packets are never used for lookup.
-        if self.wire == Wire::Native && entry.server_port != self.local_port {
-            return;
-        }
-        let id = entry.id.client_form().other_side();
-        let Some(key) = self.table.find_server(arrival.peer, arrival.local, id) else {
-            return;
-        };
-        if self
-            .table
-            .get(key)
-            .is_some_and(|rpc| rpc.state != State::Responding)
-        {
-            // The call was given up while we had it: late DATA must not revive it.
-            self.remember_delivered(&Arrival { id, ..*arrival });
-        }
-        self.end_served(key);
     }
 }

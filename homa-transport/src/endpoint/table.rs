@@ -1,11 +1,11 @@
 //! The RPCs of an endpoint: generational keys, found by id (client) or by peer and id (server).
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 use slotmap::SlotMap;
 
 use super::RpcKey;
-use super::keyed_hash::HashMap;
 use super::rpc::Rpc;
 use crate::config::Wire;
 use crate::units::RpcId;

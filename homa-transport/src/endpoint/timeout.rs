@@ -61,17 +61,17 @@ impl Endpoint {
         rpc.timer = None;
         let next = match self.verdict(now, key) {
             Verdict::Wait(until) => until,
-            Verdict::Ask | Verdict::NeedAck if !self.may_ask(now, key) => {
-                now + self.config.resend_interval
-            }
-            Verdict::Ask => {
-                self.request_missing(now, key);
-                now + self.config.resend_interval
-            }
-            Verdict::NeedAck => {
-                self.need_ack_for(now, key);
-                now + self.config.need_ack_delay
-            }
+            verdict @ (Verdict::Ask | Verdict::NeedAck) => match self.ask_peer(now, key) {
+                Err(again) => again,
+                Ok(()) if matches!(verdict, Verdict::Ask) => {
+                    self.request_missing(now, key);
+                    now + self.config.resend_interval
+                }
+                Ok(()) => {
+                    self.need_ack_for(now, key);
+                    now + self.config.need_ack_delay
+                }
+            },
             Verdict::GiveUp => return self.give_up(now, key),
             Verdict::PeerDead(peer, silent, resends) => {
                 return self.peer_dead(peer, silent, resends);
@@ -80,11 +80,12 @@ impl Endpoint {
         self.set_timer(key, next);
     }
 
-    fn may_ask(&mut self, now: Instant, key: RpcKey) -> bool {
+    /// Whether the peer of an RPC may be asked for something now, or when to try again.
+    fn ask_peer(&mut self, now: Instant, key: RpcKey) -> Result<(), Instant> {
         let interval = self.config.resend_interval;
         let peer = self.table.get(key).map(|rpc| rpc.peer);
         peer.and_then(|peer| self.peers.get_mut(peer))
-            .is_some_and(|peer| peer.may_ask(now, interval))
+            .map_or(Err(now + interval), |peer| peer.ask(now, interval))
     }
 
     /// The peer has not answered in all this time: its RPCs end, and what is known of it goes. Requests

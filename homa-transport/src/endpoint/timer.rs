@@ -95,10 +95,10 @@ fn slot_of(tick: u64) -> usize {
 }
 
 /// Interval before the next of a series of requests that go unanswered: `base` for the first few,
-/// then doubling up to `max`.
+/// then doubling up to `max`. A longer `base` stays as it is.
 pub(crate) fn backed_off(base: Duration, sent: u32, free: u32, max: Duration) -> Duration {
     let doublings = sent.saturating_sub(free).min(16);
-    base.saturating_mul(1 << doublings).min(max)
+    base.saturating_mul(1 << doublings).min(max.max(base))
 }
 
 #[cfg(test)]
@@ -177,5 +177,11 @@ mod tests {
             .map(|sent| backed_off(base, sent, 3, Duration::from_millis(100)).as_millis())
             .collect();
         assert_eq!(intervals, [5, 5, 5, 5, 10, 20, 40, 80, 100, 100]);
+    }
+
+    #[test]
+    fn an_interval_that_is_set_longer_than_the_maximum_is_kept() {
+        let (base, max) = (Duration::from_millis(600), Duration::from_millis(100));
+        assert!((0..30).all(|sent| backed_off(base, sent, 3, max) == base));
     }
 }

@@ -19,8 +19,9 @@ const _: () = assert!(HEADER == size_of::<libc::cmsghdr>());
 /// Room for the control messages of a datagram that comes in.
 pub(super) const RECEIVE_BYTES: usize = 256;
 
-/// Room for those of one that goes out: `in6_pktinfo` (20 bytes) and an integer.
-const SEND_BYTES: usize = align(HEADER + 20) + align(HEADER + size_of::<c_int>());
+/// Room for those of one that goes out: `in6_pktinfo` (20 bytes), an integer and a short one.
+const SEND_BYTES: usize =
+    align(HEADER + 20) + align(HEADER + size_of::<c_int>()) + align(HEADER + size_of::<u16>());
 
 const fn align(len: usize) -> usize {
     len.next_multiple_of(WORD)
@@ -64,6 +65,11 @@ impl SendControl {
             }
         }
         control
+    }
+
+    /// Has the datagram cut into packets of `bytes`. Source: linux/udp.h, `UDP_SEGMENT`.
+    pub(super) fn cut_into(&mut self, bytes: u16) {
+        self.push(libc::SOL_UDP, libc::UDP_SEGMENT, &bytes.to_ne_bytes());
     }
 
     pub(super) fn as_slice(&self) -> &[u8] {
@@ -114,6 +120,17 @@ pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = ControlMessage<
         bytes = bytes.get(align(len)..).unwrap_or_default();
         Some(parsed)
     })
+}
+
+/// Length of the packets that the kernel has put together into one datagram, if it has.
+/// Source: linux/udp.h, `UDP_GRO`.
+pub(super) fn packet_bytes(control: &[u8]) -> Option<usize> {
+    let is_gro = |message: &ControlMessage<'_>| {
+        (message.level, message.kind) == (libc::SOL_UDP, libc::UDP_GRO)
+    };
+    let message = messages(control).find(is_gro)?;
+    let bytes = c_int::from_ne_bytes(array(message.data, 0)?);
+    usize::try_from(bytes).ok().filter(|bytes| *bytes > 0)
 }
 
 /// The local address that a received datagram was sent to.

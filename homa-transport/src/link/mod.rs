@@ -24,6 +24,7 @@ mod reports;
 mod reservation;
 mod send_failure;
 mod sys;
+mod train;
 mod udp_socket;
 mod write_waiter;
 
@@ -61,10 +62,24 @@ pub trait Link: fmt::Debug + Send + Sync + 'static {
     /// When the link can never receive again.
     fn poll_recv(&self, cx: &mut Context<'_>, batch: &mut RecvBatch) -> Poll<io::Result<()>>;
 
-    /// Packets that the system dropped because this link's receive buffer was full, if known.
+    /// System calls made so far to send and to receive, if this link makes any.
+    fn system_calls(&self) -> SystemCalls {
+        SystemCalls::default()
+    }
+
+    /// Packets, or trains of them, that the system dropped because this link's receive buffer was full, if known.
     fn receive_drops(&self) -> u64 {
         0
     }
+}
+
+/// Numbers of system calls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SystemCalls {
+    /// Those that sent packets.
+    pub send: u64,
+    /// Those that received packets.
+    pub receive: u64,
 }
 
 /// One received packet: where it came from, where it was sent to, where its bytes are.

@@ -21,7 +21,7 @@ use super::udp_socket::{
     Destinations, canonical, local_address, open_reserved, warn_of_small_buffer,
 };
 use super::write_waiter::WriteWaiter;
-use super::{Link, PacketMeta, RecvBatch, sys};
+use super::{Link, PacketMeta, RecvBatch, SystemCalls, sys, train};
 use crate::endpoint::Transmit;
 use crate::error::{BindError, Unreachable};
 
@@ -72,6 +72,10 @@ pub struct UdpLink {
     /// Held while the socket lets packets be sent in fragments.
     fragmenting: Mutex<()>,
     truncated: AtomicU64,
+    /// The system cuts trains into packets.
+    trains: AtomicBool,
+    send_calls: AtomicU64,
+    receive_calls: AtomicU64,
     _reservation: PortReservation,
 }
 
@@ -112,6 +116,9 @@ impl UdpLink {
             device_full: AtomicBool::new(false),
             fragmenting: Mutex::new(()),
             truncated: AtomicU64::new(0),
+            trains: AtomicBool::new(true),
+            send_calls: AtomicU64::new(0),
+            receive_calls: AtomicU64::new(0),
             _reservation: reservation,
         })
     }
@@ -125,6 +132,44 @@ impl UdpLink {
 
     fn socket(&self) -> &Socket {
         self.socket.get_ref()
+    }
+
+    /// Sends several packets with one system call. `None`: they have to go one by one.
+    fn send_train(&self, train: &[Transmit]) -> io::Result<Option<Sent>> {
+        let Some(first) = train
+            .first()
+            .filter(|_| self.trains.load(Ordering::Relaxed))
+        else {
+            return Ok(None);
+        };
+        let (Some(to), Ok(bytes)) = (
+            self.destinations.reach(first.to),
+            u16::try_from(first.len()),
+        ) else {
+            return Ok(None);
+        };
+        let mut control = SendControl::new(to, first.from, first.priority);
+        control.cut_into(bytes);
+        let result = train::gather(train, |slices| self.transmit_slices(to, slices, &control));
+        let Err(error) = result else {
+            return Ok(Some(Sent::Done));
+        };
+        match SendFailure::of(&error) {
+            SendFailure::Blocked => return Ok(Some(Sent::Blocked)),
+            SendFailure::DeviceFull => return Ok(Some(Sent::DeviceFull)),
+            SendFailure::Fatal => return Err(error),
+            _ => {}
+        }
+        // A network card without checksums (EIO), or a kernel without trains. Whatever else it is, the
+        // packets find out one by one.
+        if matches!(
+            error.raw_os_error(),
+            Some(libc::EIO | libc::EOPNOTSUPP | libc::ENOPROTOOPT)
+        ) {
+            tracing::debug!(%error, "packets go one by one: the system takes no trains");
+            self.trains.store(false, Ordering::Relaxed);
+        }
+        Ok(None)
     }
 
     fn send_one(&self, packet: &Transmit) -> io::Result<Sent> {
@@ -184,12 +229,6 @@ impl UdpLink {
 
     /// Hands one datagram to the system. `to` is the receiver with IPv4 addresses unmapped.
     fn transmit(&self, to: SocketAddr, packet: &Transmit) -> io::Result<()> {
-        let name = SockAddr::from(match to {
-            SocketAddr::V4(v4) if self.destinations == Destinations::Both => {
-                SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port())
-            }
-            _ => to,
-        });
         let control = SendControl::new(to, packet.from, packet.priority);
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         let joined;
@@ -199,10 +238,26 @@ impl UdpLink {
             joined = packet.to_vec();
             &[IoSlice::new(&joined)]
         };
+        self.transmit_slices(to, buffers, &control)
+    }
+
+    fn transmit_slices(
+        &self,
+        to: SocketAddr,
+        slices: &[IoSlice<'_>],
+        control: &SendControl,
+    ) -> io::Result<()> {
+        let name = SockAddr::from(match to {
+            SocketAddr::V4(v4) if self.destinations == Destinations::Both => {
+                SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port())
+            }
+            _ => to,
+        });
         let message = MsgHdr::new()
             .with_addr(&name)
-            .with_buffers(buffers)
+            .with_buffers(slices)
             .with_control(control.as_slice());
+        self.send_calls.fetch_add(1, Ordering::Relaxed);
         self.socket()
             .sendmsg(&message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
             .map(drop)
@@ -257,12 +312,13 @@ impl UdpLink {
     fn receive_into(&self, batch: &mut RecvBatch) -> io::Result<Filled> {
         let mut control = [0; control::RECEIVE_BYTES];
         let mut errors = 0;
-        while batch.packets.len() < RecvBatch::PACKETS_MAX {
+        while batch.packets.len() + train::PACKETS_MAX <= RecvBatch::PACKETS_MAX {
             let start = batch.packets.last().map_or(0, |last| last.range.end);
             let room = batch.buffer.get_mut(start..).unwrap_or_default();
             if room.len() < DATAGRAM_BYTES_MAX && !batch.packets.is_empty() {
                 break;
             }
+            self.receive_calls.fetch_add(1, Ordering::Relaxed);
             let received = match sys::receive(self.socket(), room, &mut control, 0) {
                 Ok(received) => received,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -284,12 +340,17 @@ impl UdpLink {
                 continue;
             }
             let control = control.get(..received.control_len).unwrap_or_default();
-            batch.packets.push(PacketMeta {
-                peer,
-                local: control::local_address(control)
-                    .unwrap_or_else(|| self.local.ip().to_canonical()),
-                range: start..start + received.len,
-            });
+            let local = control::local_address(control);
+            let local = local.unwrap_or_else(|| self.local.ip().to_canonical());
+            let end = start + received.len;
+            let packet_bytes = control::packet_bytes(control)
+                .unwrap_or(received.len)
+                .max(1);
+            // An empty datagram is a packet too.
+            for start in (start..end.max(start + 1)).step_by(packet_bytes) {
+                let range = start..end.min(start + packet_bytes);
+                batch.packets.push(PacketMeta { peer, local, range });
+            }
         }
         Ok(Filled::Full)
     }
@@ -305,8 +366,27 @@ impl Link for UdpLink {
     }
 
     fn send(&self, batch: &[Transmit]) -> io::Result<usize> {
-        for (done, packet) in batch.iter().enumerate() {
-            match self.send_one(packet)? {
+        let mut done = 0;
+        while let Some(rest) = batch.get(done..).filter(|rest| !rest.is_empty()) {
+            let mut count = train::len(rest);
+            let train = rest.get(..count).unwrap_or_default();
+            let sent = if count > 1 {
+                self.send_train(train)?
+            } else {
+                None
+            };
+            let sent = match sent {
+                Some(sent) => sent,
+                None => {
+                    // Not a train, or one that has to go in single packets.
+                    count = 1;
+                    match rest.first() {
+                        Some(packet) => self.send_one(packet)?,
+                        None => break,
+                    }
+                }
+            };
+            match sent {
                 Sent::Done => {
                     if self.device_full.load(Ordering::Relaxed) {
                         self.device_full.store(false, Ordering::Relaxed);
@@ -321,9 +401,10 @@ impl Link for UdpLink {
                     if !waited_for {
                         return Ok(done);
                     }
-                    tracing::debug!(peer = %packet.to, "packet lost at the network device");
+                    tracing::debug!(packets = count, "packets lost at the network device");
                 }
             }
+            done += count;
         }
         Ok(batch.len())
     }
@@ -362,6 +443,13 @@ impl Link for UdpLink {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
+        }
+    }
+
+    fn system_calls(&self) -> SystemCalls {
+        SystemCalls {
+            send: self.send_calls.load(Ordering::Relaxed),
+            receive: self.receive_calls.load(Ordering::Relaxed),
         }
     }
 

@@ -103,6 +103,10 @@ fn open(addr: SocketAddr, options: &UdpOptions) -> io::Result<Socket> {
     destinations.set(&socket, libc::IP_RECVERR, libc::IPV6_RECVERR, 1)?;
     destinations.set_path_mtu_discovery(&socket, libc::IP_PMTUDISC_DO)?;
     sys::set_option(&socket, libc::SOL_SOCKET, sys::SO_SELECT_ERR_QUEUE, 1)?;
+    if let Err(error) = sys::set_option(&socket, libc::SOL_UDP, libc::UDP_GRO, 1) {
+        // A kernel older than 5.0.
+        tracing::debug!(%error, "packets come one by one: the system puts no trains together");
+    }
     socket.bind(&addr.into())?;
     Ok(socket)
 }

@@ -10,8 +10,8 @@ use crate::units::Instant;
 
 /// Homa port of every host.
 const PORT: u16 = 4_000;
-/// Bytes that wait for a process that does not run; more is dropped.
-const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
+/// Bytes that wait for a process that does not run, or does not receive; more is dropped.
+pub(super) const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
 
 #[derive(Debug)]
 pub(super) struct Host {
@@ -85,20 +85,25 @@ pub(super) const fn port() -> u16 {
 }
 
 /// Address of host `number`: 10.0.0.1 and up.
-fn ip_of(number: usize) -> IpAddr {
+pub(super) fn ip_of(number: usize) -> IpAddr {
     let number = u32::try_from(number).unwrap_or(u32::MAX >> 8);
     Ipv4Addr::from_bits(Ipv4Addr::new(10, 0, 0, 1).to_bits() + number).into()
 }
 
-/// Number of the host with this address.
+/// Number of the host that serves at this address.
 pub(super) fn number_of(addr: SocketAddr) -> Option<usize> {
-    let IpAddr::V4(ip) = addr.ip() else {
+    number_at(addr.ip()).filter(|_| addr.port() == PORT)
+}
+
+/// Number of the host with this address.
+pub(super) fn number_at(ip: IpAddr) -> Option<usize> {
+    let IpAddr::V4(ip) = ip else {
         return None;
     };
     let number = ip
         .to_bits()
         .checked_sub(Ipv4Addr::new(10, 0, 0, 1).to_bits())?;
-    (addr.port() == PORT).then_some(number as usize)
+    Some(number as usize)
 }
 
 /// A clock that starts anywhere and is too fast or too slow.

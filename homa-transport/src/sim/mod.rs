@@ -14,14 +14,17 @@
 //! assert_eq!(report.digest, again.digest, "a seed repeats bit for bit");
 //! ```
 //!
-//! The [`Network`] alone carries packets of any kind; it has the faults and no endpoints.
+//! The [`Network`] alone carries packets of any kind; it has the faults and no endpoints. A
+//! [`SimNetwork`] lends it to sockets, so that whole applications run on it in tokio's time.
 
 mod app;
 mod defect;
 mod disturb;
 mod fault;
+pub mod fuzz;
 mod host;
 mod ledger;
+mod link;
 mod network;
 mod oracle;
 mod packet;
@@ -38,6 +41,7 @@ mod world;
 pub use self::defect::Defect;
 pub use self::fault::{Damaged, Disturbance, DisturbanceKind, PacketFaults};
 pub use self::host::Clock;
+pub use self::link::{SimLink, SimNetwork};
 pub use self::network::{Arrival, Network, NetworkCounts};
 pub use self::oracle::{Invariant, Levels};
 pub use self::packet::PacketId;

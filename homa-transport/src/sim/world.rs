@@ -19,7 +19,7 @@ use crate::units::{Instant, Priority};
 use crate::wire;
 
 /// Time an ICMP message takes.
-const REPORT_DELAY: Duration = Duration::from_micros(30);
+pub(super) const REPORT_DELAY: Duration = Duration::from_micros(30);
 
 /// A world.
 #[derive(Debug)]

@@ -254,8 +254,11 @@ impl Transport for Shard {
     }
 
     fn stats(&self) -> Stats {
+        let calls = self.link.system_calls();
         let core = self.lock();
         Stats {
+            send_system_calls: calls.send,
+            receive_system_calls: calls.receive,
             receive_drops: self.link.receive_drops(),
             waiters_woken: core.waiters_woken,
             requests_handed_over: core.requests_handed_over,

@@ -1,0 +1,4 @@
+//! Seeds into simulated worlds.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| homa_transport::sim::fuzz::world(data));

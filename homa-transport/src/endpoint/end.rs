@@ -1,0 +1,96 @@
+//! The ends of RPCs and peers.
+
+use super::peer::PeerKey;
+use super::rpc::{Rpc, State};
+use super::{Endpoint, Event, RpcKey};
+use crate::error::RpcError;
+use crate::wire::{AckEntry, Packet};
+
+impl Endpoint {
+    /// Ends an RPC of ours of which the application no longer wants to hear: its server is told
+    /// at once, and owed an ack in case that gets lost.
+    pub(super) fn end_call_early(&mut self, key: RpcKey) {
+        let Some(rpc) = self.remove(key) else { return };
+        let sent = rpc.out.as_ref().is_some_and(|out| out.sent() > 0);
+        if sent {
+            self.stats.unknown_sent += 1;
+            self.send_control(rpc.addr, rpc.local, rpc.id, Packet::RpcUnknown);
+            self.owe_ack(&rpc);
+        }
+    }
+
+    /// Owes the server of a finished RPC of ours its ack.
+    pub(super) fn owe_ack(&mut self, rpc: &Rpc) {
+        let entry = AckEntry {
+            id: rpc.id.client_form(),
+            server_port: rpc.addr.port(),
+        };
+        let Some(peer) = self.peers.get_mut(rpc.peer) else {
+            return;
+        };
+        if let Some((first, others)) = peer.owe_ack(entry) {
+            self.stats.acks_sent += 1;
+            self.send_control(rpc.addr, rpc.local, first.id, Packet::Ack(others));
+        }
+    }
+
+    /// Removes an RPC from every table.
+    pub(super) fn remove(&mut self, key: RpcKey) -> Option<Rpc> {
+        let mut rpc = self.table.remove(key)?;
+        if let Some(out) = rpc.out.as_mut() {
+            let length = out.length() as usize;
+            self.outbound_bytes -= length;
+            if let Some(peer) = self.peers.get_mut(rpc.peer) {
+                peer.outbound_bytes -= length;
+            }
+            self.release(out.take_message());
+        }
+        self.grants.remove(key);
+        if let Some(rank) = rpc.queued {
+            self.pacer.remove(key, rank);
+        }
+        if let Some(length) = rpc.waits_for_room {
+            self.waiting.forget(length, rpc.birth, key);
+        }
+        self.discharge(&rpc);
+        if let Some(peer) = self.peers.get_mut(rpc.peer) {
+            peer.on_rpc_ended(!rpc.is_client());
+        }
+        Some(rpc)
+    }
+
+    /// Fails an RPC of ours.
+    pub(super) fn fail(&mut self, key: RpcKey, error: RpcError) {
+        if let Some(rpc) = self.remove(key) {
+            self.stats.rpcs_failed += 1;
+            self.events.push_back(Event::Failed {
+                cookie: rpc.cookie,
+                error,
+            });
+        }
+    }
+
+    /// Ends an RPC of which we are the server, because its client is no longer interested.
+    pub(super) fn end_served(&mut self, key: RpcKey) {
+        if let Some(rpc) = self.remove(key)
+            && rpc.state == State::InService
+        {
+            self.stats.rpcs_cancelled_by_client += 1;
+            self.events.push_back(Event::Cancelled { rpc: key });
+        }
+    }
+
+    /// Forgets a peer that is gone, unless it had our requests: their ids stay remembered for their
+    /// time, so that a duplicate still on its way is not executed again.
+    pub(super) fn forget_peer(&mut self, key: PeerKey) {
+        if self
+            .peers
+            .get(key)
+            .is_some_and(|peer| peer.rpcs == 0 && peer.delivered.is_empty())
+        {
+            self.peers.remove(key);
+        } else if let Some(peer) = self.peers.get_mut(key) {
+            peer.forget_acks();
+        }
+    }
+}
