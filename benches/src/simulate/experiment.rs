@@ -15,7 +15,7 @@ const PORT: u16 = 4_000;
 const TICK: u64 = 1_000_000;
 /// Samples of the backlog in a run.
 const SAMPLES: u64 = 90;
-/// Longest packet with its header, and the two bytes behind the header (see `Hosts::send`).
+/// Longest packet with its header, and the two bytes behind the header (see `Run::pack`).
 const PACKET_BYTES_MAX: usize = 2_048;
 
 static ZEROS: [u8; settings::MESSAGE_BYTES_MAX] = [0; settings::MESSAGE_BYTES_MAX];
@@ -107,6 +107,8 @@ struct Host {
     next_message: f64,
     /// Its link is busy, and word will come when it is not.
     sending: bool,
+    /// When its link is free.
+    free_at: Instant,
     /// When a [`Happening::Wake`] is due, if one is.
     wake: Option<Instant>,
 }
@@ -168,6 +170,7 @@ impl Run {
                 random: random.fork(),
                 next_message: 0.0,
                 sending: false,
+                free_at: Instant::ZERO,
                 wake: None,
             })
         });
@@ -374,8 +377,19 @@ impl Run {
 
     /// An endpoint that has something to send gets its link, if that is free.
     fn offer_link(&mut self, now: Instant, number: usize) {
-        if self.hosts.get(number).is_some_and(|host| !host.sending) {
+        let Some(host) = self.hosts.get_mut(number) else {
+            return;
+        };
+        if host.sending {
+            return;
+        }
+        if host.free_at <= now {
             self.send(now, number);
+        } else if host.endpoint.may_transmit() {
+            host.sending = true;
+            self.events.push(host.free_at, Happening::LinkFree(number));
+        } else {
+            self.set_wake(now, number);
         }
     }
 
@@ -389,7 +403,6 @@ impl Run {
             self.set_wake(now, number);
             return;
         };
-        host.sending = true;
         self.pack(&transmit);
         let offset = data_offset(&transmit);
         let counted = settings::counted_bytes(
@@ -408,8 +421,16 @@ impl Run {
             &mut self.header,
             wire_bytes,
         );
-        let free_at = self.network.free_at(number);
-        self.events.push(free_at, Happening::LinkFree(number));
+        let Some(host) = self.hosts.get_mut(number) else {
+            return;
+        };
+        host.free_at = self.network.free_at(number);
+        host.sending = host.endpoint.may_transmit();
+        if host.sending {
+            self.events.push(host.free_at, Happening::LinkFree(number));
+        } else {
+            self.set_wake(now, number);
+        }
     }
 
     /// Writes the header into `self.header`, and behind it how much data follow.
@@ -427,6 +448,8 @@ impl Run {
         let Some(at) = host.endpoint.poll_timeout() else {
             return;
         };
+        // While the link is busy it could not do anything.
+        let at = at.max(host.free_at);
         let tick = Instant::from_nanos(now.as_nanos() / TICK * TICK + TICK);
         if at < tick && host.wake.is_none_or(|wake| at < wake) {
             host.wake = Some(at);

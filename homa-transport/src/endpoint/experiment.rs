@@ -8,4 +8,14 @@ impl Endpoint {
     pub fn end_silently(&mut self, rpc: RpcKey) -> Option<u64> {
         self.remove(rpc).map(|rpc| rpc.cookie)
     }
+
+    /// False if [`Endpoint::poll_transmit`] would yield nothing. A simulated network card need not ask
+    /// for the next packet then.
+    #[must_use]
+    pub fn may_transmit(&self) -> bool {
+        !self.control.is_empty()
+            || !self.pacer.is_empty()
+            || self.grants.may_grant()
+            || self.waiting.room_freed
+    }
 }

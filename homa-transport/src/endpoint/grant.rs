@@ -217,6 +217,12 @@ impl GrantScheduler {
         grant
     }
 
+    /// False if [`GrantScheduler::next`] has nothing before something changes or a pause ends.
+    #[cfg(feature = "sim")]
+    pub(crate) const fn may_grant(&self) -> bool {
+        self.changed
+    }
+
     /// When [`GrantScheduler::next`] may have a grant although nothing changes.
     pub(crate) const fn paused_until(&self) -> Option<Instant> {
         self.paused_until
@@ -240,7 +246,9 @@ impl GrantScheduler {
                 self.paused_until = Some(first.min(queue.paused_until));
                 continue;
             }
-            queue.paused_until = now + paper.pause;
+            // A grant that had to wait for the uplink does not delay those after it.
+            let beat = queue.paused_until + paper.pause;
+            queue.paused_until = if beat > now { beat } else { now + paper.pause };
             let left = message.length.saturating_sub(message.granted);
             let scheduled = priority::scheduled(self.limits.scheduled_max, rank, self.active.len());
             let priority = if left < paper.tail {
