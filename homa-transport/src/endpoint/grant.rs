@@ -246,9 +246,7 @@ impl GrantScheduler {
                 self.paused_until = Some(first.min(queue.paused_until));
                 continue;
             }
-            // A grant that had to wait for the uplink does not delay those after it.
-            let beat = queue.paused_until + paper.pause;
-            queue.paused_until = if beat > now { beat } else { now + paper.pause };
+            queue.paused_until = now + paper.pause;
             let left = message.length.saturating_sub(message.granted);
             let scheduled = priority::scheduled(self.limits.scheduled_max, rank, self.active.len());
             let priority = if left < paper.tail {
