@@ -448,6 +448,8 @@ impl Run {
         let Some(at) = host.endpoint.poll_timeout() else {
             return;
         };
+        // While the link is busy it could not do anything.
+        let at = at.max(host.free_at);
         let tick = Instant::from_nanos(now.as_nanos() / TICK * TICK + TICK);
         if at < tick && host.wake.is_none_or(|wake| at < wake) {
             host.wake = Some(at);
