@@ -415,6 +415,13 @@ fn messages_whose_owner_uses_the_socket_in_its_drop_do_no_harm() {
                 let response = ask(&wire.client, wire.addr, request).await;
                 assert_eq!(response.is_ok(), len < 1_000_001, "{name}");
             }
+            let nowhere = SocketAddr::new(wire.addr.ip(), 0);
+            let request = Bytes::from_owner(Owner(vec![1; 10], wire.client.clone()));
+            let refused = ask(&wire.client, nowhere, request).await;
+            assert!(
+                matches!(refused, Err(RpcError::BadAddress { .. })),
+                "{name}"
+            );
             wire.client.close();
             let request = Bytes::from_owner(Owner(vec![1; 10], wire.client.clone()));
             assert!(ask(&wire.client, wire.addr, request).await.is_err());

@@ -49,7 +49,7 @@ use self::admission::Waiting;
 use self::delivered::MemoryClock;
 use self::grant::{GrantLimits, GrantScheduler};
 use self::pacer::{Pacer, PacerLimits};
-use self::peer::PeerTable;
+use self::peer::{PeerKey, PeerTable};
 use self::priority::{SizesSeen, UnscheduledCutoffs};
 use self::rpc::{Liveness, Rpc, State};
 use self::rules::Rules;
@@ -242,18 +242,13 @@ impl Endpoint {
         cookie: u64,
     ) -> Result<RpcKey, RpcError> {
         let message = self.check_message(message, self.peers.find(peer))?;
-        if peer.port() == 0 || peer.ip().is_unspecified() || peer.ip().is_multicast() {
-            let reason = "not the address and port of one host";
-            return Err(RpcError::BadAddress { peer, reason });
-        }
-        self.check_room(self.table.client_count())?;
-        let peer_key = self
-            .peers
-            .find_or_insert(peer, now)
-            .ok_or(RpcError::TooManyRpcs {
-                limit: self.config.peers_max,
-                option: "peers_max",
-            })?;
+        let peer_key = match self.admit_call(now, peer) {
+            Ok(peer_key) => peer_key,
+            Err(error) => {
+                self.release(message);
+                return Err(error);
+            }
+        };
         let mut liveness = Liveness::new(now);
         if let Some(known) = self.peers.get_mut(peer_key) {
             liveness.peer_was_quiet = known.rpcs == 0 && known.nothing_under_way(now);
@@ -301,11 +296,10 @@ impl Endpoint {
         message: Message,
     ) -> Result<(), RpcError> {
         let in_service = |rpc: &&Rpc| rpc.state == State::InService;
-        let served = self
-            .table
-            .get(rpc)
-            .filter(in_service)
-            .ok_or(RpcError::Stale)?;
+        let Some(served) = self.table.get(rpc).filter(in_service) else {
+            self.release(message);
+            return Err(RpcError::Stale);
+        };
         let few = served.few_unscheduled;
         let message = self.check_message(message, Some(served.peer))?;
         let out = self.out_message(message, packet_bytes, few);
@@ -441,6 +435,19 @@ impl Endpoint {
     #[must_use]
     pub const fn inbound_bytes(&self) -> usize {
         self.inbound_bytes
+    }
+
+    /// The peer of a new call, if it can be called and there is room.
+    fn admit_call(&mut self, now: Instant, peer: SocketAddr) -> Result<PeerKey, RpcError> {
+        if peer.port() == 0 || peer.ip().is_unspecified() || peer.ip().is_multicast() {
+            let reason = "not the address and port of one host";
+            return Err(RpcError::BadAddress { peer, reason });
+        }
+        self.check_room(self.table.client_count())?;
+        let limit = self.config.peers_max;
+        let option = "peers_max";
+        let known = self.peers.find_or_insert(peer, now);
+        known.ok_or(RpcError::TooManyRpcs { limit, option })
     }
 
     fn check_room(&self, held: usize) -> Result<(), RpcError> {
