@@ -1,24 +1,18 @@
 //! One run: hosts that send messages to one another at random, and what becomes of them.
+//!
+//! Time advances in windows shorter than what a packet takes from a host into the network, so what a
+//! host sends in a window matters to others only in later ones: first the network runs through the
+//! window, then each host by itself. That keeps what one of them needs in the processor's caches.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-
-use homa_transport::endpoint::{Endpoint, Event, RpcKey, Transmit};
-use homa_transport::sim::{EventQueue, Network, PacketFaults, PacketId, Random, Sizes, Workload};
+use homa_transport::sim::{Arrival, Network, PacketFaults, Random, Workload};
 use homa_transport::units::{Instant, RpcId};
-use homa_transport::wire::DATA_HEADER_BYTES;
 
+use super::host::{Host, Traffic};
 use super::settings::{self, Mode};
 use super::slowdown::{Slowdowns, ideal_nanos};
 
-const PORT: u16 = 4_000;
-/// How often every endpoint looks at its timers, in nanoseconds.
-const TICK: u64 = 1_000_000;
 /// Samples of the backlog in a run.
 const SAMPLES: u64 = 90;
-/// Longest packet with its header, and the two bytes behind the header (see `Run::pack`).
-const PACKET_BYTES_MAX: usize = 2_048;
-
-static ZEROS: [u8; settings::MESSAGE_BYTES_MAX] = [0; settings::MESSAGE_BYTES_MAX];
 
 /// What to run.
 #[derive(Clone, Copy, Debug)]
@@ -79,76 +73,94 @@ impl Outcome {
 /// The backlog of a stable run may be so much greater in its last third than in the one before.
 const BACKLOG_GROWTH_MAX: f64 = 1.5;
 
-enum Happening {
-    /// A host begins a message.
-    Begin(usize),
-    /// The link of a host is free.
-    LinkFree(usize),
-    /// A host's endpoint asked to be called.
-    Wake(usize),
-    /// All endpoints look at their timers, time and again.
-    Tick,
-    /// The backlog is looked at.
-    Sample,
-}
-
 /// A message on its way.
 #[derive(Clone, Copy, Debug)]
-struct Message {
-    begun: u64,
-    size: u32,
-    same_rack: bool,
+pub(super) struct Message {
+    pub(super) begun: u64,
+    pub(super) size: u32,
+    pub(super) same_rack: bool,
 }
 
-struct Host {
-    endpoint: Endpoint,
-    random: Random,
-    /// Begin of the next message, in nanoseconds, not rounded.
-    next_message: f64,
-    /// Its link is busy, and word will come when it is not.
-    sending: bool,
-    /// When its link is free.
-    free_at: Instant,
-    /// When a [`Happening::Wake`] is due, if one is.
-    wake: Option<Instant>,
+/// A message that has arrived, as its sender hears of it: in no time and at no cost.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Delivered {
+    pub(super) id: RpcId,
+    pub(super) receiver: usize,
+    pub(super) at: u64,
 }
 
-/// A run in progress.
-struct Run {
-    plan: Plan,
-    sizes: Sizes,
-    interval: f64,
-    packet_bytes: usize,
-    network: Network,
-    events: EventQueue<Happening>,
-    hosts: Vec<Host>,
-    messages: Vec<Message>,
-    free: Vec<usize>,
+/// What is counted over all hosts.
+#[derive(Debug)]
+pub(super) struct Books {
     measure_from: u64,
     end: u64,
     slowdowns: Slowdowns,
     /// Measured messages begun and not arrived.
     unfinished: u64,
-    measured_wire_bytes: u64,
-    measured_message_bytes: u64,
+    wire_bytes: u64,
+    message_bytes: u64,
     backlog: u64,
-    samples: Vec<u64>,
-    failed: u64,
+    pub(super) failed: u64,
     digest: u64,
-    scratch: Box<[u8; PACKET_BYTES_MAX]>,
-    header: Vec<u8>,
+}
+
+impl Books {
+    pub(super) fn on_begun(&mut self, message: &Message) {
+        self.backlog += u64::from(message.size);
+        if message.begun >= self.measure_from {
+            self.unfinished += 1;
+            self.message_bytes += u64::from(message.size);
+        }
+    }
+
+    pub(super) fn on_arrival(&mut self, at: u64, wire_bytes: usize) {
+        if (self.measure_from..self.end).contains(&at) {
+            self.wire_bytes += wire_bytes as u64;
+        }
+    }
+
+    pub(super) fn on_delivered(&mut self, at: u64, message: &Message) {
+        self.backlog -= u64::from(message.size);
+        let took = at - message.begun;
+        self.digest = (self.digest ^ took ^ u64::from(message.size) << 40)
+            .wrapping_mul(0x0100_0000_01b3)
+            .rotate_left(7);
+        if message.begun >= self.measure_from {
+            self.unfinished -= 1;
+            let ideal = ideal_nanos(message.size, message.same_rack);
+            self.slowdowns.add(message.size, took as f64 / ideal);
+        }
+    }
+}
+
+/// A run in progress.
+struct Run {
+    plan: Plan,
+    traffic: Traffic,
+    network: Network,
+    hosts: Vec<Host>,
+    /// When each host has something to do, besides taking packets.
+    next_at: Vec<u64>,
+    /// Packets that reach each host in this window.
+    arrivals: Vec<Vec<Arrival>>,
+    /// Messages of each host that have arrived.
+    delivered: Vec<Vec<Delivered>>,
+    /// Nanoseconds of a window.
+    window: u64,
+    books: Books,
+    samples: Vec<u64>,
 }
 
 /// Runs `plan`, reporting the share that is done to `progress`.
 pub(crate) fn run(plan: Plan, mut progress: impl FnMut(f64)) -> Outcome {
     let mut run = Run::new(plan);
-    let (mut steps, limit) = (0_u64, run.end.saturating_mul(3));
-    while let Some(now) = run.step() {
-        steps += 1;
-        if steps.is_multiple_of(1 << 20) {
-            progress(now as f64 / run.end as f64);
+    let (mut windows, end) = (0_u64, run.books.end);
+    while let Some(now) = run.window() {
+        windows += 1;
+        if windows.is_multiple_of(1 << 12) {
+            progress(now as f64 / end as f64);
         }
-        if now >= run.end && (run.unfinished == 0 || now > limit) {
+        if now >= end && (run.books.unfinished == 0 || now > end.saturating_mul(3)) {
             break;
         }
     }
@@ -158,320 +170,104 @@ pub(crate) fn run(plan: Plan, mut progress: impl FnMut(f64)) -> Outcome {
 impl Run {
     fn new(plan: Plan) -> Self {
         let topology = settings::topology(plan.hosts);
-        let sizes = plan.workload.sizes_sigcomm18();
-        let sizes = sizes.at_most(u32::try_from(ZEROS.len()).unwrap_or(u32::MAX));
         let mut random = Random::new(plan.seed);
-        let (config, wire) = settings::endpoint(plan.mode, plan.workload);
-        let hosts = (0..plan.hosts).filter_map(|_| {
-            let mut endpoint = Endpoint::new(config.clone(), wire, PORT, 0).ok()?;
-            endpoint.set_serving(true);
-            Some(Host {
-                endpoint,
-                random: random.fork(),
-                next_message: 0.0,
-                sending: false,
-                free_at: Instant::ZERO,
-                wake: None,
-            })
-        });
-        let hosts = hosts.collect();
-        let interval = settings::interval_nanos(plan.workload, sizes.mean(), plan.load);
         let end = nanos(plan.seconds * 1e9);
-        let mut run = Self {
-            interval,
-            sizes,
-            packet_bytes: settings::packet_bytes(plan.mode),
+        let traffic = Traffic::new(&plan, end);
+        let hosts: Vec<Host> = (0..plan.hosts)
+            .filter_map(|number| Host::new(&plan, number, &traffic, random.fork()))
+            .collect();
+        let window = topology.send_delay.as_nanos();
+        Self {
+            window: u64::try_from(window).unwrap_or(u64::MAX).max(1),
             network: Network::new(topology, PacketFaults::default(), random.next()),
-            events: EventQueue::new(),
+            next_at: hosts.iter().map(Host::next_at).collect(),
+            arrivals: vec![Vec::new(); hosts.len()],
+            delivered: vec![Vec::new(); hosts.len()],
+            traffic,
             hosts,
-            messages: Vec::new(),
-            free: Vec::new(),
-            measure_from: end / 3,
-            end,
-            slowdowns: Slowdowns::new(plan.workload),
-            unfinished: 0,
-            measured_wire_bytes: 0,
-            measured_message_bytes: 0,
-            backlog: 0,
+            books: Books {
+                measure_from: end / 3,
+                end,
+                slowdowns: Slowdowns::new(plan.workload),
+                unfinished: 0,
+                wire_bytes: 0,
+                message_bytes: 0,
+                backlog: 0,
+                failed: 0,
+                digest: 0,
+            },
             samples: Vec::new(),
-            failed: 0,
-            digest: 0,
-            scratch: Box::new([0; PACKET_BYTES_MAX]),
-            header: Vec::new(),
             plan,
-        };
-        for host in 0..run.hosts.len() {
-            run.schedule_message(host);
         }
-        run.events.push(Instant::from_nanos(TICK), Happening::Tick);
-        run.events.push(Instant::ZERO, Happening::Sample);
-        run
     }
 
-    /// Does the next thing and returns when that was.
-    fn step(&mut self) -> Option<u64> {
-        let own = self.events.next_at();
-        if let Some(at) = self.network.next_at()
-            && own.is_none_or(|own| at <= own)
+    /// Runs through the next window in which something happens and returns its start.
+    fn window(&mut self) -> Option<u64> {
+        let own = self.next_at.iter().copied().min()?;
+        let start = self
+            .network
+            .next_at()
+            .map_or(own, |at| own.min(at.as_nanos()));
+        let end = start + self.window;
+        while self
+            .network
+            .next_at()
+            .is_some_and(|at| at < Instant::from_nanos(end))
         {
-            if let Some(arrival) = self.network.advance() {
-                self.arrive(at, arrival.packet, arrival.from, arrival.to);
+            if let Some(arrival) = self.network.advance()
+                && let Some(arrivals) = self.arrivals.get_mut(arrival.to)
+            {
+                arrivals.push(arrival);
             }
-            return Some(at.as_nanos());
         }
-        let (now, happening) = self.events.pop()?;
-        match happening {
-            Happening::Begin(host) => {
-                self.begin_message(now, host);
-                self.schedule_message(host);
-            }
-            Happening::LinkFree(host) => self.send(now, host),
-            Happening::Wake(host) => self.wake(now, host),
-            Happening::Tick => {
-                for host in 0..self.hosts.len() {
-                    self.wake(now, host);
+        for number in 0..self.hosts.len() {
+            self.run_host(number, end);
+        }
+        let sample_every = (self.books.end / SAMPLES).max(1);
+        let due = self.samples.len() as u64 * sample_every;
+        if start >= due && start < self.books.end {
+            self.samples.push(self.books.backlog);
+        }
+        Some(start)
+    }
+
+    /// Lets a host do everything that it has to do before `end`.
+    fn run_host(&mut self, number: usize, end: u64) {
+        let (Some(next_at), Some(arrivals)) =
+            (self.next_at.get_mut(number), self.arrivals.get_mut(number))
+        else {
+            return;
+        };
+        if arrivals.is_empty() && *next_at >= end {
+            return;
+        }
+        let Some(host) = self.hosts.get_mut(number) else {
+            return;
+        };
+        if let Some(delivered) = self.delivered.get_mut(number) {
+            host.settle(delivered, &mut self.books);
+        }
+        let mut arriving = arrivals.drain(..).peekable();
+        loop {
+            let own = host.next_at();
+            if let Some(arrival) = arriving.next_if(|arrival| arrival.at.as_nanos() <= own) {
+                let delivered = host.arrive(arrival, &mut self.network, &mut self.books);
+                if let Some(delivered) = delivered
+                    && let Some(senders) = self.delivered.get_mut(arrival.from)
+                {
+                    senders.push(delivered);
                 }
-                let next = Instant::from_nanos(now.as_nanos() + TICK);
-                self.events.push(next, Happening::Tick);
-            }
-            Happening::Sample => {
-                self.samples.push(self.backlog);
-                let next = now.as_nanos() + (self.end / SAMPLES).max(1);
-                if next < self.end {
-                    self.events
-                        .push(Instant::from_nanos(next), Happening::Sample);
-                }
+            } else if own < end {
+                host.act(own, &self.traffic, &mut self.network, &mut self.books);
+            } else {
+                break;
             }
         }
-        Some(now.as_nanos())
-    }
-
-    /// Sets the begin of a host's next message: a Poisson process.
-    fn schedule_message(&mut self, number: usize) {
-        let Some(host) = self.hosts.get_mut(number) else {
-            return;
-        };
-        host.next_message -= (1.0 - host.random.unit()).ln() * self.interval;
-        let at = nanos(host.next_message);
-        if at < self.end {
-            self.events
-                .push(Instant::from_nanos(at), Happening::Begin(number));
-        }
-    }
-
-    fn begin_message(&mut self, now: Instant, from: usize) {
-        let count = self.hosts.len();
-        let Some(host) = self.hosts.get_mut(from) else {
-            return;
-        };
-        let size = self.sizes.sample(&mut host.random);
-        let to = (from + 1 + host.random.index(count - 1)) % count;
-        let topology = self.network.topology();
-        let message = Message {
-            begun: now.as_nanos(),
-            size,
-            same_rack: topology.rack_of(from) == topology.rack_of(to),
-        };
-        let cookie = match self.free.pop() {
-            Some(slot) => slot,
-            None => {
-                self.messages.push(message);
-                self.messages.len() - 1
-            }
-        };
-        if let Some(slot) = self.messages.get_mut(cookie) {
-            *slot = message;
-        }
-        let bytes = ZEROS.get(..size as usize).unwrap_or(&ZEROS).into();
-        let sent =
-            host.endpoint
-                .send_request(now, address(to), self.packet_bytes, bytes, cookie as u64);
-        if sent.is_err() {
-            self.failed += 1;
-            return;
-        }
-        self.backlog += u64::from(size);
-        if message.begun >= self.measure_from {
-            self.unfinished += 1;
-            self.measured_message_bytes += u64::from(size);
-        }
-        self.offer_link(now, from);
-    }
-
-    fn arrive(&mut self, now: Instant, packet: PacketId, from: usize, to: usize) {
-        let at = now.as_nanos();
-        let wire_bytes = self.network.wire_bytes_of(packet);
-        if (self.measure_from..self.end).contains(&at) {
-            self.measured_wire_bytes += wire_bytes as u64;
-        }
-        let len = self.unpack(packet);
-        self.network.release(packet);
-        let (source, local) = (address(from), address(to).ip());
-        if let (Some(host), Some(bytes)) = (self.hosts.get_mut(to), self.scratch.get(..len)) {
-            host.endpoint.handle_packet(now, source, local, bytes);
-        }
-        while let Some(event) = self
-            .hosts
-            .get_mut(to)
-            .and_then(|host| host.endpoint.poll_event())
-        {
-            match event {
-                Event::Request { rpc, .. } => self.complete(at, from, to, rpc),
-                Event::Failed { .. } => self.failed += 1,
-                Event::Response { .. } | Event::Cancelled { .. } | Event::Frozen => {}
-            }
-        }
-        self.offer_link(now, to);
-    }
-
-    /// Puts a packet that has arrived together and returns its length. Its data are zeros, or what
-    /// an earlier packet has left behind: nobody looks at them.
-    fn unpack(&mut self, packet: PacketId) -> usize {
-        let bytes = self.network.bytes(packet);
-        let Some((header, length)) = bytes.split_last_chunk::<2>() else {
-            return 0;
-        };
-        if let Some(target) = self.scratch.get_mut(..header.len()) {
-            target.copy_from_slice(header);
-        }
-        header.len() + usize::from(u16::from_le_bytes(*length))
-    }
-
-    /// A message has arrived: its RPC ends on both hosts at no cost.
-    fn complete(&mut self, now: u64, from: usize, to: usize, rpc: RpcKey) {
-        let receiver = self.hosts.get_mut(to);
-        let id = receiver.and_then(|host| {
-            let id = host.endpoint.id_of(rpc);
-            host.endpoint.end_silently(rpc);
-            id
-        });
-        let cookie = id.and_then(|id| self.end_call(from, to, id));
-        let Some(cookie) = cookie.and_then(|cookie| usize::try_from(cookie).ok()) else {
-            self.failed += 1;
-            return;
-        };
-        let Some(message) = self.messages.get(cookie).copied() else {
-            return;
-        };
-        self.free.push(cookie);
-        self.backlog -= u64::from(message.size);
-        let took = now - message.begun;
-        self.digest = (self.digest ^ took ^ (cookie as u64) << 40)
-            .wrapping_mul(0x0100_0000_01b3)
-            .rotate_left(7);
-        if message.begun >= self.measure_from {
-            self.unfinished -= 1;
-            let ideal = ideal_nanos(message.size, message.same_rack);
-            self.slowdowns.add(message.size, took as f64 / ideal);
-        }
-    }
-
-    fn end_call(&mut self, client: usize, server: usize, id: RpcId) -> Option<u64> {
-        let local = address(client).ip();
-        let host = self.hosts.get_mut(client)?;
-        let rpc = host
-            .endpoint
-            .find_rpc(address(server), local, id.client_form())?;
-        host.endpoint.end_silently(rpc)
-    }
-
-    /// An endpoint that has something to send gets its link, if that is free.
-    fn offer_link(&mut self, now: Instant, number: usize) {
-        let Some(host) = self.hosts.get_mut(number) else {
-            return;
-        };
-        if host.sending {
-            return;
-        }
-        if host.free_at <= now {
-            self.send(now, number);
-        } else if host.endpoint.may_transmit() {
-            host.sending = true;
-            self.events.push(host.free_at, Happening::LinkFree(number));
-        } else {
-            self.set_wake(now, number);
-        }
-    }
-
-    /// The link of a host is free: the next packet, if there is one.
-    fn send(&mut self, now: Instant, number: usize) {
-        let Some(host) = self.hosts.get_mut(number) else {
-            return;
-        };
-        let Some(transmit) = host.endpoint.poll_transmit(now) else {
-            host.sending = false;
-            self.set_wake(now, number);
-            return;
-        };
-        self.pack(&transmit);
-        let offset = data_offset(&transmit);
-        let counted = settings::counted_bytes(
-            self.plan.mode,
-            transmit.header.as_slice().len(),
-            transmit.payload.len(),
-            offset,
-        );
-        let wire_bytes = self.network.topology().wire_bytes(counted);
-        let to = number_of(transmit.to);
-        self.network.send_as(
-            now,
-            number,
-            to,
-            transmit.priority,
-            &mut self.header,
-            wire_bytes,
-        );
-        let Some(host) = self.hosts.get_mut(number) else {
-            return;
-        };
-        host.free_at = self.network.free_at(number);
-        host.sending = host.endpoint.may_transmit();
-        if host.sending {
-            self.events.push(host.free_at, Happening::LinkFree(number));
-        } else {
-            self.set_wake(now, number);
-        }
-    }
-
-    /// Writes the header into `self.header`, and behind it how much data follow.
-    fn pack(&mut self, transmit: &Transmit) {
-        let length = u16::try_from(transmit.payload.len()).unwrap_or(u16::MAX);
-        self.header.clear();
-        self.header.extend_from_slice(transmit.header.as_slice());
-        self.header.extend_from_slice(&length.to_le_bytes());
-    }
-
-    fn set_wake(&mut self, now: Instant, number: usize) {
-        let Some(host) = self.hosts.get_mut(number) else {
-            return;
-        };
-        let Some(at) = host.endpoint.poll_timeout() else {
-            return;
-        };
-        // While the link is busy it could not do anything.
-        let at = at.max(host.free_at);
-        let tick = Instant::from_nanos(now.as_nanos() / TICK * TICK + TICK);
-        if at < tick && host.wake.is_none_or(|wake| at < wake) {
-            host.wake = Some(at);
-            self.events.push(at.max(now), Happening::Wake(number));
-        }
-    }
-
-    fn wake(&mut self, now: Instant, number: usize) {
-        let Some(host) = self.hosts.get_mut(number) else {
-            return;
-        };
-        if host.wake.is_some_and(|wake| wake <= now) {
-            host.wake = None;
-        }
-        if host.endpoint.poll_timeout().is_some_and(|at| at <= now) {
-            host.endpoint.handle_timeout(now);
-        }
-        self.offer_link(now, number);
+        *next_at = host.next_at();
     }
 
     fn outcome(self) -> Outcome {
-        let measured = (self.end - self.measure_from) as f64;
+        let measured = (self.books.end - self.books.measure_from) as f64;
         let bytes_per_nano = settings::HOST_MBPS as f64 / 8_000.0;
         let capacity = measured * bytes_per_nano * self.hosts.len() as f64;
         let third = self.samples.len() / 3;
@@ -483,38 +279,15 @@ impl Run {
         );
         Outcome {
             plan: self.plan,
-            unfinished: self.unfinished,
-            utilisation: self.measured_wire_bytes as f64 / capacity,
-            offered: self.measured_message_bytes as f64 / capacity,
+            unfinished: self.books.unfinished,
+            utilisation: self.books.wire_bytes as f64 / capacity,
+            offered: self.books.message_bytes as f64 / capacity,
             packets: self.network.counts().sent,
             backlog: (mean(second), mean(last)),
-            failed: self.failed,
-            digest: self.digest,
-            slowdowns: self.slowdowns,
+            failed: self.books.failed,
+            digest: self.books.digest,
+            slowdowns: self.books.slowdowns,
         }
-    }
-}
-
-/// Where the data of a packet lie in their message, if it has any. It ends the header of DATA.
-fn data_offset(transmit: &Transmit) -> Option<u32> {
-    let header: &[u8; DATA_HEADER_BYTES] = transmit.header.as_slice().try_into().ok()?;
-    header
-        .last_chunk::<4>()
-        .map(|offset| u32::from_be_bytes(*offset))
-}
-
-/// Address of host `number`: 10.0.0.1 and up.
-fn address(number: usize) -> SocketAddr {
-    let number = u32::try_from(number).unwrap_or(0);
-    let ip = Ipv4Addr::from_bits(Ipv4Addr::new(10, 0, 0, 1).to_bits() + number);
-    SocketAddr::new(ip.into(), PORT)
-}
-
-/// Number of the host with this address.
-fn number_of(addr: SocketAddr) -> usize {
-    match addr.ip() {
-        IpAddr::V4(ip) => (ip.to_bits() - Ipv4Addr::new(10, 0, 0, 1).to_bits()) as usize,
-        IpAddr::V6(_) => 0,
     }
 }
 
@@ -523,6 +296,6 @@ fn number_of(addr: SocketAddr) -> usize {
     clippy::cast_sign_loss,
     reason = "times are positive, and the cast saturates"
 )]
-fn nanos(value: f64) -> u64 {
+pub(super) fn nanos(value: f64) -> u64 {
     value as u64
 }

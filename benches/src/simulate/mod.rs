@@ -3,6 +3,7 @@
 
 mod arguments;
 mod experiment;
+mod host;
 mod published;
 mod report;
 mod settings;

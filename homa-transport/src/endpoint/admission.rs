@@ -10,11 +10,11 @@ use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::net::SocketAddr;
 
 use super::peer::PeerKey;
+use super::receive::Arrival;
 use super::rpc::{Liveness, Rpc, State};
 use super::{Endpoint, RpcKey};
 use crate::units::{Instant, RpcId};
 use crate::wire::{Packet, Resend};
-use std::net::IpAddr;
 
 /// Ids of refused requests remembered.
 const REFUSED_MAX: usize = 16_384;
@@ -52,6 +52,13 @@ impl Waiting {
         }
     }
 
+    /// A request that may have been refused before is taken.
+    fn accept(&mut self, peer: SocketAddr, id: RpcId) {
+        if !self.refused.is_empty() {
+            self.refused.remove(&(peer, id));
+        }
+    }
+
     /// Forgets a message that is gone.
     pub(super) fn forget(&mut self, length: u32, birth: u64, rpc: RpcKey) {
         self.messages.remove(&(length, birth, rpc));
@@ -65,17 +72,21 @@ impl Waiting {
 
 impl Endpoint {
     /// Makes the record of a request of `client`, or notes that there is no room for it.
-    pub(super) fn insert_served(
-        &mut self,
-        now: Instant,
-        client: SocketAddr,
-        local: IpAddr,
-        id: RpcId,
-    ) -> Option<RpcKey> {
+    pub(super) fn insert_served(&mut self, arrival: &Arrival) -> Option<RpcKey> {
+        let Arrival {
+            now,
+            peer: client,
+            local,
+            id,
+            ..
+        } = *arrival;
         let peer = self
             .check_room(self.table.server_count())
             .ok()
-            .and_then(|()| self.peers.find_or_insert(client, now));
+            .and_then(|()| {
+                let known = arrival.known_peer;
+                known.or_else(|| self.peers.find_or_insert(client, now))
+            });
         let known = peer.and_then(|peer| self.peers.get_mut(peer));
         let quota = self.config.rpcs_per_peer_max;
         let (Some(peer), Some(known)) = (peer, known.filter(|peer| peer.served < quota)) else {
@@ -85,7 +96,7 @@ impl Endpoint {
         };
         known.rpcs += 1;
         known.served += 1;
-        self.waiting.refused.remove(&(client, id));
+        self.waiting.accept(client, id);
         let key = self.table.insert(Rpc {
             id,
             peer,
@@ -111,17 +122,18 @@ impl Endpoint {
     /// A RESEND has come for a request that is not known. True if it was refused before: then it is
     /// asked for again if there is room now, and its client told to wait if not. That it may have been
     /// refused is not enough: it may have been delivered and forgotten as well.
-    pub(super) fn resend_of_refused(
-        &mut self,
-        now: Instant,
-        client: SocketAddr,
-        local: IpAddr,
-        id: RpcId,
-    ) -> bool {
+    pub(super) fn resend_of_refused(&mut self, arrival: &Arrival) -> bool {
+        let Arrival {
+            now,
+            peer: client,
+            local,
+            id,
+            ..
+        } = *arrival;
         if !self.serving || !self.waiting.refused.contains(&(client, id)) {
             return false;
         }
-        if let Some(key) = self.insert_served(now, client, local, id) {
+        if let Some(key) = self.insert_served(arrival) {
             self.ask_for_all(now, key);
         } else {
             self.stats.busy_sent += 1;

@@ -46,18 +46,14 @@ impl Endpoint {
     /// Source: homa_incoming.c, `homa_resend_pkt`.
     pub(super) fn resend(&mut self, arrival: Arrival, rpc: Option<RpcKey>, resend: Resend) {
         let Arrival {
-            now,
-            peer,
-            local,
-            id,
-            ..
+            peer, local, id, ..
         } = arrival;
         let Some(key) = rpc else {
             if !id.is_client() && self.was_delivered(&arrival) {
                 // RPC_UNKNOWN would make the client send, and us execute, the request again.
                 return;
             }
-            if !id.is_client() && self.resend_of_refused(now, peer, local, id) {
+            if !id.is_client() && self.resend_of_refused(&arrival) {
                 return;
             }
             self.stats.unknown_sent += 1;
@@ -90,13 +86,10 @@ impl Endpoint {
 
     pub(super) fn was_delivered(&mut self, arrival: &Arrival) -> bool {
         let memory = self.config.delivered_memory;
-        self.peers
-            .find(arrival.peer)
-            .and_then(|key| self.peers.get_mut(key))
-            .is_some_and(|peer| {
-                peer.delivered
-                    .contains(arrival.id, arrival.memory_now, memory)
-            })
+        self.sender_of(arrival).is_some_and(|peer| {
+            peer.delivered
+                .contains(arrival.id, arrival.memory_now, memory)
+        })
     }
 
     /// At a server: the client no longer wants the RPC. At a client: the server does not have it.
@@ -155,10 +148,7 @@ impl Endpoint {
 
     pub(super) fn remember_delivered(&mut self, arrival: &Arrival) {
         let memory = self.config.delivered_memory;
-        if let Some(peer) = self
-            .peers
-            .find(arrival.peer)
-            .and_then(|key| self.peers.get_mut(key))
+        if let Some(peer) = self.sender_of(arrival)
             && !peer
                 .delivered
                 .insert(arrival.id, arrival.memory_now, memory)
@@ -198,11 +188,7 @@ impl Endpoint {
             }
             return;
         }
-        let others = match self
-            .peers
-            .find(peer)
-            .and_then(|key| self.peers.get_mut(key))
-        {
+        let others = match self.sender_of(&arrival) {
             Some(known) => known.take_acks(),
             None => Acks::new(),
         };

@@ -15,6 +15,7 @@
 //! A driver that was stopped for a while hands in all packets that are waiting before it calls
 //! [`Endpoint::handle_timeout`]; then a stall of its own is not taken for the peer's silence.
 
+mod address;
 mod admission;
 mod control;
 mod delivered;
@@ -241,8 +242,9 @@ impl Endpoint {
         message: Message,
         cookie: u64,
     ) -> Result<RpcKey, RpcError> {
-        let message = self.check_message(message, self.peers.find(peer))?;
-        let peer_key = match self.admit_call(now, peer) {
+        let known = self.peers.find(peer);
+        let message = self.check_message(message, known)?;
+        let peer_key = match self.admit_call(now, peer, known) {
             Ok(peer_key) => peer_key,
             Err(error) => {
                 self.release(message);
@@ -438,7 +440,12 @@ impl Endpoint {
     }
 
     /// The peer of a new call, if it can be called and there is room.
-    fn admit_call(&mut self, now: Instant, peer: SocketAddr) -> Result<PeerKey, RpcError> {
+    fn admit_call(
+        &mut self,
+        now: Instant,
+        peer: SocketAddr,
+        known: Option<PeerKey>,
+    ) -> Result<PeerKey, RpcError> {
         if peer.port() == 0 || peer.ip().is_unspecified() || peer.ip().is_multicast() {
             let reason = "not the address and port of one host";
             return Err(RpcError::BadAddress { peer, reason });
@@ -446,7 +453,7 @@ impl Endpoint {
         self.check_room(self.table.client_count())?;
         let limit = self.config.peers_max;
         let option = "peers_max";
-        let known = self.peers.find_or_insert(peer, now);
+        let known = known.or_else(|| self.peers.find_or_insert(peer, now));
         known.ok_or(RpcError::TooManyRpcs { limit, option })
     }
 

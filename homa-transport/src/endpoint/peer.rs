@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use slotmap::{SlotMap, new_key_type};
 
+use super::address::AddrKey;
 use super::delivered::Delivered;
 use super::priority::UnscheduledCutoffs;
 use super::timer::backed_off;
@@ -200,7 +201,7 @@ impl Peer {
 pub(crate) struct PeerTable {
     max: usize,
     peers: SlotMap<PeerKey, Peer>,
-    by_addr: HashMap<SocketAddr, PeerKey>,
+    by_addr: HashMap<AddrKey, PeerKey>,
     /// On protocol 146: the cutoffs of each host, and how many of its sockets are known.
     by_host: Option<HashMap<IpAddr, (UnscheduledCutoffs, usize)>>,
     /// Peers in the order in which they are looked at for idleness.
@@ -226,7 +227,7 @@ impl PeerTable {
     }
 
     pub(crate) fn find(&self, addr: SocketAddr) -> Option<PeerKey> {
-        self.by_addr.get(&addr).copied()
+        self.by_addr.get(&AddrKey(addr)).copied()
     }
 
     pub(crate) fn get_mut(&mut self, key: PeerKey) -> Option<&mut Peer> {
@@ -268,7 +269,7 @@ impl PeerTable {
             delivered: Delivered::default(),
             acks: Vec::new(),
         });
-        self.by_addr.insert(addr, key);
+        self.by_addr.insert(AddrKey(addr), key);
         self.sweep.push_back(key);
         Some(key)
     }
@@ -279,7 +280,7 @@ impl PeerTable {
             return;
         };
         debug_assert_eq!(peer.rpcs, 0, "{peer:?}");
-        self.by_addr.remove(&peer.addr);
+        self.by_addr.remove(&AddrKey(peer.addr));
         if let Some(hosts) = self.by_host.as_mut()
             && let Some((_, sockets)) = hosts.get_mut(&peer.addr.ip())
         {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::grant::Progress;
 use super::inbound::{Added, InMessage};
+use super::peer::{Peer, PeerKey};
 use super::rpc::State;
 use super::trace::Record;
 use super::{Endpoint, Event, RpcKey};
@@ -27,6 +28,8 @@ pub(super) struct Arrival {
     pub(super) memory_now: Instant,
     pub(super) peer: SocketAddr,
     pub(super) local: IpAddr,
+    /// What is known of the sender, if it was known before.
+    pub(super) known_peer: Option<PeerKey>,
     /// The RPC in our form.
     pub(super) id: RpcId,
 }
@@ -78,11 +81,8 @@ impl Endpoint {
             self.stats.wrong_port += 1;
             return;
         }
-        if let Some(known) = self
-            .peers
-            .find(peer)
-            .and_then(|key| self.peers.get_mut(key))
-        {
+        let known_peer = self.peers.find(peer);
+        if let Some(known) = known_peer.and_then(|key| self.peers.get_mut(key)) {
             known.on_heard(now);
         }
         let arrival = Arrival {
@@ -90,6 +90,7 @@ impl Endpoint {
             memory_now,
             peer,
             local,
+            known_peer,
             id: header.sender_id.other_side(),
         };
         let rpc = self.find(&arrival);
@@ -111,6 +112,13 @@ impl Endpoint {
             (Packet::RpcUnknown, Some(key)) => self.rpc_unknown(arrival, key),
             (Packet::Freeze, Some(_)) => {}
         }
+    }
+
+    /// The sender of a packet. It may have become known by this very packet.
+    pub(super) fn sender_of(&mut self, arrival: &Arrival) -> Option<&mut Peer> {
+        let known = arrival.known_peer;
+        let key = known.or_else(|| self.peers.find(arrival.peer))?;
+        self.peers.get_mut(key)
     }
 
     fn find(&self, arrival: &Arrival) -> Option<RpcKey> {
@@ -164,19 +172,11 @@ impl Endpoint {
             self.stats.data_contradictory += 1;
             return None;
         }
-        let memory = self.config.delivered_memory;
-        if let Some(peer) = self
-            .peers
-            .find(arrival.peer)
-            .and_then(|key| self.peers.get_mut(key))
-            && peer
-                .delivered
-                .contains(arrival.id, arrival.memory_now, memory)
-        {
+        if self.was_delivered(arrival) {
             self.stats.duplicate_requests += 1;
             return None;
         }
-        let key = self.insert_served(arrival.now, arrival.peer, arrival.local, arrival.id)?;
+        let key = self.insert_served(arrival)?;
         if let Some(rpc) = self.table.get_mut(key) {
             rpc.few_unscheduled = data.few_unscheduled;
         }
@@ -393,11 +393,7 @@ impl Endpoint {
         if version == self.cutoffs.version() {
             return;
         }
-        let Some(peer) = self
-            .peers
-            .find(arrival.peer)
-            .and_then(|key| self.peers.get_mut(key))
-        else {
+        let Some(peer) = self.sender_of(arrival) else {
             return;
         };
         let recent = |sent: Instant| arrival.now.saturating_since(sent) < CUTOFFS_INTERVAL;

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::outbound::SegmentKind;
 use super::pacer::{Choice, Rank};
+use super::peer::PeerKey;
 use super::rpc::State;
 use super::trace::Record;
 use super::{Endpoint, RpcKey, Transmit};
@@ -37,6 +38,7 @@ impl Endpoint {
         }
         let Control {
             to,
+            peer,
             from,
             id,
             packet,
@@ -48,7 +50,8 @@ impl Endpoint {
         };
         self.trace
             .push(Record::of(now, true, to, &header, &packet, 0));
-        if let Some(peer) = self.peers.find(to).and_then(|key| self.peers.get_mut(key)) {
+        let peer = peer.or_else(|| self.peers.find(to));
+        if let Some(peer) = peer.and_then(|key| self.peers.get_mut(key)) {
             peer.sent = Some(now);
         }
         Some(Transmit {
@@ -91,7 +94,13 @@ impl Endpoint {
                 offset: grant.offset,
                 priority: grant.priority,
             };
-            self.send_control(addr, local, id, Packet::Grant(grant));
+            self.control.push_back(Control {
+                to: addr,
+                peer: Some(peer),
+                from: local,
+                id,
+                packet: Packet::Grant(grant),
+            });
             return;
         }
     }
@@ -228,6 +237,7 @@ impl Endpoint {
         if self.control.len() < CONTROL_MAX {
             self.control.push_back(Control {
                 to,
+                peer: None,
                 from,
                 id,
                 packet,
@@ -240,6 +250,8 @@ impl Endpoint {
 #[derive(Debug)]
 pub(super) struct Control {
     to: SocketAddr,
+    /// The same, if it need not be looked up.
+    peer: Option<PeerKey>,
     from: Option<IpAddr>,
     id: RpcId,
     packet: Packet<'static>,

@@ -1,11 +1,13 @@
 //! The RPCs of an endpoint: generational keys, found by id (client) or by peer and id (server).
 
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 
 use slotmap::SlotMap;
 
 use super::RpcKey;
+use super::address::AddrKey;
 use super::rpc::Rpc;
 use crate::config::Wire;
 use crate::units::RpcId;
@@ -19,12 +21,20 @@ pub(crate) struct RpcTable {
     servers: HashMap<ServerId, RpcKey>,
 }
 
-/// What names an RPC at its server. The hash is keyed by chance, since peers choose all of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// What names an RPC at its server. The hash is keyed by chance, since peers choose all of it; of our
+/// own address, which they hardly can, it takes no notice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct ServerId {
-    peer: SocketAddr,
+    peer: AddrKey,
     local: IpAddr,
     id: RpcId,
+}
+
+impl Hash for ServerId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.peer.hash(state);
+        self.id.hash(state);
+    }
 }
 
 impl RpcTable {
@@ -117,10 +127,10 @@ impl RpcTable {
 
     /// On protocol 146 a peer's RPCs are known by its address alone: an ack may come from any of
     /// its sockets.
-    fn peer_identity(&self, mut peer: SocketAddr) -> SocketAddr {
+    fn peer_identity(&self, mut peer: SocketAddr) -> AddrKey {
         if self.wire == Wire::Native {
             peer.set_port(0);
         }
-        peer
+        AddrKey(peer)
     }
 }
