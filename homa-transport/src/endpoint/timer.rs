@@ -10,6 +10,8 @@ use crate::units::Instant;
 const TICK_NANOS: u64 = 1_000_000;
 /// Slots of the wheel; a later time waits in the last one and is set again from there.
 const SLOTS: u64 = 1024;
+/// RPCs looked at in one run of the timers. A driver looks for packets between two of them.
+const DUE_MAX: usize = 1_024;
 
 /// Which RPCs to look at, and when.
 #[derive(Debug)]
@@ -68,25 +70,35 @@ impl Timers {
         None
     }
 
-    /// Moves every RPC whose time has come by `now` into `due`.
+    /// Moves RPCs whose time has come by `now` into `due`, a bounded number of them. If there are more,
+    /// [`Timers::next`] stays in the past.
     pub(crate) fn expire(&mut self, now: Instant, due: &mut Vec<RpcKey>) {
         let now_tick = now.as_nanos() / TICK_NANOS;
         while let Some(at) = self.next() {
             let tick = at.as_nanos() / TICK_NANOS;
-            if tick > now_tick {
+            let room = DUE_MAX - due.len();
+            if tick > now_tick || room == 0 {
                 break;
             }
             let slot = slot_of(tick);
-            if let Some(entries) = self.slots.get_mut(slot) {
-                self.entries -= entries.len();
-                due.append(entries);
+            let Some(entries) = self.slots.get_mut(slot) else {
+                break;
+            };
+            let taken = entries.len().min(room);
+            self.entries -= taken;
+            due.extend(entries.drain(..taken));
+            if !entries.is_empty() {
+                self.next_tick = tick;
+                return;
             }
             if let Some(word) = self.occupied.get_mut(slot / 64) {
                 *word &= !(1 << (slot % 64));
             }
             self.next_tick = tick + 1;
         }
-        self.next_tick = self.next_tick.max(now_tick);
+        if self.next().is_none_or(|at| at > now) {
+            self.next_tick = self.next_tick.max(now_tick);
+        }
     }
 }
 
@@ -163,6 +175,9 @@ mod tests {
             timers.set(at(i as u64 * 400), *key);
         }
         let mut due = expired(&mut timers, at(100_000_000));
+        assert_eq!(due.len(), DUE_MAX);
+        assert!(timers.next().unwrap() <= at(100_000_000), "the rest is due");
+        due.extend(expired(&mut timers, at(100_000_000)));
         due.sort();
         assert_eq!(due, all);
         assert_eq!(timers.next(), None);
