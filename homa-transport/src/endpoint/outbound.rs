@@ -8,6 +8,9 @@ use crate::units::Priority;
 /// Ranges waiting to be sent again; further requests are merged into the last one.
 const RESENDS_MAX: usize = 64;
 
+/// Of so many bytes asked for again one may assume that they were lost; more are rather late.
+const LOST_BYTES_MAX: u32 = 10_000;
+
 /// An outgoing message. Packets are cut at fixed places, so that one sent again is the same as
 /// before: a receiver may drop packets that mix old and new bytes.
 /// Source: homa_outgoing.c, `homa_message_out_fill`.
@@ -29,6 +32,7 @@ pub(crate) struct OutMessage {
 struct Resend {
     range: Range<u32>,
     incoming: u32,
+    /// The level asked for, if the bytes seem to be lost.
     priority: Option<Priority>,
 }
 
@@ -39,16 +43,16 @@ pub(crate) struct Segment {
     /// Value of the header's `incoming`.
     pub(crate) incoming: u32,
     pub(crate) kind: SegmentKind,
+    /// It was sent before.
+    pub(crate) resent: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SegmentKind {
-    /// First transmission of bytes that need no grant.
+    /// Bytes that need no grant.
     Unscheduled,
-    /// First transmission of granted bytes, at the level the receiver named.
+    /// Granted bytes, or such that are lost, at the level the receiver named.
     Scheduled(Priority),
-    /// Sent again: at the level asked for, or as unscheduled bytes.
-    Resent(Option<Priority>),
 }
 
 impl OutMessage {
@@ -111,14 +115,14 @@ impl OutMessage {
         !self.resends.is_empty() || self.sent < self.granted
     }
 
-    /// True if something waits to be sent again.
-    pub(crate) const fn has_resends(&self) -> bool {
-        !self.resends.is_empty()
-    }
-
-    /// Bytes never sent: what SRPT ranks by.
-    pub(crate) const fn remaining(&self) -> u32 {
-        self.length - self.sent
+    /// Bytes to be sent for the first time or again: what SRPT ranks by.
+    pub(crate) fn remaining(&self) -> u32 {
+        let again: u32 = self
+            .resends
+            .iter()
+            .map(|resend| resend.range.end - resend.range.start)
+            .fold(0, u32::saturating_add);
+        (self.length - self.sent).saturating_add(again)
     }
 
     /// Takes a GRANT: raises the limit, never lowers it; the level always counts.
@@ -130,8 +134,11 @@ impl OutMessage {
 
     /// Takes a RESEND of `[offset, offset + length)`, `length` `None` meaning all that was sent.
     /// Returns true if data will follow; false asks for BUSY, since nothing of it was sent yet.
-    /// A range beyond the grant means that a GRANT was lost.
-    /// Source: homa_incoming.c, `homa_resend_pkt`.
+    /// A range beyond the grant means that a GRANT was lost. A few bytes are sent again at `priority`,
+    /// many at the level at which they went before. Source: homa_incoming.c, `homa_resend_pkt`;
+    /// differs: there all go at `priority`, which is the highest, and before all other messages. A
+    /// receiver that waits for a long message on a slow link would fill it with copies that overtake
+    /// short messages.
     pub(crate) fn resend(&mut self, offset: u32, length: Option<u32>, priority: Priority) -> bool {
         if offset >= self.length {
             // There is no such byte, nor ever will be: BUSY would make the peer wait for ever.
@@ -139,7 +146,9 @@ impl OutMessage {
         }
         let end = length.map_or(self.sent, |length| offset.saturating_add(length));
         let sent_before = self.sent;
-        self.queue_resend(offset..end.min(self.sent), Some(priority));
+        let range = offset..end.min(self.sent);
+        let lost = range.end.saturating_sub(range.start) <= LOST_BYTES_MAX;
+        self.queue_resend(range, lost.then_some(priority));
         if end > self.granted {
             self.granted = end.min(self.length);
         }
@@ -181,9 +190,14 @@ impl OutMessage {
     pub(crate) fn next_segment(&mut self) -> Option<Segment> {
         let again = self.resends.first().map(|resend| resend.range.start);
         let range = self.segment_at(again.unwrap_or(self.sent));
+        let kind = if range.start < self.unscheduled {
+            SegmentKind::Unscheduled
+        } else {
+            SegmentKind::Scheduled(self.scheduled_priority)
+        };
         if let Some(resend) = self.resends.first_mut() {
             let incoming = resend.incoming;
-            let kind = SegmentKind::Resent(resend.priority);
+            let kind = resend.priority.map_or(kind, SegmentKind::Scheduled);
             resend.range.start = range.end;
             if resend.range.start >= resend.range.end {
                 self.resends.remove(0);
@@ -192,21 +206,18 @@ impl OutMessage {
                 range,
                 incoming,
                 kind,
+                resent: true,
             });
         }
         if self.sent >= self.granted {
             return None;
         }
-        let kind = if range.start < self.unscheduled {
-            SegmentKind::Unscheduled
-        } else {
-            SegmentKind::Scheduled(self.scheduled_priority)
-        };
         self.sent = range.end;
         Some(Segment {
             range,
             incoming: self.unscheduled,
             kind,
+            resent: false,
         })
     }
 
@@ -261,7 +272,9 @@ mod tests {
         let first = message.next_segment().unwrap();
         assert_eq!(first.range, 1424..2848);
         assert_eq!(first.incoming, 3000);
-        assert_eq!(first.kind, SegmentKind::Resent(Some(Priority::HIGHEST)));
+        assert_eq!(first.kind, SegmentKind::Scheduled(Priority::HIGHEST));
+        assert!(first.resent);
+        assert_eq!(message.remaining(), 152, "the rest of what was asked for");
         assert_eq!(
             drain(&mut message),
             [Range {
@@ -269,6 +282,26 @@ mod tests {
                 end: 4272
             }]
         );
+    }
+
+    #[test]
+    fn much_that_is_asked_for_again_is_late_rather_than_lost_and_keeps_its_level() {
+        let mut message = message(100_000);
+        message.grant(100_000, Priority::LOWEST);
+        drain(&mut message);
+        message.resend(0, Some(LOST_BYTES_MAX + 1), Priority::HIGHEST);
+        assert_eq!(
+            message.next_segment().unwrap().kind,
+            SegmentKind::Unscheduled
+        );
+        drain(&mut message);
+        message.resend(50_000, Some(50_000), Priority::HIGHEST);
+        let late = message.next_segment().unwrap();
+        assert_eq!(late.kind, SegmentKind::Scheduled(Priority::LOWEST));
+        drain(&mut message);
+        message.resend(50_000, Some(LOST_BYTES_MAX), Priority::HIGHEST);
+        let lost = message.next_segment().unwrap();
+        assert_eq!(lost.kind, SegmentKind::Scheduled(Priority::HIGHEST));
     }
 
     #[test]

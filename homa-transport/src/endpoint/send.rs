@@ -144,10 +144,10 @@ impl Endpoint {
         };
         let peer = self.peers.get_mut(rpc.peer)?;
         peer.sent = Some(now);
-        let resent = matches!(segment.kind, SegmentKind::Resent(_));
+        let resent = segment.resent;
         let priority = match segment.kind {
-            SegmentKind::Scheduled(priority) | SegmentKind::Resent(Some(priority)) => priority,
-            SegmentKind::Unscheduled | SegmentKind::Resent(None) => cutoffs.level(ranked_bytes),
+            SegmentKind::Scheduled(priority) => priority,
+            SegmentKind::Unscheduled => cutoffs.level(ranked_bytes),
         };
         let priority = priority.min(self.config.highest_priority());
         let header = Header {
@@ -203,16 +203,9 @@ impl Endpoint {
             return;
         };
         let sendable = rpc.out.as_ref().filter(|out| out.is_sendable());
-        let rank = sendable.map(|out| {
-            let remaining = if out.has_resends() {
-                0
-            } else {
-                out.remaining()
-            };
-            Rank {
-                remaining,
-                birth: rpc.birth,
-            }
+        let rank = sendable.map(|out| Rank {
+            remaining: out.remaining(),
+            birth: rpc.birth,
         });
         if rank == rpc.queued {
             return;
