@@ -110,6 +110,46 @@ async fn messages_survive_every_fault_at_once() {
     assert!(happened.iter().all(|times| *times > 100), "{counts:?}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_slow_link_is_not_filled_with_copies_of_what_is_only_late() {
+    let topology = Topology::single_switch(5, 100);
+    let network = SimNetwork::new(topology, PacketFaults::default(), 6).unwrap();
+    let server = open_echo(&network, 0, 4_000);
+    let mut calls = Vec::new();
+    let mut clients = Vec::new();
+    for host in 1..5 {
+        let client = open(&network, host, 0);
+        for _ in 0..2 {
+            let (client, to) = (Arc::clone(&client), server.local_addr());
+            calls.push(tokio::spawn(async move {
+                for _ in 0..4 {
+                    let response = call(Arc::clone(&client), to, text(MEGABYTE).into()).await;
+                    assert_eq!(response.unwrap(), text(MEGABYTE));
+                }
+            }));
+        }
+        clients.push(client);
+    }
+    for call in calls {
+        call.await.unwrap();
+    }
+    for s in clients.iter().chain([&server]) {
+        let s = s.stats();
+        eprintln!(
+            "resends {} busy {} again {} data {} dup {}",
+            s.resends_sent, s.busy_sent, s.data_resent, s.data_sent, s.data_duplicate
+        );
+    }
+    let stats = clients.iter().chain([&server]).map(|socket| socket.stats());
+    let (sent, again) = stats.fold((0, 0), |(sent, again), stats| {
+        (sent + stats.data_sent, again + stats.data_resent)
+    });
+    assert!(
+        again * 10 < sent,
+        "{again} of {sent} packets were sent again"
+    );
+}
+
 #[test]
 fn equal_seeds_give_equal_times_and_counts_and_other_seeds_do_not() {
     let run = |seed| {

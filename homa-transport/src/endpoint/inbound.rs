@@ -1,8 +1,12 @@
 //! Reassembly of one incoming message: any order, any packet size, duplicates.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use bytes::Bytes;
+
+use super::lateness::Awaited;
+use crate::units::Instant;
 
 /// Gaps a message may have; packets that would open another one are dropped. The longest message in
 /// the shortest useful packets has fewer than 400.
@@ -21,6 +25,7 @@ pub(crate) struct InMessage {
     received: u32,
     recv_end: u32,
     gaps: Vec<Range<u32>>,
+    awaited: Awaited,
     /// `None` if the bytes are only counted.
     buffer: Option<Vec<u8>>,
 }
@@ -55,6 +60,7 @@ impl InMessage {
             received: 0,
             recv_end: 0,
             gaps: Vec::new(),
+            awaited: Awaited::default(),
             buffer: None,
         }
     }
@@ -88,12 +94,18 @@ impl InMessage {
     }
 
     /// Raises the grant and makes room for the whole message.
-    pub(crate) fn grant(&mut self, granted: u32) {
+    pub(crate) fn grant(&mut self, granted: u32, now: Instant) {
         self.granted = self.granted.max(granted.min(self.length));
         if let Some(buffer) = &mut self.buffer {
             let missing = index(self.length).saturating_sub(buffer.len());
             buffer.reserve_exact(missing);
         }
+        self.await_granted(now);
+    }
+
+    /// From now on all that is granted may come.
+    pub(crate) fn await_granted(&mut self, now: Instant) {
+        self.awaited.on_grant(self.granted, now);
     }
 
     /// Stores the bytes that are new. Differs: the module drops a packet that overlaps received
@@ -174,9 +186,24 @@ impl InMessage {
         }
     }
 
-    /// The ranges to ask for again: every gap, and the granted tail.
-    pub(crate) fn missing(&self) -> impl Iterator<Item = Range<u32>> + '_ {
-        let tail = self.recv_end..self.granted;
+    /// How long the bytes of a packet have taken since they were granted, if it can be told.
+    pub(crate) fn took(
+        &mut self,
+        bytes: Range<u32>,
+        again: bool,
+        now: Instant,
+    ) -> Option<Duration> {
+        self.awaited.on_data(bytes.start, bytes.end, again, now)
+    }
+
+    /// Bytes of the granted tail to ask for again if that may be late rather than lost.
+    pub(crate) fn probe(&mut self) -> u32 {
+        self.awaited.probe()
+    }
+
+    /// The ranges to ask for again: every gap, and of the granted tail `tail_max` bytes.
+    pub(crate) fn missing(&self, tail_max: u32) -> impl Iterator<Item = Range<u32>> + '_ {
+        let tail = self.recv_end..self.granted.min(self.recv_end.saturating_add(tail_max));
         self.gaps
             .iter()
             .cloned()
@@ -245,13 +272,13 @@ mod tests {
         add(&mut message, 1000..2000);
         add(&mut message, 3000..4000);
         assert_eq!(
-            message.missing().collect::<Vec<_>>(),
+            message.missing(u32::MAX).collect::<Vec<_>>(),
             [0..1000, 2000..3000, 4000..5000]
         );
         assert!(!message.has_all_granted());
         add(&mut message, 2200..2300);
         assert_eq!(
-            message.missing().collect::<Vec<_>>(),
+            message.missing(u32::MAX).collect::<Vec<_>>(),
             [0..1000, 2000..2200, 2300..3000, 4000..5000]
         );
     }
@@ -297,10 +324,10 @@ mod tests {
         let mut message = InMessage::new(1000, 400, 400);
         add(&mut message, 0..400);
         assert!(message.has_all_granted());
-        message.grant(700);
+        message.grant(700, Instant::ZERO);
         assert!(!message.has_all_granted());
         assert_eq!(
-            message.missing().collect::<Vec<_>>(),
+            message.missing(u32::MAX).collect::<Vec<_>>(),
             [Range {
                 start: 400,
                 end: 700

@@ -25,6 +25,7 @@ mod experiment;
 mod grant;
 mod inbound;
 mod inspect;
+mod lateness;
 mod outbound;
 mod outgoing;
 mod pacer;

@@ -9,6 +9,7 @@ use slotmap::{SlotMap, new_key_type};
 
 use super::address::AddrKey;
 use super::delivered::Delivered;
+use super::lateness::Lateness;
 use super::priority::UnscheduledCutoffs;
 use super::timer::backed_off;
 use crate::config::Wire;
@@ -51,6 +52,8 @@ pub(crate) struct Peer {
     pub(crate) cutoffs: UnscheduledCutoffs,
     /// When ours were last sent to it.
     pub(crate) cutoffs_sent: Option<Instant>,
+    /// How late what it was granted comes.
+    pub(crate) lateness: Lateness,
     /// Its requests that were delivered here.
     pub(crate) delivered: Delivered,
     acks: Vec<AckEntry>,
@@ -266,6 +269,7 @@ impl PeerTable {
             outbound_bytes: 0,
             cutoffs: UnscheduledCutoffs::UNKNOWN,
             cutoffs_sent: None,
+            lateness: Lateness::default(),
             delivered: Delivered::default(),
             acks: Vec::new(),
         });

@@ -239,11 +239,13 @@ impl Endpoint {
             data.incoming
         };
         let reserve = self.config.unscheduled_bytes;
-        rpc.inbound = Some(if self.rules.keeps_payload {
+        let mut inbound = if self.rules.keeps_payload {
             InMessage::new(data.message_length, incoming, reserve)
         } else {
             InMessage::counted(data.message_length, incoming)
-        });
+        };
+        inbound.await_granted(arrival.now);
+        rpc.inbound = Some(inbound);
         self.charge(key);
         self.size_seen(data.message_length);
         true
@@ -291,11 +293,21 @@ impl Endpoint {
         let Some(rpc) = self.table.get_mut(key) else {
             return;
         };
-        let Some(inbound) = rpc.inbound.as_ref() else {
+        let Some(inbound) = rpc.inbound.as_mut() else {
             return;
         };
         match added {
-            Added::New => rpc.liveness.on_progress(now),
+            Added::New => {
+                rpc.liveness.on_progress(now);
+                let end = data
+                    .offset
+                    .saturating_add(u32::try_from(bytes.len()).unwrap_or(0));
+                if let Some(took) = inbound.took(data.offset..end, data.retransmit, now)
+                    && let Some(peer) = self.peers.get_mut(rpc.peer)
+                {
+                    peer.lateness.on_arrival(took);
+                }
+            }
             Added::Duplicate => {
                 self.stats.data_duplicate += 1;
                 return;

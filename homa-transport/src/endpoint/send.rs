@@ -84,7 +84,7 @@ impl Endpoint {
             let Some(inbound) = rpc.inbound.as_mut() else {
                 continue;
             };
-            inbound.grant(grant.offset);
+            inbound.grant(grant.offset, now);
             rpc.liveness.on_nothing_due(now);
             let (addr, local, id) = (rpc.addr, rpc.local, rpc.id);
             self.charge(grant.rpc);

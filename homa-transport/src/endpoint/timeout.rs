@@ -158,7 +158,9 @@ impl Endpoint {
         let interval = if asks_ack {
             ack_interval(rpc, config.need_ack_delay)
         } else {
-            resend_interval(rpc, config.resend_interval)
+            let lateness = self.peers.get(rpc.peer).map(|peer| peer.lateness);
+            let usual = config.resend_interval;
+            resend_interval(rpc, lateness.map_or(usual, |late| late.silence(usual)))
         };
         let last = if liveness.unanswered == 0 {
             liveness.quiet_since
@@ -173,19 +175,24 @@ impl Endpoint {
     }
 
     /// Sends RESENDs for what the RPC is missing: every gap and the granted tail, or everything if
-    /// nothing has come. Source: homa_incoming.c, `homa_request_retrans`.
+    /// nothing has come. Of a slow peer's tail, which is rather late than lost, only a part is asked for. Source: homa_incoming.c, `homa_request_retrans`.
     pub(super) fn request_missing(&mut self, now: Instant, key: RpcKey) {
         let Some(rpc) = self.table.get_mut(key) else {
             return;
         };
         rpc.liveness.on_ask(now);
         let (addr, local, id) = (rpc.addr, rpc.local, rpc.id);
-        let ranges: Vec<(u32, Option<u32>)> = match &rpc.inbound {
-            Some(inbound) if !inbound.is_empty() => inbound
-                .missing()
-                .take(GAPS_AT_ONCE)
-                .map(|range| (range.start, Some(range.end - range.start)))
-                .collect(),
+        let lateness = self.peers.get(rpc.peer).map(|peer| peer.lateness);
+        let slow = lateness.is_some_and(|late| late.is_slow(self.config.resend_interval));
+        let ranges: Vec<(u32, Option<u32>)> = match &mut rpc.inbound {
+            Some(inbound) if !inbound.is_empty() => {
+                let tail_max = if slow { inbound.probe() } else { u32::MAX };
+                inbound
+                    .missing(tail_max)
+                    .take(GAPS_AT_ONCE)
+                    .map(|range| (range.start, Some(range.end - range.start)))
+                    .collect()
+            }
             _ => vec![(0, None)],
         };
         let priority = self.config.highest_priority();
