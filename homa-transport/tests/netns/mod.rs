@@ -1,0 +1,132 @@
+//! Hosts for tests: network namespaces of threads. They have no names, so they are gone with the threads
+//! and sockets in them, whatever becomes of the test.
+
+pub(crate) mod sys;
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::process::Command;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::runtime::{Builder, Runtime};
+
+/// Why tests with raw sockets and namespaces cannot be run here, if they cannot.
+pub(crate) fn obstacle() -> Option<String> {
+    let own_network = std::thread::spawn(|| {
+        sys::enter_new_network()?;
+        Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(146))).map(drop)
+    });
+    match own_network.join() {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(format!(
+            "no raw sockets in a network namespace of its own: {error} (needs root)"
+        )),
+        Err(_) => Some("cannot start a thread".to_owned()),
+    }
+}
+
+/// Ends a test, saying why, where it cannot be run.
+#[macro_export]
+macro_rules! needs_root {
+    () => {
+        if let Some(obstacle) = netns::obstacle() {
+            eprintln!("SKIPPED {}: {obstacle}", std::module_path!());
+            return;
+        }
+    };
+}
+
+/// A network namespace, with a runtime whose threads are in it.
+#[derive(Debug)]
+pub(crate) struct Host {
+    runtime: Option<Runtime>,
+}
+
+impl Host {
+    /// A host that has its loopback interface only.
+    pub(crate) fn new() -> Self {
+        let runtime = std::thread::spawn(|| {
+            sys::enter_new_network().unwrap();
+            // Threads are in the namespace of the one that starts them.
+            Builder::new_multi_thread()
+                .worker_threads(1)
+                .enable_all()
+                .build()
+                .unwrap()
+        });
+        let host = Self {
+            runtime: Some(runtime.join().unwrap()),
+        };
+        host.ip("link set lo up");
+        host
+    }
+
+    /// Two hosts joined by a link of this MTU: 10.0.0.1 and fd00::1, 10.0.0.2 and fd00::2.
+    pub(crate) fn pair(mtu: u32) -> [Self; 2] {
+        let hosts = [Self::new(), Self::new()];
+        let other = hosts[1].block_on(async { thread_id() });
+        hosts[0].ip(&format!(
+            "link add eth type veth peer name eth netns {other}"
+        ));
+        for (host, number) in hosts.iter().zip(1..) {
+            host.ip(&format!("link set eth mtu {mtu} up"));
+            host.ip(&format!("addr add 10.0.0.{number}/24 dev eth"));
+            host.ip(&format!("addr add fd00::{number}/64 dev eth nodad"));
+        }
+        hosts
+    }
+
+    /// Runs the `ip` program on this host.
+    pub(crate) fn ip(&self, arguments: &str) {
+        let arguments: Vec<String> = arguments.split(' ').map(str::to_owned).collect();
+        self.block_on(async move {
+            let output = Command::new("ip").args(&arguments).output().unwrap();
+            assert!(output.status.success(), "ip {arguments:?}: {output:?}");
+        });
+    }
+
+    /// Runs a future on this host.
+    pub(crate) fn block_on<F>(&self, future: F) -> F::Output
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let runtime = self.runtime.as_ref().unwrap();
+        // Not `Runtime::block_on`, which would run it on the thread of the test.
+        let task = runtime.spawn(future);
+        match runtime.block_on(task) {
+            Ok(output) => output,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+
+    /// A raw socket that gets a copy of all packets of protocol 146 for this host.
+    pub(crate) fn wiretap(&self, ip: IpAddr) -> Socket {
+        self.block_on(async move {
+            let protocol = Some(Protocol::from(146));
+            let domain = if ip.is_ipv4() {
+                Domain::IPV4
+            } else {
+                Domain::IPV6
+            };
+            let socket = Socket::new(domain, Type::RAW, protocol).unwrap();
+            socket.set_recv_buffer_size(8 << 20).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            socket
+        })
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// The number of the calling thread, by which its namespace is found.
+fn thread_id() -> String {
+    let path = std::fs::read_link("/proc/thread-self").unwrap();
+    path.file_name().unwrap().to_str().unwrap().to_owned()
+}
