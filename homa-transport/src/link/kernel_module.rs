@@ -10,7 +10,7 @@ const PROTOCOLS: &str = "/proc/net/protocols";
 ///
 /// # Errors
 /// If the list cannot be read.
-pub(super) fn is_loaded() -> io::Result<bool> {
+pub(crate) fn is_loaded() -> io::Result<bool> {
     Ok(names_homa(&std::fs::read_to_string(PROTOCOLS)?))
 }
 

@@ -100,6 +100,16 @@ impl Host {
         }
     }
 
+    /// Makes this host a router.
+    pub(crate) fn forward_packets(&self) {
+        self.block_on(async {
+            for file in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+                // That of the thread's namespace.
+                std::fs::write(format!("/proc/thread-self/net/../../../sys/net/{file}"), "1").unwrap();
+            }
+        });
+    }
+
     /// A raw socket that gets a copy of all packets of protocol 146 for this host.
     pub(crate) fn wiretap(&self, ip: IpAddr) -> Socket {
         self.block_on(async move {
@@ -126,7 +136,7 @@ impl Drop for Host {
 }
 
 /// The number of the calling thread, by which its namespace is found.
-fn thread_id() -> String {
+pub(crate) fn thread_id() -> String {
     let path = std::fs::read_link("/proc/thread-self").unwrap();
     path.file_name().unwrap().to_str().unwrap().to_owned()
 }
