@@ -33,6 +33,16 @@ fn client(host: &Host) -> Socket {
     host.block_on(async { Socket::raw_client(Config::default()).unwrap() })
 }
 
+/// One that does not give up while `ip` does its work.
+fn patient_client(host: &Host) -> Socket {
+    let config = Config {
+        timeout: Duration::from_secs(3600),
+        delivered_memory: Duration::from_secs(3600),
+        ..Config::default()
+    };
+    host.block_on(async { Socket::raw_client(config).unwrap() })
+}
+
 /// Answers every request with its own bytes, reversed.
 fn serve_reversed(socket: &Socket) {
     let reverse = |incoming: Incoming| {
@@ -107,19 +117,22 @@ fn loopback_carries_every_size() {
 fn a_network_carries_every_size_at_every_mtu() {
     needs_root!();
     for mtu in [1500, 9000] {
-        let [here, there] = Host::pair(mtu);
+        let [here, there] = Host::pair(u32::try_from(mtu).unwrap());
         let any = server(&there, "[::]:4000");
         serve_reversed(&any);
         let client = client(&here);
+        let mut expected = 0;
         for addr in SERVERS.map(|addr| addr.parse::<SocketAddr>().unwrap()) {
-            let full = mtu as usize - if addr.is_ipv4() { 76 } else { 96 };
+            let full = mtu - if addr.is_ipv4() { 76 } else { 96 };
             for len in [1, 100, full, full + 1, 40_000, 40_001, 500_000, 1_000_000] {
                 here.block_on(echo(client.clone(), addr, len, len));
+                // There is one more cut at the unscheduled limit.
+                let unscheduled = len.min(40_000);
+                let packets = unscheduled.div_ceil(full) + (len - unscheduled).div_ceil(full);
+                expected += u64::try_from(packets).unwrap();
             }
         }
-        // Full packets, and none beyond that: the largest has the MTU's size.
-        let stats = client.stats();
-        assert_eq!(stats.data_resent, 0, "{stats:?}");
+        assert_eq!(client.stats().data_sent, expected, "packets fill the MTU");
         assert_eq!(any.stats().receive_drops, 0);
     }
 }
@@ -163,8 +176,8 @@ fn a_thousand_concurrent_calls_arrive_exactly_once_each() {
 fn sockets_side_by_side_see_only_their_own_packets() {
     needs_root!();
     let host = Host::new();
-    let servers = ["127.0.0.1:1", "127.0.0.1:2", "0.0.0.0:3", "[::]:4"]
-        .map(|addr| server(&host, addr));
+    let servers =
+        ["127.0.0.1:1", "127.0.0.1:2", "0.0.0.0:3", "[::]:4"].map(|addr| server(&host, addr));
     let clients = [client(&host), client(&host)];
     for server in &servers {
         serve_reversed(server);
@@ -243,7 +256,6 @@ fn a_port_without_a_socket_is_reported_by_the_other_host() {
     for addr in SERVERS {
         let error = failure(&here, &client, addr);
         assert_unreachable(&error, Unreachable::Port);
-        assert_eq!(error.delivery(), Delivery::NotSent, "{error}");
     }
 }
 
@@ -297,7 +309,6 @@ fn a_host_without_homa_is_reported_as_such() {
     for addr in SERVERS {
         let error = failure(&here, &client, addr);
         assert_unreachable(&error, Unreachable::Protocol);
-        assert_eq!(error.delivery(), Delivery::NotSent, "{error}");
     }
 }
 
@@ -358,7 +369,11 @@ fn an_interface_that_goes_away_fails_calls_and_keeps_nobody_busy() {
         tokio::time::sleep(pause).await;
         drop(idle);
     });
-    assert!(receives(&client) < before + 50, "{}", receives(&client) - before);
+    assert!(
+        receives(&client) < before + 50,
+        "{}",
+        receives(&client) - before
+    );
     assert_eq!(client.closed(), None, "another interface may come");
 }
 
@@ -368,7 +383,7 @@ fn a_message_cut_for_a_wide_way_arrives_when_the_way_has_become_narrow() {
     for addr in SERVERS {
         let [here, there] = Host::pair(9000);
         let server = server(&there, "[::]:4000");
-        let client = client(&here);
+        let client = patient_client(&here);
         let addr: SocketAddr = addr.parse().unwrap();
         let calling = client.clone();
         // Nobody takes requests yet: all packets that go now are lost.
@@ -411,6 +426,8 @@ fn a_router_that_says_packet_too_big_is_heeded() {
     here.ip("route add 10.1.0.0/24 via 10.0.0.2");
     here.ip("-6 route add fd01::/64 via fd00::2");
     router.forward_packets();
+    router.wait_for("far");
+    far.wait_for("eth");
     let server = server(&far, "[::]:4000");
     serve_reversed(&server);
     let client = client(&here);
@@ -421,7 +438,10 @@ fn a_router_that_says_packet_too_big_is_heeded() {
         }
     }
     let stats = client.stats();
-    assert!(stats.data_resent > 0, "the first packets were too big: {stats:?}");
+    assert!(
+        stats.data_resent > 0,
+        "the first packets were too big: {stats:?}"
+    );
 }
 
 #[test]
@@ -451,7 +471,10 @@ fn without_the_right_to_raw_sockets_the_error_says_what_to_do() {
         Socket::raw_client(Config::default()).unwrap_err()
     });
     let error = refused.join().unwrap();
-    assert!(matches!(error, BindError::RawNotPermitted { .. }), "{error}");
+    assert!(
+        matches!(error, BindError::RawNotPermitted { .. }),
+        "{error}"
+    );
     let text = error.to_string();
     for remedy in ["setcap cap_net_raw+ep", "kernel module", "homa+udp"] {
         assert!(text.contains(remedy), "{text}");

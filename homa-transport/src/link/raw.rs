@@ -149,7 +149,7 @@ impl RawLink {
             malformed: AtomicU64::new(0),
             send_calls: AtomicU64::new(0),
             receive_calls: AtomicU64::new(0),
-            _refusals: Refusals::start(&runtime).map_err(bind_error)?,
+            _refusals: Refusals::start(&runtime),
             _reservation: reservation,
         })
     }

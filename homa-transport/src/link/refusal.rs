@@ -22,7 +22,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::control::{self, SendControl};
 use super::raw_socket::{Family, IPPROTO_HOMA, homa_port, name};
-use super::reservation::{PortLookup, PortReservation};
+use super::reservation::{Held, PortReservation, look_at, look_at_native};
+use super::send_failure::SendFailure;
 use super::udp_socket::canonical;
 use super::{kernel_module, port_filter, sys};
 use crate::units::Priority;
@@ -30,10 +31,9 @@ use crate::wire::PacketType;
 
 /// The name that the elected one holds.
 const OFFICE: &str = "\0homa/port-unreachable";
-/// How often the others try to be elected, and the elected one looks for the kernel module.
-const ELECTION: Duration = Duration::from_secs(1);
-/// How often the elected one looks whether ports found held still are.
-const LOOK: Duration = Duration::from_millis(250);
+/// How long to wait after something that stands in the way of an election, and how often the elected one
+/// looks for the kernel module.
+const PAUSE: Duration = Duration::from_secs(1);
 /// Ports known to be held at most, whose packets the kernel does not even show.
 const HELD_MAX: usize = 128;
 /// Answers at once at most, and per second. Source: Linux, `icmp_msgs_burst`, `icmp_msgs_per_sec`.
@@ -50,12 +50,11 @@ pub(super) struct Refusals {
 
 impl Refusals {
     /// Stands for election in the network namespace of the calling thread.
-    pub(super) fn start(runtime: &Handle) -> io::Result<Self> {
-        let lookup = PortLookup::new()?;
-        let task = runtime.spawn(stand(lookup, namespace()));
-        Ok(Self {
+    pub(super) fn start(runtime: &Handle) -> Self {
+        let task = runtime.spawn(stand(namespace()));
+        Self {
             task: task.abort_handle(),
-        })
+        }
     }
 }
 
@@ -70,31 +69,46 @@ fn namespace() -> Option<PathBuf> {
     std::fs::read_link("/proc/thread-self/ns/net").ok()
 }
 
+/// True on a thread that is in the namespace `home`: the threads of a runtime may move.
+fn is_at(home: Option<&PathBuf>) -> bool {
+    home.is_some() && namespace().as_ref() == home
+}
+
 /// Tries to be elected, and serves when it is.
-async fn stand(lookup: PortLookup, home: Option<PathBuf>) {
-    let mut election = interval(ELECTION);
-    election.set_missed_tick_behavior(MissedTickBehavior::Delay);
+async fn stand(home: Option<PathBuf>) {
     loop {
-        election.tick().await;
-        // The task may run on a thread that has moved to another namespace than the link's.
-        if home.is_none() || namespace() != home || kernel_module::is_loaded().unwrap_or(true) {
-            continue;
+        if is_at(home.as_ref()) && !kernel_module::is_loaded().unwrap_or(true) {
+            if let Ok(_office) = PortReservation::hold(OFFICE) {
+                match Watch::open(home.clone()) {
+                    Ok(mut watch) => watch.serve().await,
+                    Err(error) => {
+                        tracing::debug!(%error, "no packets to unserved ports are refused")
+                    }
+                }
+            } else if let Held::Until(end) = look_at(OFFICE)
+                && ended(end).await.is_ok()
+            {
+                continue;
+            }
         }
-        let Ok(_office) = PortReservation::hold(OFFICE) else {
-            continue;
-        };
-        match Watch::open() {
-            Ok(mut watch) => watch.serve(&lookup).await,
-            Err(error) => tracing::debug!(%error, "cannot refuse packets to unserved ports"),
-        }
+        tokio::time::sleep(PAUSE).await;
     }
+}
+
+/// Waits until a name is no longer held.
+async fn ended(end: Socket) -> io::Result<()> {
+    sys::register(end, Interest::READABLE)?
+        .readable()
+        .await
+        .map(drop)
 }
 
 /// The elected one's sockets.
 struct Watch {
+    home: Option<PathBuf>,
     sockets: Vec<Watched>,
-    /// Ports that were held when a packet came for them.
-    held: VecDeque<u16>,
+    /// Ports that were held when a packet came for them, each with what tells the end of that.
+    held: VecDeque<(u16, AsyncFd<Socket>)>,
     answers: Allowance,
 }
 
@@ -106,7 +120,7 @@ struct Watched {
 }
 
 impl Watch {
-    fn open() -> io::Result<Self> {
+    fn open(home: Option<PathBuf>) -> io::Result<Self> {
         let sockets: Vec<Watched> = [Family::V4, Family::V6]
             .into_iter()
             .filter_map(|family| match Watched::open(family) {
@@ -115,94 +129,84 @@ impl Watch {
             })
             .collect::<io::Result<_>>()?;
         Ok(Self {
+            home,
             sockets,
             held: VecDeque::new(),
             answers: Allowance::new(Instant::now()),
         })
     }
 
-    /// Answers until the kernel module appears, or a socket fails.
-    async fn serve(&mut self, lookup: &PortLookup) {
-        let mut look = interval(LOOK);
+    /// Answers until the kernel module appears, or something fails.
+    async fn serve(&mut self) {
+        let mut look = interval(PAUSE);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut module_looked_for = Instant::now();
-        loop {
-            let tick = poll_fn(|cx| {
-                let mut handled = false;
-                for index in 0..self.sockets.len() {
-                    handled |= self.poll_socket(cx, index, lookup)?;
-                }
-                if look.poll_tick(cx).is_ready() {
+        let end = poll_fn(|cx| {
+            while look.poll_tick(cx).is_ready() {
+                if kernel_module::is_loaded().unwrap_or(true) {
                     return Poll::Ready(Ok(()));
                 }
-                if handled {
-                    // Others first: this is the least urgent work of the process.
-                    cx.waker().wake_by_ref();
-                }
-                Poll::<io::Result<()>>::Pending
-            });
-            if let Err(error) = tick.await {
-                tracing::debug!(%error, "no longer refuses packets to unserved ports");
-                return;
             }
-            if module_looked_for.elapsed() >= ELECTION {
-                module_looked_for = Instant::now();
-                if kernel_module::is_loaded().unwrap_or(true) {
-                    return;
-                }
+            if self.turn(cx)? {
+                // Others first: this is the least urgent work of the process.
+                cx.waker().wake_by_ref();
             }
-            let before = self.held.len();
-            self.held.retain(|port| lookup.is_held(*port));
-            if self.held.len() != before && self.set_filters().is_err() {
-                return;
-            }
+            Poll::<io::Result<()>>::Pending
+        });
+        if let Err(error) = end.await {
+            tracing::debug!(%error, "packets to unserved ports are no longer refused");
         }
     }
 
-    /// Takes a packet from a socket, if there is one. True: there may be more.
-    fn poll_socket(
-        &mut self,
-        cx: &mut Context<'_>,
-        index: usize,
-        lookup: &PortLookup,
-    ) -> io::Result<bool> {
-        let Some(watched) = self.sockets.get(index) else {
-            return Ok(false);
-        };
-        let Poll::Ready(mut readable) = watched.packets.poll_read_ready(cx)? else {
-            return Ok(false);
-        };
-        let stray = match watched.receive() {
-            Ok(stray) => stray,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                readable.clear_ready();
-                // Registers for the next one.
-                return Ok(true);
-            }
-            Err(error) => return Err(error),
-        };
-        let Some(stray) = stray else { return Ok(true) };
-        if lookup.is_held(stray.port) {
-            if !self.held.contains(&stray.port) {
-                if self.held.len() >= HELD_MAX {
-                    self.held.pop_front();
+    /// Takes one packet from each socket. True: there may be more.
+    fn turn(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        let before = self.held.len();
+        // An error is an end too.
+        self.held
+            .retain(|(_, end)| end.poll_read_ready(cx).is_pending());
+        let mut changed = self.held.len() != before;
+        let mut more = false;
+        for watched in &self.sockets {
+            let Poll::Ready(mut readable) = watched.packets.poll_read_ready(cx)? else {
+                continue;
+            };
+            more = true;
+            let stray = match watched.receive() {
+                Ok(stray) => stray,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    readable.clear_ready();
+                    continue;
                 }
-                self.held.push_back(stray.port);
-                self.set_filters()?;
+                Err(error) => return Err(error),
+            };
+            let Some(stray) = stray else { continue };
+            if self.held.iter().any(|(port, _)| *port == stray.port) || !is_at(self.home.as_ref()) {
+                continue;
             }
-        } else if self.answers.take(Instant::now())
-            && let Err(error) = watched.answer(&stray)
-        {
-            tracing::debug!(%error, "cannot refuse a packet");
+            match look_at_native(stray.port) {
+                Held::No if self.answers.take(Instant::now()) => watched.answer(&stray)?,
+                Held::No | Held::Unsure => {}
+                Held::Until(end) => {
+                    if self.held.len() >= HELD_MAX {
+                        self.held.pop_front();
+                    }
+                    let end = sys::register(end, Interest::READABLE)?;
+                    self.held.push_back((stray.port, end));
+                    changed = true;
+                }
+            }
         }
-        Ok(true)
+        if changed {
+            self.set_filters()?;
+        }
+        // The ends registered in this turn have no waker yet.
+        Ok(more || changed)
     }
 
-    fn set_filters(&mut self) -> io::Result<()> {
-        let ports = self.held.make_contiguous();
+    fn set_filters(&self) -> io::Result<()> {
+        let ports: Vec<u16> = self.held.iter().map(|(port, _)| *port).collect();
         for watched in &self.sockets {
             let start = watched.family.starts_with();
-            let filter = port_filter::none_of(ports, QUOTE_BYTES, start);
+            let filter = port_filter::none_of(&ports, QUOTE_BYTES, start);
             watched.packets.get_ref().attach_filter(&filter)?;
         }
         Ok(())
@@ -302,6 +306,8 @@ impl Watched {
         is_unicast.then_some(to)
     }
 
+    /// # Errors
+    /// If nothing can ever be sent.
     fn answer(&self, stray: &Stray) -> io::Result<()> {
         let (kind, code) = match self.family {
             // RFC 792 and RFC 4443: destination unreachable, port unreachable
@@ -325,7 +331,14 @@ impl Watched {
             .with_buffers(&slices)
             .with_control(control.as_slice());
         let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-        self.icmp.sendmsg(&header, flags).map(drop)
+        if let Err(error) = self.icmp.sendmsg(&header, flags) {
+            match SendFailure::of(&error) {
+                SendFailure::Fatal => return Err(error),
+                // The client finds out by the silence.
+                failure => tracing::debug!(?failure, to = %stray.from, "cannot refuse a packet"),
+            }
+        }
+        Ok(())
     }
 }
 

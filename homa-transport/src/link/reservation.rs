@@ -37,36 +37,46 @@ impl PortReservation {
     /// # Errors
     /// `AddrInUse` if somebody else has it.
     pub(super) fn hold(name: &str) -> io::Result<Self> {
-        let holder = Socket::new(Domain::UNIX, Type::DGRAM, None)?;
-        // What others send to it is never read; the system keeps a few datagrams, then refuses.
+        let holder = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         holder.bind(&SockAddr::unix(name)?)?;
+        // Connections are never taken. To who made them they show that the name is held, and their
+        // end, that it no longer is.
+        holder.listen(CONNECTIONS_MAX)?;
         Ok(Self { _holder: holder })
     }
 }
 
-/// Looks which ports of protocol 146 are held, without taking them.
+/// Connections to a name at most; those beyond show only that it is held.
+const CONNECTIONS_MAX: i32 = 1024;
+
+/// Whether a name is held.
 #[derive(Debug)]
-pub(super) struct PortLookup {
-    probe: Socket,
+pub(super) enum Held {
+    /// Nobody has it.
+    No,
+    /// Somebody has it. The socket becomes readable when that is over.
+    Until(Socket),
+    /// Somebody may have it, and the end cannot be told.
+    Unsure,
 }
 
-impl PortLookup {
-    /// Looks in the network namespace of the calling thread, from then on.
-    pub(super) fn new() -> io::Result<Self> {
-        let probe = Socket::new(Domain::UNIX, Type::DGRAM, None)?;
-        probe.set_nonblocking(true)?;
-        Ok(Self { probe })
-    }
+/// Looks whether the port of protocol 146 is held, in the network namespace of the calling thread.
+pub(super) fn look_at_native(port: u16) -> Held {
+    look_at(&native_name(port))
+}
 
-    /// Whether somebody holds `port`. In doubt, yes.
-    pub(super) fn is_held(&self, port: u16) -> bool {
-        let Ok(name) = SockAddr::unix(native_name(port)) else {
-            return true;
-        };
-        match self.probe.connect(&name) {
-            Ok(()) => true,
-            Err(error) => error.kind() != io::ErrorKind::ConnectionRefused,
-        }
+/// Looks whether a name is held.
+pub(super) fn look_at(name: &str) -> Held {
+    let connect = || {
+        let connection = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        connection.set_nonblocking(true)?;
+        connection.connect(&SockAddr::unix(name)?)?;
+        Ok(connection)
+    };
+    match connect() {
+        Ok(connection) => Held::Until(connection),
+        Err(error) if io::Error::kind(&error) == io::ErrorKind::ConnectionRefused => Held::No,
+        Err(_) => Held::Unsure,
     }
 }
 
@@ -111,18 +121,24 @@ mod tests {
 
     #[test]
     fn a_look_tells_who_is_there_and_takes_nothing() {
-        let lookup = PortLookup::new().unwrap();
         // No test binds this port.
         let port = 32_001;
-        assert!(!lookup.is_held(port));
+        assert!(matches!(look_at_native(port), Held::No));
         let held = PortReservation::acquire_native(port).unwrap();
-        for _ in 0..100 {
-            assert!(lookup.is_held(port));
-        }
+        let looks: Vec<_> = (0..2000).map(|_| look_at_native(port)).collect();
+        assert!(!looks.iter().any(|look| matches!(look, Held::No)));
+        let Held::Until(end) = &looks[0] else {
+            panic!("{:?}", looks[0]);
+        };
+        let mut byte = [std::mem::MaybeUninit::uninit()];
+        let waiting = end.recv(&mut byte).unwrap_err();
+        assert_eq!(waiting.kind(), io::ErrorKind::WouldBlock);
         let error = PortReservation::acquire_native(port).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         drop(held);
-        assert!(!lookup.is_held(port));
+        let over = end.recv(&mut byte).unwrap_err();
+        assert_eq!(over.kind(), io::ErrorKind::ConnectionReset);
+        assert!(matches!(look_at_native(port), Held::No));
         PortReservation::acquire_native(port).unwrap();
     }
 }

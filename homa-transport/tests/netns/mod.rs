@@ -57,6 +57,10 @@ impl Host {
         let host = Self {
             runtime: Some(runtime.join().unwrap()),
         };
+        // Else link-local addresses cannot be used for a second or two.
+        for interfaces in ["all", "default"] {
+            host.set(&format!("ipv6/conf/{interfaces}/accept_dad"), "0");
+        }
         host.ip("link set lo up");
         host
     }
@@ -73,16 +77,29 @@ impl Host {
             host.ip(&format!("addr add 10.0.0.{number}/24 dev eth"));
             host.ip(&format!("addr add fd00::{number}/64 dev eth nodad"));
         }
+        for host in &hosts {
+            host.wait_for("eth");
+        }
         hosts
     }
 
+    /// Waits until an interface carries packets; before that they are lost, and the search for the
+    /// other end's link address is repeated only after a second.
+    pub(crate) fn wait_for(&self, interface: &str) {
+        let show = format!("-o link show {interface}");
+        while !self.ip(&show).contains("state UP") {
+            std::thread::yield_now();
+        }
+    }
+
     /// Runs the `ip` program on this host.
-    pub(crate) fn ip(&self, arguments: &str) {
+    pub(crate) fn ip(&self, arguments: &str) -> String {
         let arguments: Vec<String> = arguments.split(' ').map(str::to_owned).collect();
         self.block_on(async move {
             let output = Command::new("ip").args(&arguments).output().unwrap();
             assert!(output.status.success(), "ip {arguments:?}: {output:?}");
-        });
+            String::from_utf8(output.stdout).unwrap()
+        })
     }
 
     /// Runs a future on this host.
@@ -102,12 +119,15 @@ impl Host {
 
     /// Makes this host a router.
     pub(crate) fn forward_packets(&self) {
-        self.block_on(async {
-            for file in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
-                // That of the thread's namespace.
-                std::fs::write(format!("/proc/thread-self/net/../../../sys/net/{file}"), "1").unwrap();
-            }
-        });
+        self.set("ipv4/ip_forward", "1");
+        self.set("ipv6/conf/all/forwarding", "1");
+    }
+
+    /// Sets a `net` parameter of this host.
+    fn set(&self, parameter: &str, value: &'static str) {
+        // Shows the namespace of the thread that looks.
+        let path = format!("/proc/sys/net/{parameter}");
+        self.block_on(async move { std::fs::write(path, value).unwrap() });
     }
 
     /// A raw socket that gets a copy of all packets of protocol 146 for this host.
