@@ -1,6 +1,6 @@
 //! `homa://`: the wire of the kernel module, here over raw sockets on loopback. Needs CAP_NET_RAW; without
 //! it each test says that it is skipped.
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 #![allow(dead_code, reason = "not all of the support is needed here")]
 
 mod support;

@@ -7,6 +7,14 @@
 )]
 
 mod netns;
+#[path = "raw/packets.rs"]
+mod packets;
+#[allow(
+    dead_code,
+    reason = "replay.rs plays the recordings, here they are compared"
+)]
+#[path = "vectors/replay/mod.rs"]
+mod recording;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -282,14 +290,9 @@ fn a_server_that_closes_ends_the_calls_that_wait_for_it_and_no_others() {
     closing.serve(Arc::new(hold)).unwrap();
     serve_reversed(&staying);
     let client = client(&here);
-    let waiting = here.block_on({
+    let waiting = here.spawn({
         let client = client.clone();
-        async move {
-            tokio::spawn(async move {
-                let addr = "10.0.0.2:10".parse().unwrap();
-                ask(&client, addr, pattern(100, 1)).await
-            })
-        }
+        async move { ask(&client, "10.0.0.2:10".parse().unwrap(), pattern(100, 1)).await }
     });
     let request = here.block_on(async move { holding.recv().await.unwrap() });
     closing.close();
@@ -387,9 +390,7 @@ fn a_message_cut_for_a_wide_way_arrives_when_the_way_has_become_narrow() {
         let addr: SocketAddr = addr.parse().unwrap();
         let calling = client.clone();
         // Nobody takes requests yet: all packets that go now are lost.
-        let call = here.block_on(async move {
-            tokio::spawn(async move { echo(calling, addr, 300_000, 1).await })
-        });
+        let call = here.spawn(echo(calling, addr, 300_000, 1));
         here.block_on({
             let server = server.clone();
             async move { eventually(|| server.stats().requests_unserved > 0).await }

@@ -4,11 +4,11 @@
 pub(crate) mod sys;
 
 use std::future::Future;
-use std::net::IpAddr;
 use std::process::Command;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
 
 /// Why tests with raw sockets and namespaces cannot be run here, if they cannot.
 pub(crate) fn obstacle() -> Option<String> {
@@ -108,10 +108,9 @@ impl Host {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let runtime = self.runtime.as_ref().unwrap();
         // Not `Runtime::block_on`, which would run it on the thread of the test.
-        let task = runtime.spawn(future);
-        match runtime.block_on(task) {
+        let task = self.spawn(future);
+        match self.runtime.as_ref().unwrap().block_on(task) {
             Ok(output) => output,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
@@ -130,20 +129,27 @@ impl Host {
         self.block_on(async move { std::fs::write(path, value).unwrap() });
     }
 
-    /// A raw socket that gets a copy of all packets of protocol 146 for this host.
-    pub(crate) fn wiretap(&self, ip: IpAddr) -> Socket {
+    /// A socket that sees all packets on this host's links from now on, in both directions, from the IP
+    /// header on.
+    pub(crate) fn tap(&self) -> Socket {
         self.block_on(async move {
-            let protocol = Some(Protocol::from(146));
-            let domain = if ip.is_ipv4() {
-                Domain::IPV4
-            } else {
-                Domain::IPV6
-            };
-            let socket = Socket::new(domain, Type::RAW, protocol).unwrap();
+            // Source: linux/if_ether.h, ETH_P_ALL.
+            let everything = i32::from(3_u16.to_be());
+            let everything = Some(Protocol::from(everything));
+            let socket = Socket::new(Domain::PACKET, Type::DGRAM, everything).unwrap();
             socket.set_recv_buffer_size(8 << 20).unwrap();
             socket.set_nonblocking(true).unwrap();
             socket
         })
+    }
+
+    /// Starts a future on this host.
+    pub(crate) fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.runtime.as_ref().unwrap().spawn(future)
     }
 }
 
