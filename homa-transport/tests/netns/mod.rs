@@ -73,18 +73,26 @@ impl Host {
             "link add eth type veth peer name eth netns {other}"
         ));
         for (host, number) in hosts.iter().zip(1..) {
-            host.ip(&format!("link set eth mtu {mtu} up"));
+            host.ip(&format!(
+                "link set eth address 02:00:00:00:00:0{number} mtu {mtu} up"
+            ));
             host.ip(&format!("addr add 10.0.0.{number}/24 dev eth"));
             host.ip(&format!("addr add fd00::{number}/64 dev eth nodad"));
         }
-        for host in &hosts {
+        // A search for the other end's link address that comes too early is repeated only after a second.
+        for (host, other) in hosts.iter().zip([2, 1]) {
             host.wait_for("eth");
+            for ip in ["10.0.0.", "fd00::"] {
+                let link_address = format!("02:00:00:00:00:0{other}");
+                host.ip(&format!(
+                    "neigh add {ip}{other} lladdr {link_address} dev eth"
+                ));
+            }
         }
         hosts
     }
 
-    /// Waits until an interface carries packets; before that they are lost, and the search for the
-    /// other end's link address is repeated only after a second.
+    /// Waits until an interface carries packets; before that they are lost.
     pub(crate) fn wait_for(&self, interface: &str) {
         let show = format!("-o link show {interface}");
         while !self.ip(&show).contains("state UP") {

@@ -145,10 +145,11 @@ fn exchange(config: &Config, to: IpAddr, lens: &[usize]) -> Vec<OnLink> {
     read(&tap)
 }
 
-/// The recordings were made without untimely RESENDs, and the hosts of this test may be slow.
+/// The hosts of this test may be slow: nobody is to ask before it is time.
 fn patient() -> Config {
     Config {
         resend_interval: Duration::from_secs(5),
+        need_ack_delay: Duration::from_millis(500),
         ..Config::default()
     }
 }
