@@ -4,6 +4,7 @@
 //! `kernel`) overrides that, and the application overrides both.
 
 use std::env;
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -85,15 +86,23 @@ fn kernel() -> Result<Arc<dyn Transport>, BindError> {
 }
 
 fn choose(backend: Option<NativeBackend>) -> Result<NativeBackend, BindError> {
-    if let Some(backend) = backend {
-        return Ok(backend);
+    // Unreadable counts as absent: the raw link says what it meets.
+    let module_loaded = || kernel_module::is_loaded().unwrap_or(false);
+    preferred(backend, env::var_os(VARIABLE), module_loaded)
+}
+
+fn preferred(
+    wanted: Option<NativeBackend>,
+    variable: Option<OsString>,
+    module_loaded: impl FnOnce() -> bool,
+) -> Result<NativeBackend, BindError> {
+    if let Some(wanted) = wanted {
+        return Ok(wanted);
     }
-    let named = env::var_os(VARIABLE).filter(|name| !name.is_empty());
-    if let Some(name) = named {
+    if let Some(name) = variable.filter(|name| !name.is_empty()) {
         return name.to_string_lossy().parse();
     }
-    // Unreadable counts as absent: the raw link says what it meets.
-    Ok(if kernel_module::is_loaded().unwrap_or(false) {
+    Ok(if module_loaded() {
         NativeBackend::Kernel
     } else {
         NativeBackend::Raw
@@ -114,10 +123,24 @@ mod tests {
     }
 
     #[test]
-    fn the_applications_choice_comes_before_all_others() {
-        for backend in [NativeBackend::Raw, NativeBackend::Kernel] {
-            assert_eq!(choose(Some(backend)).unwrap(), backend);
+    fn the_application_comes_before_the_environment_and_that_before_the_host() {
+        use NativeBackend::{Kernel, Raw};
+        let choice = |wanted, variable: Option<&str>, loaded| {
+            preferred(wanted, variable.map(OsString::from), || loaded).unwrap()
+        };
+        assert_eq!(choice(Some(Raw), Some("kernel"), true), Raw);
+        assert_eq!(choice(Some(Kernel), Some("nonsense"), false), Kernel);
+        assert_eq!(choice(None, Some("raw"), true), Raw);
+        assert_eq!(choice(None, Some("kernel"), false), Kernel);
+        for unset in [None, Some("")] {
+            assert_eq!(choice(None, unset, true), Kernel);
+            assert_eq!(choice(None, unset, false), Raw);
         }
+        let error = preferred(None, Some("tcp".into()), || true).unwrap_err();
+        assert!(
+            error.to_string().contains("HOMA_BACKEND is \"tcp\""),
+            "{error}"
+        );
     }
 
     #[test]

@@ -316,6 +316,24 @@ fn a_host_without_homa_is_reported_as_such() {
 }
 
 #[test]
+fn a_host_that_a_router_cannot_reach_is_reported() {
+    needs_root!();
+    let [here, router] = Host::pair(1500);
+    router.ip("route add unreachable 10.1.0.2");
+    router.ip("-6 route add unreachable fd01::2 dev lo");
+    router.forward_packets();
+    here.ip("route add 10.1.0.0/24 via 10.0.0.2");
+    here.ip("-6 route add fd01::/64 via fd00::2");
+    let client = client(&here);
+    for (addr, expected) in [
+        ("10.1.0.2:1", Unreachable::Host),
+        ("[fd01::2]:1", Unreachable::Network),
+    ] {
+        assert_unreachable(&failure(&here, &client, addr), expected);
+    }
+}
+
+#[test]
 fn errors_about_others_packets_fail_no_call() {
     needs_root!();
     let [here, there] = Host::pair(1500);
@@ -350,6 +368,38 @@ fn a_network_without_a_route_is_reported() {
 }
 
 // ---- networks that change ----
+
+#[test]
+fn packets_grow_when_the_way_has_become_wider() {
+    needs_root!();
+    let [here, there] = Host::pair(1500);
+    let server = server(&there, "[::]:4000");
+    serve_reversed(&server);
+    let client = client(&here);
+    for addr in SERVERS {
+        let addr: SocketAddr = addr.parse().unwrap();
+        for host in [&here, &there] {
+            host.ip("link set eth mtu 1500");
+        }
+        here.block_on(echo(client.clone(), addr, 8_000, 1));
+        for host in [&here, &there] {
+            host.ip("link set eth mtu 9000");
+        }
+        let (client, before) = (client.clone(), client.stats().data_sent);
+        here.block_on(async move {
+            let mut before = before;
+            loop {
+                echo(client.clone(), addr, 8_000, 2).await;
+                let sent = client.stats().data_sent;
+                if sent - before == 1 {
+                    break;
+                }
+                before = sent;
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+    }
+}
 
 #[test]
 fn an_interface_that_goes_away_fails_calls_and_keeps_nobody_busy() {

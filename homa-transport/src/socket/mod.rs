@@ -96,7 +96,7 @@ impl Socket {
         Self::over_raw(RawLink::client()?, config)
     }
 
-    fn over_raw(link: RawLink, config: Config) -> Result<Self, BindError> {
+    pub(crate) fn over_raw(link: RawLink, config: Config) -> Result<Self, BindError> {
         let config = fitting(config, link.receive_buffer_bytes());
         Self::start(Arc::new(link), Wire::Native, config)
     }

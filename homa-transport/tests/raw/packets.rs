@@ -150,6 +150,7 @@ fn patient() -> Config {
     Config {
         resend_interval: Duration::from_secs(5),
         need_ack_delay: Duration::from_millis(500),
+        delivered_memory: Duration::from_secs(60),
         ..Config::default()
     }
 }

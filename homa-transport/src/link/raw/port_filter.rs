@@ -38,6 +38,21 @@ pub(super) fn none_of(ports: &[u16], bytes: u32, start: StartsWith) -> Vec<SockF
     program
 }
 
+/// As [`only`], but each packet is lost with a probability of `percent`.
+#[cfg(test)]
+pub(super) fn only_with_loss(port: u16, percent: u32, start: StartsWith) -> Vec<SockFilter> {
+    // Source: linux/filter.h, SKF_AD_OFF and SKF_AD_RANDOM.
+    let random = 0_u32.wrapping_sub(0x1000) + 56;
+    let jump_if_greater = libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K;
+    let mut program = vec![
+        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, random),
+        SockFilter::new(opcode(jump_if_greater), 1, 0, u32::MAX / 100 * percent),
+        accept(NOTHING),
+    ];
+    program.extend(only(port, start));
+    program
+}
+
 /// Nothing at all: for sockets that only send.
 pub(super) fn nothing() -> Vec<SockFilter> {
     vec![accept(NOTHING)]

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
-use super::clock::Clock;
-use super::sys::batch;
+use super::super::clock::Clock;
+use super::super::sys::batch;
 use crate::units::Instant;
 
 /// Taken for the MTU of a route that cannot be found.
@@ -111,6 +111,19 @@ impl RouteMtu {
         self.ask(host(peer), self.clock.now(), true);
     }
 
+    /// Makes the route to `peer` narrow.
+    #[cfg(test)]
+    pub(super) fn pretend_narrow(&self, peer: SocketAddr, mtu: u32) {
+        self.on_too_long(peer);
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let narrow = known
+            .get_mut(&host(peer))
+            .and_then(|known| known.narrow.as_mut());
+        if let Some((narrow, _)) = narrow {
+            *narrow = mtu;
+        }
+    }
+
     fn get(&self, to: SocketAddr) -> Option<Known> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         known.get(&to).copied()
@@ -192,18 +205,7 @@ mod tests {
     async fn packets_stay_short_for_a_while_after_a_route_became_narrower() {
         let routes = RouteMtu::new("127.0.0.1".parse().unwrap()).unwrap();
         let peer: SocketAddr = "127.0.0.1:7".parse().unwrap();
-        routes.on_too_long(peer);
-        // The route has not really changed; what counts is the time.
-        assert_eq!(routes.narrowed(peer), Some(65_515));
-        let mut known = routes.known.write().unwrap();
-        known
-            .get_mut(&host(peer))
-            .unwrap()
-            .narrow
-            .as_mut()
-            .unwrap()
-            .0 = 1500;
-        drop(known);
+        routes.pretend_narrow(peer, 1500);
         assert_eq!(routes.narrowed(peer), Some(1480));
         tokio::time::advance(Duration::from_secs(30)).await;
         assert_eq!(routes.packet_bytes_max(peer), 1480);

@@ -20,12 +20,13 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::control::{self, SendControl};
-use super::raw_socket::{Family, IPPROTO_HOMA, homa_port, name};
-use super::reservation::{Held, PortReservation, look_at, look_at_native};
-use super::send_failure::SendFailure;
-use super::udp_socket::canonical;
-use super::{kernel_module, port_filter, sys};
+use super::super::control::{self, SendControl};
+use super::super::reservation::{Held, PortReservation, look_at, look_at_native};
+use super::super::send_failure::SendFailure;
+use super::super::udp_socket::canonical;
+use super::super::{kernel_module, sys};
+use super::port_filter;
+use super::socket::{Family, IPPROTO_HOMA, homa_port, name};
 use crate::units::Priority;
 use crate::wire::PacketType;
 
@@ -273,6 +274,9 @@ impl Watched {
         let Some(port) = homa_port(homa, 2) else {
             return Ok(None);
         };
+        if from.ip().is_unspecified() || from.ip().is_multicast() {
+            return Ok(None);
+        }
         // FREEZE is for the host, not for a socket. Source: homa_plumbing.c, homa_softirq.
         let is_for_a_socket = homa.len() >= 28 && homa.get(11) != Some(&(PacketType::Freeze as u8));
         if !is_for_a_socket {

@@ -9,12 +9,12 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
 
-use super::control::{self, array};
-use super::icmp::{ExtendedError, NetworkError};
+use super::super::control::{self, array};
+use super::super::icmp::{ExtendedError, NetworkError};
+use super::super::sys;
+use super::super::udp_socket::canonical;
+use super::super::write_waiter::WriteWaiter;
 use super::port_filter::{self, StartsWith};
-use super::sys;
-use super::udp_socket::canonical;
-use super::write_waiter::WriteWaiter;
 
 /// The IP protocol number of Homa. Source: homa.h, `IPPROTO_HOMA`.
 pub(super) const IPPROTO_HOMA: i32 = 146;
