@@ -42,7 +42,10 @@ async fn calls_go_over_raw_sockets() {
     for host in ["127.0.0.1", "[::1]"] {
         let Some(uri) = serve(host) else { return };
         let (_, port) = uri.rsplit_once(':').unwrap();
-        assert!((1..=32_767).contains(&port.parse::<u16>().unwrap()), "{uri}");
+        assert!(
+            (1..=32_767).contains(&port.parse::<u16>().unwrap()),
+            "{uri}"
+        );
         for text in ["short".to_owned(), "long ".repeat(100_000)] {
             let reply = client(&uri).say(Msg::of(&text)).await.unwrap();
             assert!(reply.get_ref().text() == text, "{uri}");

@@ -38,7 +38,8 @@ impl RawLink {
         while batch.packets.len() + RECEIVE_MAX <= RecvBatch::PACKETS_MAX {
             let start = batch.packets.last().map_or(0, |last| last.range.end);
             let room = batch.buffer.get_mut(start..).unwrap_or_default();
-            if room.len() < SLOT_BYTES {
+            let slots = (room.len() / SLOT_BYTES).min(RECEIVE_MAX);
+            if slots == 0 {
                 break;
             }
             self.receive_calls.fetch_add(1, Ordering::Relaxed);
@@ -68,6 +69,10 @@ impl RawLink {
                     self.malformed.fetch_add(1, Ordering::Relaxed);
                 }
                 slot += SLOT_BYTES;
+            }
+            if came < slots {
+                // What comes from now on, packet or error, makes the socket readable anew.
+                return Ok(Filled::Drained);
             }
         }
         Ok(Filled::Full)
