@@ -50,7 +50,6 @@ pub struct RawLink {
     receive_buffer_bytes: usize,
     reports: Reports,
     routes: RouteMtu,
-    malformed: AtomicU64,
     send_calls: AtomicU64,
     receive_calls: AtomicU64,
     _refusals: Refusals,
@@ -141,7 +140,6 @@ impl RawLink {
             receive_buffer_bytes,
             reports: Reports::default(),
             routes: RouteMtu::new(local.ip()).map_err(bind_error)?,
-            malformed: AtomicU64::new(0),
             send_calls: AtomicU64::new(0),
             receive_calls: AtomicU64::new(0),
             _refusals: Refusals::start(&runtime),
@@ -274,7 +272,7 @@ impl Link for RawLink {
     fn receive_drops(&self) -> u64 {
         let drops =
             |socket: &RawSocket| u64::from(sys::receive_drops(socket.socket()).unwrap_or(0));
-        self.sockets.iter().map(drops).sum::<u64>() + self.malformed.load(Ordering::Relaxed)
+        self.sockets.iter().map(drops).sum()
     }
 }
 

@@ -497,7 +497,7 @@ fn gather<'s, 'p>(
     slices.get(..count)
 }
 
-fn is_fatal_to_receiving(error: &io::Error) -> bool {
+pub(super) fn is_fatal_to_receiving(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
         Some(libc::EBADF | libc::ENOTSOCK | libc::EFAULT | libc::EINVAL | libc::ENOTCONN)

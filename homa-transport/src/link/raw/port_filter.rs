@@ -24,10 +24,13 @@ pub(super) fn only(port: u16, start: StartsWith) -> Vec<SockFilter> {
     program
 }
 
-/// The first `bytes` of packets to none of `ports`, of which there are 250 at most.
+/// Ports that a program can name: a jump over all of them has to fit 8 bits.
+pub(super) const PORTS_MAX: usize = 250;
+
+/// The first `bytes` of packets to none of `ports`, of which those beyond [`PORTS_MAX`] do not count.
 pub(super) fn none_of(ports: &[u16], bytes: u32, start: StartsWith) -> Vec<SockFilter> {
     let mut program = load_destination_port(start);
-    let ports = ports.get(..ports.len().min(250)).unwrap_or_default();
+    let ports = ports.get(..ports.len().min(PORTS_MAX)).unwrap_or_default();
     for (index, port) in ports.iter().enumerate() {
         // Over the ports that follow and the acceptance.
         let rest = u8::try_from(ports.len() - index).unwrap_or(u8::MAX);

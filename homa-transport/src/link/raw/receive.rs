@@ -1,12 +1,13 @@
 //! Packets from the system, several at a time.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::Ordering;
 
 use super::super::control::{self, array};
 use super::super::sys::Received;
 use super::super::sys::batch::{self, RECEIVE_MAX};
+use super::super::udp::is_fatal_to_receiving;
 use super::super::udp_socket::canonical;
 use super::super::{PacketMeta, RecvBatch};
 use super::RawLink;
@@ -65,8 +66,12 @@ impl RawLink {
             };
             let mut slot = start;
             for (received, control) in received.iter().zip(&controls).take(came) {
-                if !self.take_packet(socket.family, batch, slot, received, control) {
-                    self.malformed.fetch_add(1, Ordering::Relaxed);
+                let taken = self.take_packet(socket.family, batch, slot, received, control);
+                if taken.is_none() {
+                    tracing::debug!(
+                        bytes = received.len,
+                        "packet dropped: not one, or a broadcast"
+                    );
                 }
                 slot += SLOT_BYTES;
             }
@@ -78,7 +83,7 @@ impl RawLink {
         Ok(Filled::Full)
     }
 
-    /// Moves the packet at `slot` behind the last one in the batch. False: it is no packet.
+    /// Takes the packet at `slot` into the batch, unless it was not for this host alone or is not one.
     fn take_packet(
         &self,
         family: Family,
@@ -86,47 +91,37 @@ impl RawLink {
         slot: usize,
         received: &Received,
         control: &[u8],
-    ) -> bool {
-        let Some(packet) = batch.buffer.get(slot..slot + received.len) else {
-            return false;
-        };
+    ) -> Option<()> {
+        let packet = batch.buffer.get(slot..slot + received.len)?;
         let control = control.get(..received.control_len).unwrap_or_default();
-        let (skip, from, local) = match family {
-            Family::V4 => match ipv4_header(packet) {
-                Some((len, from, to)) => (len, SocketAddr::from((from, 0)), IpAddr::V4(to)),
-                None => return false,
-            },
-            Family::V6 => match (received.address, control::local_address(control)) {
-                (Some(from), Some(local)) => (0, canonical(from), local),
-                _ => return false,
-            },
+        let local = control::unicast_address(control)?;
+        let (skip, mut peer) = match family {
+            Family::V4 => {
+                let (len, from) = ipv4_header(packet)?;
+                (len, SocketAddr::from((from, 0)))
+            }
+            Family::V6 => (0, canonical(received.address?)),
         };
-        let homa = packet.get(skip..).unwrap_or_default();
-        let Some(port) = homa_port(homa, 0).filter(|_| !received.truncated) else {
-            return false;
-        };
-        let mut peer = from;
-        peer.set_port(port);
-        let (source, end) = (slot + skip..slot + received.len, homa.len());
+        let homa = packet.get(skip..)?;
+        peer.set_port(homa_port(homa, 0).filter(|_| !received.truncated)?);
+        let source = slot + skip..slot + received.len;
         let start = batch.packets.last().map_or(0, |last| last.range.end);
-        batch.buffer.copy_within(source, start);
-        let range = start..start + end;
+        // Short packets are moved together, so that more fit into the batch.
+        let range = if source.len() < SLOT_BYTES / 2 {
+            let range = start..start + source.len();
+            batch.buffer.copy_within(source, start);
+            range
+        } else {
+            source
+        };
         batch.packets.push(PacketMeta { peer, local, range });
-        true
+        Some(())
     }
 }
 
-/// Length, source and destination of an IPv4 header.
-fn ipv4_header(packet: &[u8]) -> Option<(usize, Ipv4Addr, Ipv4Addr)> {
+/// Length and source of an IPv4 header.
+fn ipv4_header(packet: &[u8]) -> Option<(usize, Ipv4Addr)> {
     let len = usize::from(packet.first()? & 0xf) * 4;
     let source: [u8; 4] = array(packet, 12)?;
-    let destination: [u8; 4] = array(packet, 16)?;
-    (len >= 20 && len <= packet.len()).then(|| (len, source.into(), destination.into()))
-}
-
-fn is_fatal_to_receiving(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EBADF | libc::ENOTSOCK | libc::EFAULT | libc::EINVAL | libc::ENOTCONN)
-    )
+    (len >= 20).then(|| (len, source.into()))
 }

@@ -5,7 +5,6 @@
 //! network namespace is elected, by a name that only one can hold, to look at the packets of all. It
 //! answers after a look at the reservations, and not at all when it cannot be sure.
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -36,7 +35,7 @@ const OFFICE: &str = "\0homa/port-unreachable";
 /// looks for the kernel module.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Ports known to be held at most, whose packets the kernel does not even show.
-const HELD_MAX: usize = 128;
+const HELD_MAX: usize = port_filter::PORTS_MAX;
 /// Answers at once at most, and per second. Source: Linux, `icmp_msgs_burst`, `icmp_msgs_per_sec`.
 const BURST: u32 = 50;
 const PER_SECOND: u32 = 1_000;
@@ -109,7 +108,7 @@ struct Watch {
     home: Option<PathBuf>,
     sockets: Vec<Watched>,
     /// Ports that were held when a packet came for them, each with what tells the end of that.
-    held: VecDeque<(u16, AsyncFd<Socket>)>,
+    held: Vec<(u16, AsyncFd<Socket>)>,
     answers: Allowance,
 }
 
@@ -132,7 +131,7 @@ impl Watch {
         Ok(Self {
             home,
             sockets,
-            held: VecDeque::new(),
+            held: Vec::new(),
             answers: Allowance::new(Instant::now()),
         })
     }
@@ -186,12 +185,11 @@ impl Watch {
             match look_at_native(stray.port) {
                 Held::No if self.answers.take(Instant::now()) => watched.answer(&stray)?,
                 Held::No | Held::Unsure => {}
+                // There are more than the filter can name: their packets are looked at one by one.
+                Held::Until(_) if self.held.len() >= HELD_MAX => {}
                 Held::Until(end) => {
-                    if self.held.len() >= HELD_MAX {
-                        self.held.pop_front();
-                    }
                     let end = sys::register(end, Interest::READABLE)?;
-                    self.held.push_back((stray.port, end));
+                    self.held.push((stray.port, end));
                     changed = true;
                 }
             }
@@ -258,8 +256,9 @@ impl Watched {
         let received = sys::receive(self.packets.get_ref(), &mut quote, &mut control, 0)?;
         let quote = quote.get(..received.len).unwrap_or_default();
         let control = control.get(..received.control_len).unwrap_or_default();
-        let (Some(from), Some(to)) = (received.address.map(canonical), self.unicast(control))
-        else {
+        // Packets to many hosts get no errors. Source: RFC 1122, section 3.2.2.
+        let local = control::unicast_address(control);
+        let (Some(from), Some(to)) = (received.address.map(canonical), local) else {
             return Ok(None);
         };
         let homa = match self.family {
@@ -296,18 +295,6 @@ impl Watched {
             to,
             quote,
         }))
-    }
-
-    /// The local address that a packet was sent to, unless it was for many: those get no errors.
-    /// Source: RFC 1122, section 3.2.2.
-    fn unicast(&self, control: &[u8]) -> Option<IpAddr> {
-        let to = control::local_address(control)?;
-        let is_unicast = match to {
-            // A broadcast went to another address than the one it would be answered from.
-            IpAddr::V4(_) => control::answering_address(control) == Some(to),
-            IpAddr::V6(to) => !to.is_multicast(),
-        };
-        is_unicast.then_some(to)
     }
 
     /// # Errors

@@ -60,19 +60,20 @@ impl RawLink {
     /// Sends one packet, in parts if its way has become narrower since it was cut.
     fn send_alone(&self, socket: &RawSocket, packet: &Transmit) -> io::Result<Sent> {
         let to = canonical(packet.to);
+        let mut too_long = false;
         for attempt in 0..SEND_ATTEMPTS {
             if self.is_too_long(to, packet) {
                 return self.send_in_parts(socket, to, packet);
             }
-            let error = match self.transmit(socket, std::iter::once(packet)) {
-                Ok(0) => break,
-                Ok(_) => return Ok(Sent::Done(1)),
-                Err(error) => error,
+            let Err(error) = self.transmit(socket, std::iter::once(packet)) else {
+                return Ok(Sent::Done(1));
             };
             // The failure may be that of an earlier packet to another peer, which the system tells
             // whoever comes next. So try again, until no such error was in the way.
             let in_the_way = self.collect_errors(socket);
-            match SendFailure::of(&error) {
+            let failure = SendFailure::of(&error);
+            too_long = failure == SendFailure::TooLong;
+            match failure {
                 SendFailure::Blocked => return Ok(Sent::Blocked),
                 SendFailure::DeviceFull => return Ok(Sent::DeviceFull),
                 SendFailure::Fatal => return Err(error),
@@ -86,7 +87,11 @@ impl RawLink {
                 _ => {}
             }
         }
-        tracing::debug!(peer = %packet.to, "packet lost among errors");
+        if too_long {
+            // And the route does not say why.
+            self.reports.push(packet.to, Unreachable::PathTooNarrow);
+        }
+        tracing::debug!(peer = %packet.to, too_long, "packet lost among errors");
         Ok(Sent::Done(1))
     }
 
