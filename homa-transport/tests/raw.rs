@@ -149,8 +149,8 @@ fn a_network_carries_every_size_at_every_mtu() {
 fn a_thousand_concurrent_calls_arrive_exactly_once_each() {
     needs_root!();
     for mtu in [1500, 9000] {
-        let [here, there] = Host::pair(mtu);
         for addr in SERVERS {
+            let [here, there] = Host::pair(mtu);
             let server = server(&there, addr);
             let seen = Arc::new(Mutex::new(Vec::new()));
             let requests = Arc::clone(&seen);
