@@ -32,23 +32,22 @@ use self::netns::Host;
 /// The second host's addresses in [`Host::pair`], with a port.
 const SERVERS: [&str; 2] = ["10.0.0.2:4000", "[fd00::2]:4000"];
 
+/// Of hosts that may be slow: nobody gives up while `ip` does its work, or the machine's.
+fn patient() -> Config {
+    Config {
+        timeout: Duration::from_secs(60),
+        delivered_memory: Duration::from_secs(60),
+        ..Config::default()
+    }
+}
+
 fn server(host: &Host, addr: &str) -> Socket {
     let addr: SocketAddr = addr.parse().unwrap();
-    host.block_on(async move { Socket::raw(addr, Config::default()).unwrap() })
+    host.block_on(async move { Socket::raw(addr, patient()).unwrap() })
 }
 
 fn client(host: &Host) -> Socket {
-    host.block_on(async { Socket::raw_client(Config::default()).unwrap() })
-}
-
-/// One that does not give up while `ip` does its work.
-fn patient_client(host: &Host) -> Socket {
-    let config = Config {
-        timeout: Duration::from_secs(3600),
-        delivered_memory: Duration::from_secs(3600),
-        ..Config::default()
-    };
-    host.block_on(async { Socket::raw_client(config).unwrap() })
+    host.block_on(async { Socket::raw_client(patient()).unwrap() })
 }
 
 /// Answers every request with its own bytes, reversed.
@@ -436,7 +435,7 @@ fn a_message_cut_for_a_wide_way_arrives_when_the_way_has_become_narrow() {
     for addr in SERVERS {
         let [here, there] = Host::pair(9000);
         let server = server(&there, "[::]:4000");
-        let client = patient_client(&here);
+        let client = client(&here);
         let addr: SocketAddr = addr.parse().unwrap();
         let calling = client.clone();
         // Nobody takes requests yet: all packets that go now are lost.
@@ -539,7 +538,7 @@ fn a_socket_that_closes_sends_the_acks_it_owes() {
     // A server that would ask for them later than the test lasts.
     let config = Config {
         need_ack_delay: Duration::from_secs(3600),
-        ..Config::default()
+        ..patient()
     };
     let addr: SocketAddr = "10.0.0.2:4000".parse().unwrap();
     let server = there.block_on(async move { Socket::raw(addr, config).unwrap() });
