@@ -147,6 +147,27 @@ pub(super) fn local_address(control: &[u8]) -> Option<IpAddr> {
     })
 }
 
+/// The local address that a received datagram was sent to; `None` for those to many hosts at once.
+pub(super) fn unicast_address(control: &[u8]) -> Option<IpAddr> {
+    let to = local_address(control)?;
+    let is_unicast = match to {
+        // A broadcast went to another address than the one it would be answered from.
+        IpAddr::V4(_) => answering_address(control) == Some(to),
+        IpAddr::V6(to) => !to.is_multicast(),
+    };
+    is_unicast.then_some(to)
+}
+
+/// The local address that a received IPv4 datagram is answered from.
+fn answering_address(control: &[u8]) -> Option<IpAddr> {
+    messages(control).find_map(|message| match (message.level, message.kind) {
+        (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+            Some(Ipv4Addr::from(array::<4>(message.data, 4)?).into())
+        }
+        _ => None,
+    })
+}
+
 /// The `N` bytes at `at`.
 pub(super) fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..)?.first_chunk().copied()

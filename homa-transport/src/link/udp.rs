@@ -24,6 +24,7 @@ use super::write_waiter::WriteWaiter;
 use super::{Link, PacketMeta, RecvBatch, SystemCalls, sys, train};
 use crate::endpoint::Transmit;
 use crate::error::{BindError, Unreachable};
+use crate::stats::Backend;
 
 /// Room a datagram may need, in bytes: its length field has 16 bits.
 const DATAGRAM_BYTES_MAX: usize = 65_535;
@@ -361,6 +362,10 @@ impl Link for UdpLink {
         self.local
     }
 
+    fn backend(&self) -> Option<Backend> {
+        Some(Backend::Udp)
+    }
+
     fn packet_bytes_max(&self, peer: SocketAddr) -> usize {
         self.paths.packet_bytes_max(peer)
     }
@@ -492,7 +497,7 @@ fn gather<'s, 'p>(
     slices.get(..count)
 }
 
-fn is_fatal_to_receiving(error: &io::Error) -> bool {
+pub(super) fn is_fatal_to_receiving(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
         Some(libc::EBADF | libc::ENOTSOCK | libc::EFAULT | libc::EINVAL | libc::ENOTCONN)
