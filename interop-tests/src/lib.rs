@@ -1,5 +1,14 @@
-//! Code generated from definitions that were not written for homa-rpc, or are hard on a code
-//! generator; the tests beside it serve and call it.
+//! Tests of the other packages against what was not written here, and on networks.
+//!
+//! - [`googleapis`], [`awkward`]: code generated from definitions of others, or hard on a generator;
+//! - [`network`]: a network in a box, with slow links and priority queues;
+//! - [`wire`]: from a URI to a transport;
+//! - [`echo`]: the server and client that the checks use.
+
+pub mod echo;
+pub mod network;
+pub mod skip;
+pub mod wire;
 
 /// Google's long-running operations and locations, with all that they import.
 #[allow(
