@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::{Bytes, BytesMut};
 use homa_transport::transport::{Incoming, Responder, call};
 use homa_transport::{RpcError, Transport};
+use tokio::sync::watch;
 
 use crate::wire::{OpenError, Uri};
 
@@ -25,7 +26,7 @@ pub struct EchoServer {
 
 #[derive(Debug, Default)]
 struct State {
-    totals: Totals,
+    totals: watch::Sender<Totals>,
     ids: HashMap<u64, u32>,
     holding: bool,
     held: Vec<Responder>,
@@ -72,7 +73,14 @@ impl EchoServer {
     /// What it has been asked so far.
     #[must_use]
     pub fn totals(&self) -> Totals {
-        lock(&self.state).totals
+        *lock(&self.state).totals.borrow()
+    }
+
+    /// Waits until it has been asked more often than that.
+    pub async fn asked_more_than(&self, requests: u64) {
+        let mut totals = lock(&self.state).totals.subscribe();
+        // The sender is ours, so it cannot be gone.
+        let _ = totals.wait_for(|now| now.requests > requests).await;
     }
 
     /// How often it was asked each id of [`request`].
@@ -84,6 +92,11 @@ impl EchoServer {
     /// From now on requests are kept and not answered.
     pub fn hold(&self) {
         lock(&self.state).holding = true;
+    }
+
+    /// From now on requests are answered again, except those that are held.
+    pub fn answer(&self) {
+        lock(&self.state).holding = false;
     }
 
     /// Closes the socket. Requests that are held fail at their clients.
@@ -101,8 +114,10 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 
 fn answer(state: &Mutex<State>, incoming: Incoming) {
     let mut now = lock(state);
-    now.totals.requests += 1;
-    now.totals.bytes += incoming.message.len() as u64;
+    now.totals.send_modify(|totals| {
+        totals.requests += 1;
+        totals.bytes += incoming.message.len() as u64;
+    });
     if let Some(id) = id(&incoming.message)
         && (now.ids.len() < IDS_MAX || now.ids.contains_key(&id))
     {

@@ -1,12 +1,17 @@
 //! Tests of the other packages against what was not written here, and on networks.
 //!
 //! - [`googleapis`], [`awkward`]: code generated from definitions of others, or hard on a generator;
+//! - [`conformance`]: what every way to carry messages has to do;
 //! - [`network`]: a network in a box, with slow links and priority queues;
 //! - [`wire`]: from a URI to a transport;
-//! - [`echo`]: the server and client that the checks use.
+//! - [`echo`]: the server and client that the checks use;
+//! - [`relay`]: a bad network for UDP, without any privileges;
+//! - [`skip`]: tests that cannot run say so.
 
+pub mod conformance;
 pub mod echo;
 pub mod network;
+pub mod relay;
 pub mod skip;
 pub mod wire;
 

@@ -1,0 +1,194 @@
+//! The conformance checks over every wire, on this host and through a network in a box.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use homa_interop::conformance::{self, Ends, Failure, Load};
+use homa_interop::echo::{EchoClient, EchoServer};
+use homa_interop::network::{Disturbance, Layout, Network};
+use homa_interop::relay::UdpRelay;
+use homa_interop::skip;
+use homa_interop::wire::{Uri, Wire};
+
+/// Where a server listens on this host. Every check runs over each.
+const HERE: [&str; 4] = [
+    "homa+mem://",
+    "homa+udp://127.0.0.1:0",
+    "homa+udp://[::1]:0",
+    "homa://127.0.0.1:0",
+];
+
+/// The wires that cross a network.
+const ACROSS: [Wire; 2] = [Wire::Udp, Wire::Homa];
+
+/// Fails with the failure of a check, or says that it is skipped.
+fn settle(test: &str, place: &str, result: Result<(), Failure>) {
+    match result {
+        Ok(()) => {}
+        Err(failure) if failure.is_unavailable() => {
+            skip::report(&format!("{test} over {place}"), failure);
+        }
+        Err(failure) => panic!("{test} over {place}: {failure}"),
+    }
+}
+
+/// Runs a check over every wire on this host.
+async fn here(test: &str, check: impl AsyncFn(Ends) -> Result<(), Failure>) {
+    for uri in HERE {
+        // In-process names are those of the tests, lest two of them meet.
+        let full = match uri {
+            "homa+mem://" => format!("{uri}{test}"),
+            _ => uri.to_owned(),
+        };
+        let ends = Ends::here(full.parse().unwrap());
+        settle(test, uri, check(ends).await);
+    }
+}
+
+/// Runs a check over every wire through a network, over IPv4 and IPv6.
+async fn across(
+    test: &str,
+    layout: &Layout,
+    check: impl AsyncFn(Ends, &Network) -> Result<(), Failure>,
+) {
+    let network = match Network::build(layout) {
+        Ok(network) => network,
+        Err(error) => return settle(test, "a network in a box", Err(error.into())),
+    };
+    for wire in ACROSS {
+        for v6 in [false, true] {
+            let ends = Ends::across(&network, wire, v6);
+            let place = format!("{wire:?} through the network, IPv6: {v6}");
+            settle(test, &place, check(ends, &network).await);
+        }
+    }
+}
+
+async fn all_sizes(ends: &Ends) -> Result<(), Failure> {
+    let server = ends.serve().await?;
+    let client = ends.client(&server).await?;
+    let calls = ends.at_client(async move { conformance::sizes(&client, usize::MAX).await });
+    let calls = calls.await?;
+    assert!(calls >= conformance::SIZES.len(), "{calls}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn messages_of_all_sizes_come_back_as_they_were() {
+    let test = "messages_of_all_sizes_come_back_as_they_were";
+    here(test, async |ends| all_sizes(&ends).await).await;
+}
+
+#[tokio::test]
+async fn a_thousand_calls_at_once_are_executed_once_each() {
+    let test = "a_thousand_calls_at_once_are_executed_once_each";
+    here(test, async |ends| {
+        conformance::once(&ends, Load::default()).await
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn calls_to_a_server_that_closes_fail_as_perhaps_executed() {
+    let test = "calls_to_a_server_that_closes_fail_as_perhaps_executed";
+    here(test, async |ends| conformance::peer_death(&ends).await).await;
+}
+
+#[tokio::test]
+async fn a_restarted_server_answers_on_the_same_port() {
+    let test = "a_restarted_server_answers_on_the_same_port";
+    here(test, async |ends| conformance::restart(&ends).await).await;
+}
+
+#[tokio::test]
+async fn loss_copies_and_late_datagrams_on_udp_change_nothing() {
+    let uri = "homa+udp://127.0.0.1:0".parse().unwrap();
+    let server = EchoServer::open(&uri).await.unwrap();
+    let disturbance = Disturbance {
+        lost_permille: 50,
+        doubled_permille: 100,
+        late_permille: 50,
+    };
+    let peer = server.transport().local_addr();
+    let relay = UdpRelay::start(peer, disturbance, 7).await.unwrap();
+    let uri = Uri::new(Wire::Udp, relay.addr());
+    let client = EchoClient::open(&uri).await.unwrap();
+    let ids = conformance::concurrency(&client, Load::default());
+    let ids = ids.await.unwrap();
+    let asked = server.times_asked();
+    assert!(ids.iter().all(|id| asked.get(id) == Some(&1)));
+    let disturbed = relay.disturbed();
+    assert!(
+        disturbed.lost > 0 && disturbed.doubled > 0 && disturbed.late > 0,
+        "{disturbed:?}"
+    );
+}
+
+#[tokio::test]
+async fn messages_of_all_sizes_cross_a_network_that_loses_packets() {
+    let test = "messages_of_all_sizes_cross_a_network_that_loses_packets";
+    for mtu in [1500, 9000] {
+        let layout = Layout {
+            mtu,
+            disturbance: Disturbance {
+                lost_permille: 50,
+                ..Disturbance::default()
+            },
+            ..Layout::default()
+        };
+        across(test, &layout, async |ends, network| {
+            all_sizes(&ends).await?;
+            let lost = network.port_counters(0)?.lost + network.port_counters(1)?.lost;
+            assert!(lost > 0, "nothing was lost");
+            Ok(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_thousand_calls_cross_a_network_that_loses_doubles_and_delays_packets() {
+    let test = "a_thousand_calls_cross_a_network_that_loses_doubles_and_delays_packets";
+    for mtu in [1500, 9000] {
+        let layout = Layout {
+            mtu,
+            disturbance: Disturbance {
+                lost_permille: 50,
+                doubled_permille: 100,
+                late_permille: 50,
+            },
+            ..Layout::default()
+        };
+        across(test, &layout, async |ends, _| {
+            conformance::once(&ends, Load::default()).await
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_is_cut_off_is_given_up_and_found_again() {
+    let test = "a_host_that_is_cut_off_is_given_up_and_found_again";
+    across(test, &Layout::default(), async |ends, network| {
+        conformance::silence(&ends, network, 0).await
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn servers_that_close_or_come_back_are_seen_across_a_network() {
+    let test = "servers_that_close_or_come_back_are_seen_across_a_network";
+    across(test, &Layout::default(), async |ends, _| {
+        conformance::peer_death(&ends).await?;
+        conformance::restart(&ends).await
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn packets_cross_the_switch_at_the_level_of_their_messages_length() {
+    let test = "packets_cross_the_switch_at_the_level_of_their_messages_length";
+    across(test, &Layout::default(), async |ends, network| {
+        conformance::priorities(&ends, network, 0, 1).await
+    })
+    .await;
+}
