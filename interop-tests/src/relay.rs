@@ -51,26 +51,31 @@ pub struct Disturbed {
 }
 
 impl UdpRelay {
-    /// Starts a relay to `server`, on a loopback address. What it does follows from `seed` and the order
-    /// in which datagrams come. Must run inside a tokio runtime.
+    /// Starts a relay to `server`, on a loopback address, that does one thing to datagrams to it and
+    /// another to those back. Must run inside a tokio runtime.
     ///
     /// # Errors
     /// If its socket cannot be opened.
     pub async fn start(
         server: SocketAddr,
-        disturbance: Disturbance,
+        there: Disturbance,
+        back: Disturbance,
         seed: u64,
     ) -> io::Result<Self> {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let addr = socket.local_addr()?;
         let counters: Arc<Counters> = Arc::default();
         let way = Way {
-            disturbance,
+            disturbance: there,
             random: Arc::new(Mutex::new(seed)),
             held: Arc::new(Semaphore::new(HELD_MAX)),
             counters: Arc::clone(&counters),
         };
-        let task = tokio::spawn(relay(Arc::new(socket), server, way));
+        let way_back = Way {
+            disturbance: back,
+            ..way.clone()
+        };
+        let task = tokio::spawn(relay(Arc::new(socket), server, way, way_back));
         Ok(Self {
             addr,
             counters,
@@ -103,7 +108,7 @@ impl Drop for UdpRelay {
 }
 
 /// Takes what comes from clients, until it is aborted.
-async fn relay(clients: Arc<UdpSocket>, server: SocketAddr, way: Way) {
+async fn relay(clients: Arc<UdpSocket>, server: SocketAddr, way: Way, way_back: Way) {
     let mut sockets: HashMap<SocketAddr, Arc<UdpSocket>> = HashMap::new();
     // Dropped with this task, so they end with it.
     let mut answers = JoinSet::new();
@@ -121,8 +126,8 @@ async fn relay(clients: Arc<UdpSocket>, server: SocketAddr, way: Way) {
                 };
                 let socket = Arc::new(socket);
                 sockets.insert(client, Arc::clone(&socket));
-                let (from, to, way) = (Arc::clone(&socket), Arc::clone(&clients), way.clone());
-                answers.spawn(relay_answers(from, to, client, way));
+                let (from, to) = (Arc::clone(&socket), Arc::clone(&clients));
+                answers.spawn(relay_answers(from, to, client, way_back.clone()));
                 socket
             }
             None => continue,

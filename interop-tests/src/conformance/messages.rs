@@ -89,29 +89,35 @@ async fn refused(
 /// # Errors
 /// The first that is not as it should be.
 pub async fn concurrency(client: &EchoClient, load: Load) -> Result<Vec<u64>, Failure> {
+    let outcomes = run(client, load).await?;
+    outcomes
+        .into_iter()
+        .map(|(id, outcome)| outcome.map(|()| id))
+        .collect()
+}
+
+/// The id and the outcome of each call of a load.
+pub(super) async fn run(
+    client: &EchoClient,
+    load: Load,
+) -> Result<Vec<(u64, Result<(), Failure>)>, Failure> {
     let size_max = load.size_max.min(client.transport().message_bytes_max());
     let mut running = JoinSet::new();
-    let mut ids = Vec::with_capacity(load.calls);
+    let mut outcomes = Vec::with_capacity(load.calls);
     for index in 0..load.calls {
-        while running.len() >= load.outstanding.max(1) {
-            next(&mut running).await?;
+        if running.len() >= load.outstanding.max(1)
+            && let Some(outcome) = running.join_next().await
+        {
+            outcomes.push(outcome?);
         }
         let (client, id) = (client.clone(), next_id());
         let len = mixed_size(index).min(size_max);
-        running.spawn(async move { echo(&client, id, len).await });
-        ids.push(id);
+        running.spawn(async move { (id, echo(&client, id, len).await) });
     }
-    while !running.is_empty() {
-        next(&mut running).await?;
+    while let Some(outcome) = running.join_next().await {
+        outcomes.push(outcome?);
     }
-    Ok(ids)
-}
-
-async fn next(running: &mut JoinSet<Result<(), Failure>>) -> Result<(), Failure> {
-    match running.join_next().await {
-        Some(result) => result?,
-        None => Ok(()),
-    }
+    Ok(outcomes)
 }
 
 /// Of a thousand messages 891 of up to 1.4 kB, 99 of up to 14 kB, 9 of up to 140 kB, one of up to 1.4 MB,

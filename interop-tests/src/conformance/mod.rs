@@ -1,8 +1,8 @@
 //! What every way to carry messages has to do, as functions that any of them can be put through.
 //!
 //! [`sizes`] and [`concurrency`] need a client alone, so they work against any echo server, in another
-//! process or of another implementation. The others also hold the server: [`once`], [`peer_death`],
-//! [`restart`], [`silence`], [`priorities`].
+//! process or of another implementation. The others also hold the server: [`once`],
+//! [`at_most_once`], [`peer_death`], [`restart`], [`silence`], [`priorities`].
 
 mod ends;
 mod messages;
@@ -22,7 +22,7 @@ use crate::wire::{OpenError, Uri, Wire};
 
 pub use ends::{peer_death, restart, silence};
 pub use messages::{Load, SIZES, concurrency, sizes};
-pub use once::once;
+pub use once::{at_most_once, once};
 pub use priorities::priorities;
 
 /// Time after which a check that should have ended is taken to hang: far above what the slowest machine

@@ -45,8 +45,9 @@ pub struct Layout {
     pub mtu: u32,
     /// What the ports do with the priority of packets.
     pub queues: Queues,
-    /// What the ports do to packets at random.
-    pub disturbance: Disturbance,
+    /// What happens at random to packets on their way to each host, the first one's first. Nothing
+    /// happens to those for hosts beyond.
+    pub disturbances: Vec<Disturbance>,
 }
 
 impl Default for Layout {
@@ -56,7 +57,7 @@ impl Default for Layout {
             mbit: 200,
             mtu: 1500,
             queues: Queues::Priority,
-            disturbance: Disturbance::default(),
+            disturbances: Vec::new(),
         }
     }
 }
@@ -228,7 +229,13 @@ impl Network {
                 format!("address add {}/64 dev eth0 nodad", v6(index)),
             ],
         )?;
-        queues::build(&switch, &port, &self.layout)?;
+        let disturbance = self.layout.disturbances.get(index).copied();
+        queues::build(
+            &switch,
+            &port,
+            &self.layout,
+            disturbance.unwrap_or_default(),
+        )?;
         Host::start(namespace, v4(index), v6(index))
     }
 

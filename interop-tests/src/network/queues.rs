@@ -23,9 +23,20 @@ const BURST_US: u32 = 100;
 const BURST_BYTES_MIN: u32 = 15_000;
 
 /// Gives `port` its queues and disturbances.
-pub(super) fn build(switch: &str, port: &str, layout: &Layout) -> Result<(), NetworkError> {
+pub(super) fn build(
+    switch: &str,
+    port: &str,
+    layout: &Layout,
+    disturbance: Disturbance,
+) -> Result<(), NetworkError> {
     let mut commands = classes(port, layout);
-    commands.extend(filters(port, layout));
+    commands.extend(disturb(port, layout.mtu, disturbance));
+    if layout.queues == Queues::Priority {
+        let program = bytecode(&by_priority());
+        commands.push(format!(
+            "filter add dev {port} parent 1: protocol all prio 2 bpf bytecode \"{program}\""
+        ));
+    }
     tc_batch(switch, &commands)
 }
 
@@ -54,24 +65,15 @@ fn classes(port: &str, layout: &Layout) -> Vec<String> {
             "qdisc add dev {port} parent 1:{class:x} bfifo limit {QUEUE_BYTES}"
         ));
     }
-    if layout.disturbance.late_permille > 0 {
-        commands.push(format!(
-            "class add dev {port} parent 1: classid 1:{LATE_CLASS:x} \
-             htb rate {LATE_KBIT}kbit ceil {LATE_KBIT}kbit burst {quantum} quantum {quantum}"
-        ));
-        commands.push(format!(
-            "qdisc add dev {port} parent 1:{LATE_CLASS:x} bfifo limit {LATE_BYTES}"
-        ));
-    }
     commands
 }
 
-fn filters(port: &str, layout: &Layout) -> Vec<String> {
+fn disturb(port: &str, mtu: u32, disturbance: Disturbance) -> Vec<String> {
     let Disturbance {
         lost_permille,
         doubled_permille,
         late_permille,
-    } = layout.disturbance;
+    } = disturbance;
     let mut commands = Vec::new();
     if lost_permille + doubled_permille > 0 {
         commands.push(format!("qdisc add dev {port} clsact"));
@@ -91,16 +93,18 @@ fn filters(port: &str, layout: &Layout) -> Vec<String> {
         ));
     }
     if late_permille > 0 {
+        let quantum = mtu + 14;
         let program = chance(late_permille, 0x1_0000 | LATE_CLASS, NO_MATCH);
-        commands.push(format!(
-            "filter add dev {port} parent 1: protocol all prio 1 bpf bytecode \"{program}\""
-        ));
-    }
-    if layout.queues == Queues::Priority {
-        let program = bytecode(&by_priority());
-        commands.push(format!(
-            "filter add dev {port} parent 1: protocol all prio 2 bpf bytecode \"{program}\""
-        ));
+        commands.extend([
+            format!(
+                "class add dev {port} parent 1: classid 1:{LATE_CLASS:x} htb \
+                 rate {LATE_KBIT}kbit ceil {LATE_KBIT}kbit burst {quantum} quantum {quantum}"
+            ),
+            format!("qdisc add dev {port} parent 1:{LATE_CLASS:x} bfifo limit {LATE_BYTES}"),
+            format!(
+                "filter add dev {port} parent 1: protocol all prio 1 bpf bytecode \"{program}\""
+            ),
+        ]);
     }
     commands
 }
