@@ -4,6 +4,7 @@ use std::future::Future;
 
 use homa_interop::conformance::{Failure, Load, concurrency, sizes};
 use homa_interop::echo::EchoClient;
+use homa_transport::Config;
 use tokio::time::Instant;
 
 use crate::arguments::CheckOptions;
@@ -11,7 +12,7 @@ use crate::{FAILED, GOOD, NOT_STARTED};
 
 /// Runs the checks that need a client alone. Returns the exit status.
 pub(crate) async fn run(options: &CheckOptions) -> u8 {
-    let client = match EchoClient::open(&options.uri).await {
+    let client = match EchoClient::open(&options.uri, &Config::default()).await {
         Ok(client) => client,
         Err(error) => {
             eprintln!("homa-interop: cannot call {}: {error}", options.uri);

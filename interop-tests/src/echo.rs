@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use homa_transport::transport::{Incoming, Responder, call};
-use homa_transport::{RpcError, Transport};
+use homa_transport::{Config, RpcError, Transport};
 use tokio::sync::watch;
 
 use crate::wire::{OpenError, Uri};
@@ -46,8 +46,8 @@ impl EchoServer {
     ///
     /// # Errors
     /// If there is no such socket.
-    pub async fn open(uri: &Uri) -> Result<Self, OpenError> {
-        let transport = uri.listen().await?;
+    pub async fn open(uri: &Uri, config: &Config) -> Result<Self, OpenError> {
+        let transport = uri.listen(config).await?;
         let state: Arc<Mutex<State>> = Arc::default();
         let for_sink = Arc::clone(&state);
         transport.serve(Arc::new(move |incoming| answer(&for_sink, incoming)))?;
@@ -144,9 +144,9 @@ impl EchoClient {
     ///
     /// # Errors
     /// If there is no such socket, or no such host.
-    pub async fn open(uri: &Uri) -> Result<Self, OpenError> {
+    pub async fn open(uri: &Uri, config: &Config) -> Result<Self, OpenError> {
         Ok(Self {
-            transport: uri.open_client()?,
+            transport: uri.open_client(config)?,
             peer: uri.resolve().await?,
         })
     }

@@ -5,13 +5,14 @@ use std::io;
 
 use homa_interop::echo::EchoServer;
 use homa_interop::wire::Uri;
+use homa_transport::Config;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{FAILED, GOOD, NOT_STARTED};
 
 /// Echoes until it is told to stop. Returns the exit status.
 pub(crate) async fn run(uri: &Uri) -> u8 {
-    let server = match EchoServer::open(uri).await {
+    let server = match EchoServer::open(uri, &Config::default()).await {
         Ok(server) => server,
         Err(error) => {
             eprintln!("homa-interop: cannot listen on {uri}: {error}");

@@ -159,8 +159,8 @@ impl Uri {
     ///
     /// # Errors
     /// If the address cannot be used, or this version or machine does not have the wire.
-    pub async fn listen(&self) -> Result<Arc<dyn Transport>, OpenError> {
-        let config = Config::default();
+    pub async fn listen(&self, config: &Config) -> Result<Arc<dyn Transport>, OpenError> {
+        let config = config.clone();
         Ok(Arc::new(match self.wire {
             Wire::Mem => Socket::mem_listen(&self.authority, config)?,
             Wire::Udp => Socket::udp(self.resolve().await?, config)?,
@@ -172,8 +172,8 @@ impl Uri {
     ///
     /// # Errors
     /// As [`Uri::listen`].
-    pub fn open_client(&self) -> Result<Arc<dyn Transport>, OpenError> {
-        let config = Config::default();
+    pub fn open_client(&self, config: &Config) -> Result<Arc<dyn Transport>, OpenError> {
+        let config = config.clone();
         Ok(Arc::new(match self.wire {
             Wire::Mem => Socket::mem_client(config)?,
             Wire::Udp => Socket::udp_client(config)?,

@@ -128,7 +128,9 @@ async fn through_relay(there: Disturbance, back: Disturbance) -> Option<Failure>
     let peer = server.transport().local_addr();
     let relay = UdpRelay::start(peer, there, back, 7).await.unwrap();
     let uri = Uri::new(Wire::Udp, relay.addr());
-    let client = EchoClient::open(&uri).await.unwrap();
+    let client = EchoClient::open(&uri, &conformance::patient())
+        .await
+        .unwrap();
     let failed = conformance::at_most_once(&ends, &server, &client, Load::default());
     let failed = failed.await.unwrap();
     let disturbed = relay.disturbed();

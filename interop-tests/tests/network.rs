@@ -6,6 +6,7 @@ use homa_interop::echo::{EchoClient, EchoServer, request};
 use homa_interop::network::{Layout, Network, NetworkError};
 use homa_interop::skip;
 use homa_interop::wire::{Uri, Wire};
+use homa_transport::Config;
 
 /// The network, or `None` where there cannot be one.
 fn build(test: &str, layout: &Layout) -> Option<Network> {
@@ -29,12 +30,12 @@ async fn an_echo_crosses_the_switch_over_both_families() {
         let uri = Uri::new(Wire::Udp, (ip, 0).into());
         let server = network
             .host(0)
-            .spawn(async move { EchoServer::open(&uri).await });
+            .spawn(async move { EchoServer::open(&uri, &Config::default()).await });
         let server = server.await.unwrap().unwrap();
         let uri = server.uri().clone();
         let before = network.port_counters(0).unwrap();
         let echoed = network.host(1).spawn(async move {
-            let client = EchoClient::open(&uri).await.unwrap();
+            let client = EchoClient::open(&uri, &Config::default()).await.unwrap();
             client.call(request(1, 100_000)).await
         });
         assert!(echoed.await.unwrap().unwrap() == request(1, 100_000));

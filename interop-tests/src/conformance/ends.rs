@@ -4,7 +4,7 @@ use bytes::Bytes;
 use homa_transport::{BindError, Delivery, RpcError};
 
 use super::messages::{echo, next_id};
-use super::{Ends, Failure, ends as in_time, on};
+use super::{Ends, Failure, ends as in_time, on, patient};
 use crate::echo::{EchoClient, EchoServer, request};
 use crate::network::Network;
 use crate::wire::{OpenError, Uri};
@@ -124,7 +124,7 @@ async fn reopen(ends: &Ends, uri: &Uri) -> Result<EchoServer, Failure> {
     let uri = uri.clone();
     let reopened = on(&ends.server, async move {
         loop {
-            match EchoServer::open(&uri).await {
+            match EchoServer::open(&uri, &patient()).await {
                 Err(OpenError::Bind(
                     BindError::AddressInUse { .. } | BindError::NameInUse { .. },
                 )) => tokio::task::yield_now().await,

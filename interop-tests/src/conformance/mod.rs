@@ -13,7 +13,7 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use homa_transport::RpcError;
+use homa_transport::{Config, RpcError};
 use tokio::runtime::Handle;
 
 use crate::echo::{EchoClient, EchoServer};
@@ -94,6 +94,17 @@ impl Failure {
     }
 }
 
+/// The defaults, except that both ends take ids to be remembered for longer than any check takes: a call
+/// that is taken up again after that may have been executed, so it fails rather than going on, and a busy
+/// machine must not make that happen.
+#[must_use]
+pub fn patient() -> Config {
+    Config {
+        delivered_memory: STUCK_AFTER,
+        ..Config::default()
+    }
+}
+
 /// Where the two ends of a check are.
 #[derive(Clone, Debug)]
 pub struct Ends {
@@ -142,7 +153,8 @@ impl Ends {
     /// If it cannot be opened.
     pub async fn serve(&self) -> Result<EchoServer, Failure> {
         let uri = self.uri.clone();
-        on(&self.server, async move { EchoServer::open(&uri).await }).await
+        let open = async move { EchoServer::open(&uri, &patient()).await };
+        on(&self.server, open).await
     }
 
     /// Opens a client of a server.
@@ -151,7 +163,8 @@ impl Ends {
     /// If it cannot be opened.
     pub async fn client(&self, server: &EchoServer) -> Result<EchoClient, Failure> {
         let uri = server.uri().clone();
-        on(&self.client, async move { EchoClient::open(&uri).await }).await
+        let open = async move { EchoClient::open(&uri, &patient()).await };
+        on(&self.client, open).await
     }
 
     /// Runs a part of a check where the client is.
