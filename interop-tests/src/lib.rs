@@ -3,11 +3,13 @@
 //! - [`googleapis`], [`awkward`]: code generated from definitions of others, or hard on a generator;
 //! - [`conformance`]: what every way to carry messages has to do;
 //! - [`network`]: a network in a box, with slow links and priority queues;
+//! - [`behind_long`]: how long short calls take beside long ones;
 //! - [`wire`]: from a URI to a transport;
 //! - [`echo`]: the server and client that the checks use;
 //! - [`relay`]: a bad network for UDP, without any privileges;
 //! - [`skip`]: tests that cannot run say so.
 
+pub mod behind_long;
 pub mod conformance;
 pub mod echo;
 pub mod network;

@@ -27,7 +27,7 @@ pub use priorities::priorities;
 
 /// Time after which a check that should have ended is taken to hang: far above what the slowest machine
 /// needs, since it proves nothing else.
-pub const STUCK_AFTER: Duration = Duration::from_secs(120);
+pub const STUCK_AFTER: Duration = Duration::from_secs(60);
 
 /// Why a check failed.
 #[derive(Debug, thiserror::Error)]
@@ -86,7 +86,7 @@ impl Failure {
         }
     }
 
-    fn unexpected(expected: impl Into<String>, got: impl Into<String>) -> Self {
+    pub(crate) fn unexpected(expected: impl Into<String>, got: impl Into<String>) -> Self {
         Self::Unexpected {
             expected: expected.into(),
             got: got.into(),

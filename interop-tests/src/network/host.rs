@@ -41,6 +41,12 @@ impl Host {
         })
     }
 
+    /// Name of its network namespace, as `ip netns` shows it.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     /// Its IPv4 address.
     #[must_use]
     pub const fn v4(&self) -> IpAddr {

@@ -1,0 +1,83 @@
+//! Short calls overtake long messages in the network.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use homa_interop::behind_long::{HOSTS, Measured, measure};
+use homa_interop::network::{Layout, Network, NetworkError, Queues};
+use homa_interop::skip;
+use homa_interop::wire::Wire;
+
+const WIRES: [Wire; 2] = [Wire::Udp, Wire::Homa];
+
+/// Measures with and without priorities in the network; `None` where that cannot be done.
+async fn with_and_without(
+    test: &str,
+    wire: Wire,
+    mbit: u32,
+    calls: usize,
+) -> Option<[Measured; 2]> {
+    let mut results = Vec::new();
+    for queues in [Queues::Priority, Queues::Fifo] {
+        let layout = Layout {
+            hosts: HOSTS,
+            mbit,
+            queues,
+            ..Layout::default()
+        };
+        let network = match Network::build(&layout) {
+            Ok(network) => network,
+            Err(NetworkError::Unavailable(reason)) => {
+                skip::report(test, reason);
+                return None;
+            }
+            Err(error) => panic!("{error}"),
+        };
+        match measure(&network, wire, calls).await {
+            Ok(measured) => {
+                println!(
+                    "{wire:?}, {mbit} Mbit/s, {queues:?}: idle P50 {:?} P99 {:?}, \
+                     loaded P50 {:?} P99 {:?} ({:.1} times), link used {:.0} %, packets by level {:?}",
+                    measured.idle.p50,
+                    measured.idle.p99,
+                    measured.loaded.p50,
+                    measured.loaded.p99,
+                    measured.p99_ratio(),
+                    measured.used_percent(mbit),
+                    measured.port.packets,
+                );
+                results.push(measured);
+            }
+            Err(failure) if failure.is_unavailable() => {
+                skip::report(&format!("{test} over {wire:?}"), failure);
+                return None;
+            }
+            Err(failure) => panic!("{wire:?}: {failure}"),
+        }
+    }
+    Some(results.try_into().unwrap())
+}
+
+/// The link is slow, so that it fills even on a slow machine.
+#[tokio::test]
+async fn short_calls_overtake_long_messages_at_a_switch_with_priorities() {
+    let test = "short_calls_overtake_long_messages_at_a_switch_with_priorities";
+    for wire in WIRES {
+        let Some([priority, fifo]) = with_and_without(test, wire, 40, 100).await else {
+            continue;
+        };
+        // Half of the short calls wait behind the queue that the other switch lets them pass.
+        assert!(priority.loaded.p50 < fifo.loaded.p50);
+        // Requests of 100 bytes, control packets; first and granted bytes of the long ones.
+        let used = |level: usize| priority.port.packets[level] > 0;
+        assert!((0..=4).chain([7]).all(used), "{:?}", priority.port);
+    }
+}
+
+/// At 200 Mbit/s, where the time of a call counts: for a release build on an otherwise idle machine.
+#[tokio::test]
+#[ignore = "a measurement"]
+async fn measure_short_calls_behind_long_messages() {
+    for wire in WIRES {
+        with_and_without("measurement", wire, 200, 3_000).await;
+    }
+}
