@@ -10,9 +10,10 @@
 //! The server answers with few bytes, so that only its own port is busy.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use homa_transport::{Config, Transport};
+use homa_transport::{Config, Stats, Transport};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -31,6 +32,8 @@ const SHORT: usize = 100;
 const LONG: usize = 500_000;
 /// Long calls in progress at each host that makes them.
 const LONG_OUTSTANDING: usize = 2;
+/// Times that each of them is made before the short calls are measured, and meanwhile, on average.
+const LONG_ROUNDS: usize = 2;
 /// Bytes of an answer at most.
 const ANSWER: usize = 100;
 
@@ -54,6 +57,10 @@ pub struct Measured {
     pub port: PortCounters,
     /// Time for which it was loaded.
     pub time: Duration,
+    /// DATA packets that the long calls sent meanwhile, first transmissions.
+    pub long_sent: u64,
+    /// DATA packets that they sent again.
+    pub long_resent: u64,
 }
 
 impl Measured {
@@ -73,43 +80,82 @@ impl Measured {
     }
 }
 
-/// Makes `calls` short calls on an idle network of [`HOSTS`] hosts, then as many beside long ones.
+/// Makes `calls` short calls on an idle network of [`HOSTS`] hosts, then as many beside long ones, with
+/// all sockets set as `config` says.
 ///
 /// # Errors
 /// If a socket cannot be opened or a call fails.
 ///
 /// # Panics
 /// If the network has fewer hosts.
-pub async fn measure(network: &Network, wire: Wire, calls: usize) -> Result<Measured, Failure> {
+pub async fn measure(
+    network: &Network,
+    wire: Wire,
+    config: &Config,
+    calls: usize,
+) -> Result<Measured, Failure> {
     let uri = Uri::new(wire, (network.host(0).v4(), 0).into());
-    let server = network.host(0).spawn(async move { serve(&uri).await });
+    let server = {
+        let config = config.clone();
+        network
+            .host(0)
+            .spawn(async move { serve(&uri, &config).await })
+    };
     let (_server, uri) = server.await??;
 
-    let idle = latency(network, &uri, calls).await?;
+    let short = open_at(network, 1, &uri, config).await?;
+    let idle = latency(network, &short, move |made| made >= calls).await?;
     let mut long = JoinSet::new();
+    let long_done: Arc<AtomicUsize> = Arc::default();
+    let mut sockets = Vec::new();
     for host in 2..network.layout().hosts {
-        let client = {
-            let uri = uri.clone();
-            let open = async move { EchoClient::open(&uri, &Config::default()).await };
-            network.host(host).spawn(open).await??
-        };
+        let client = open_at(network, host, &uri, config).await?;
+        sockets.push(Arc::clone(client.transport()));
         for _ in 0..LONG_OUTSTANDING {
-            let client = client.clone();
-            long.spawn_on(call_for_ever(client), network.host(host).runtime());
+            let calls = call_for_ever(client.clone(), Arc::clone(&long_done));
+            long.spawn_on(calls, network.host(host).runtime());
         }
     }
-    // Until the first long messages are through, the link may not be full.
-    let warm_up = latency(network, &uri, calls.div_ceil(10));
+    // A few rounds of long messages before, so that the hosts know each other, and as many meanwhile.
+    let rounds = LONG_ROUNDS * long.len();
+    let done = Arc::clone(&long_done);
+    let warm_up = latency(network, &short, move |_| done.load(Relaxed) >= rounds);
     stops_early(&mut long, warm_up).await?;
-    let (before, start) = (network.port_counters(0)?, Instant::now());
-    let loaded = stops_early(&mut long, latency(network, &uri, calls)).await?;
-    let (port, time) = (network.port_counters(0)?.since(&before), start.elapsed());
+    let done_before = long_done.load(Relaxed);
+    let enough =
+        move |made| made >= calls && long_done.load(Relaxed) >= done_before.saturating_add(rounds);
+    let (before, sent_before) = (network.port_counters(0)?, total(&sockets));
+    let start = Instant::now();
+    let loaded = stops_early(&mut long, latency(network, &short, enough)).await?;
+    let (port, sent) = (network.port_counters(0)?.since(&before), total(&sockets));
     Ok(Measured {
         idle,
         loaded,
         port,
-        time,
+        time: start.elapsed(),
+        long_sent: sent.data_sent - sent_before.data_sent,
+        long_resent: sent.data_resent - sent_before.data_resent,
     })
+}
+
+fn total(sockets: &[Arc<dyn Transport>]) -> Stats {
+    let mut total = Stats::default();
+    for socket in sockets {
+        total += socket.stats();
+    }
+    total
+}
+
+/// A client at a host.
+async fn open_at(
+    network: &Network,
+    host: usize,
+    uri: &Uri,
+    config: &Config,
+) -> Result<EchoClient, Failure> {
+    let (uri, config) = (uri.clone(), config.clone());
+    let open = async move { EchoClient::open(&uri, &config).await };
+    Ok(network.host(host).spawn(open).await??)
 }
 
 /// `measurement`, unless the long calls beside it fail.
@@ -126,8 +172,8 @@ async fn stops_early(
     }
 }
 
-async fn serve(uri: &Uri) -> Result<(Arc<dyn Transport>, Uri), Failure> {
-    let transport = uri.listen(&Config::default()).await?;
+async fn serve(uri: &Uri, config: &Config) -> Result<(Arc<dyn Transport>, Uri), Failure> {
+    let transport = uri.listen(config).await?;
     let answer = |incoming: homa_transport::Incoming| {
         let answer = incoming.message.slice(..ANSWER.min(incoming.message.len()));
         // A client that is gone needs no answer.
@@ -139,30 +185,26 @@ async fn serve(uri: &Uri) -> Result<(Arc<dyn Transport>, Uri), Failure> {
     Ok((transport, uri))
 }
 
-async fn call_for_ever(client: EchoClient) -> Result<(), Failure> {
+async fn call_for_ever(client: EchoClient, done: Arc<AtomicUsize>) -> Result<(), Failure> {
     let request = request(0, LONG);
     loop {
         let result = client.call(request.clone()).await;
         result.map_err(|error| Failure::Call { len: LONG, error })?;
+        done.fetch_add(1, Relaxed);
     }
 }
 
 /// Short calls of host 1, one after the other.
-async fn latency(network: &Network, uri: &Uri, calls: usize) -> Result<Latency, Failure> {
-    let uri = uri.clone();
+async fn latency(network: &Network, client: &EchoClient, calls: usize) -> Result<Latency, Failure> {
+    let client = client.clone();
     let measured = network.host(1).spawn(async move {
-        let client = EchoClient::open(&uri, &Config::default()).await?;
         let request = request(0, SHORT);
-        // The first ones also make acquaintance.
-        let first = 3;
-        let mut times = Vec::with_capacity(calls);
-        for index in 0..first + calls.max(1) {
+        let mut times = Vec::new();
+        while times.is_empty() || !enough(times.len()) {
             let start = Instant::now();
             let result = client.call(request.clone()).await;
             result.map_err(|error| Failure::Call { len: SHORT, error })?;
-            if index >= first {
-                times.push(start.elapsed());
-            }
+            times.push(start.elapsed());
         }
         times.sort_unstable();
         let at = |share: usize| {
