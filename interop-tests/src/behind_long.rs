@@ -194,8 +194,12 @@ async fn call_for_ever(client: EchoClient, done: Arc<AtomicUsize>) -> Result<(),
     }
 }
 
-/// Short calls of host 1, one after the other.
-async fn latency(network: &Network, client: &EchoClient, calls: usize) -> Result<Latency, Failure> {
+/// Short calls of host 1, one after the other, until there are `enough`.
+async fn latency(
+    network: &Network,
+    client: &EchoClient,
+    enough: impl Fn(usize) -> bool + Send + 'static,
+) -> Result<Latency, Failure> {
     let client = client.clone();
     let measured = network.host(1).spawn(async move {
         let request = request(0, SHORT);
