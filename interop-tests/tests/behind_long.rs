@@ -79,7 +79,7 @@ fn patient() -> Config {
 async fn short_calls_overtake_long_messages_at_a_switch_with_priorities() {
     let test = "short_calls_overtake_long_messages_at_a_switch_with_priorities";
     for wire in WIRES {
-        let measured = with_and_without(test, wire, &patient(), 40, 100).await;
+        let measured = with_and_without(test, wire, &patient(), 40, 50).await;
         let Some([priority, fifo]) = measured else {
             continue;
         };
