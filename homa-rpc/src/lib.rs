@@ -68,7 +68,7 @@ pub use body::{Body, final_status, try_clone_request};
 pub use client::{Channel, ChannelBuilder, ChannelError};
 pub use codec::{Codec, ProstCodec};
 pub use error::BoxError;
-pub use homa_transport::Delivery;
+pub use homa_transport::{Delivery, NativeBackend};
 pub use limits::MessageLimits;
 pub use metadata::{Metadata, MetadataError};
 pub use method::{CallInfo, MethodDescriptor};

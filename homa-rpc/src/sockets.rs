@@ -4,12 +4,15 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
-use homa_transport::{BindError, Config, Socket, Transport};
+use homa_transport::{BindError, Config, NativeBackend, Socket, Transport, native};
 use tokio::runtime::{self, Handle};
+
+use crate::uri::NetWire;
 
 /// What a client socket can reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Wire {
+    Native(Option<NativeBackend>),
     Udp,
     Mem,
 }
@@ -77,16 +80,25 @@ impl Drop for Entry {
 }
 
 fn open_client(wire: Wire) -> Result<Arc<dyn Transport>, BindError> {
-    let socket = match wire {
-        Wire::Udp => Socket::udp_client(Config::default())?,
-        Wire::Mem => Socket::mem_client(Config::default())?,
-    };
-    Ok(Arc::new(socket))
+    let config = Config::default();
+    Ok(match wire {
+        Wire::Native(backend) => native::client(config, backend)?,
+        Wire::Udp => Arc::new(Socket::udp_client(config)?),
+        Wire::Mem => Arc::new(Socket::mem_client(config)?),
+    })
 }
 
-/// A socket bound to `addr`; port 0 is the system's choice.
-pub(crate) fn listen_udp(addr: SocketAddr) -> Result<Arc<dyn Transport>, BindError> {
-    Ok(Arc::new(Socket::udp(addr, Config::default())?))
+/// A socket bound to `addr`; port 0 is left to the transport.
+pub(crate) fn listen(
+    wire: NetWire,
+    addr: SocketAddr,
+    backend: Option<NativeBackend>,
+) -> Result<Arc<dyn Transport>, BindError> {
+    let config = Config::default();
+    match wire {
+        NetWire::Native => native::listen(addr, config, backend),
+        NetWire::Udp => Ok(Arc::new(Socket::udp(addr, config)?)),
+    }
 }
 
 /// A socket that in-process callers reach by `name`.

@@ -1,4 +1,4 @@
-//! Where to call and where to listen: `homa+udp://host:port`, `homa+mem://name`.
+//! Where to call and where to listen: `homa://host:port`, `homa+udp://host:port`, `homa+mem://name`.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 /// Longest in-process name, in bytes.
 const NAME_MAX: usize = 200;
 
-const FORMS: &str = "homa+udp://host:port or homa+mem://name";
+const FORMS: &str = "homa://host:port, homa+udp://host:port or homa+mem://name";
 
 /// Why a URI was not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,9 +23,6 @@ pub enum UriError {
         /// Its scheme.
         scheme: String,
     },
-    /// `homa://`, the wire of the kernel module, which this version does not speak.
-    #[error("URI {0:?}: the native wire `homa://` is not built yet; use homa+udp://host:port")]
-    NativeNotBuilt(String),
     /// Something that these URIs do not have.
     #[error("URI {uri:?} has a {part}: expected {FORMS} and nothing more")]
     Unexpected {
@@ -40,7 +37,7 @@ pub enum UriError {
     )]
     Host(String),
     /// No port.
-    #[error("URI {0:?} has no port: expected homa+udp://host:port")]
+    #[error("URI {0:?} has no port: expected {FORMS}")]
     NoPort(String),
     /// A port that is not a number from 0 to 65535.
     #[error("URI {uri:?} has the port {port:?}: allowed are 1 to 65535 (0 to listen on any)")]
@@ -63,8 +60,37 @@ pub enum UriError {
 /// A parsed URI.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
-    Udp { host: Host, port: u16 },
-    Mem { name: String },
+    Net {
+        wire: NetWire,
+        host: Host,
+        port: u16,
+    },
+    Mem {
+        name: String,
+    },
+}
+
+/// What goes over the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NetWire {
+    /// IP protocol 146, as the kernel module.
+    Native,
+    /// The same packets in UDP datagrams.
+    Udp,
+}
+
+impl NetWire {
+    /// The URI of a socket of this wire.
+    pub(crate) fn uri(self, addr: impl fmt::Display) -> String {
+        format!("{}://{addr}", self.scheme())
+    }
+
+    const fn scheme(self) -> &'static str {
+        match self {
+            Self::Native => "homa",
+            Self::Udp => "homa+udp",
+        }
+    }
 }
 
 /// The host of a URI.
@@ -78,7 +104,7 @@ impl Target {
     /// Parses where to call.
     pub(crate) fn to_call(uri: &str) -> Result<Self, UriError> {
         match Self::to_listen(uri)? {
-            Self::Udp { port: 0, .. } => Err(UriError::PortZero(uri.to_owned())),
+            Self::Net { port: 0, .. } => Err(UriError::PortZero(uri.to_owned())),
             target => Ok(target),
         }
     }
@@ -90,9 +116,9 @@ impl Target {
         };
         // Schemes are the same in either case. Source: RFC 3986, section 3.1.
         match scheme.to_ascii_lowercase().as_str() {
-            "homa+udp" => parse_udp(uri, rest),
+            "homa" => parse_net(uri, rest, NetWire::Native),
+            "homa+udp" => parse_net(uri, rest, NetWire::Udp),
             "homa+mem" => parse_mem(uri, rest),
-            "homa" => Err(UriError::NativeNotBuilt(uri.to_owned())),
             _ => Err(UriError::UnknownScheme {
                 uri: uri.to_owned(),
                 scheme: scheme.to_owned(),
@@ -104,14 +130,16 @@ impl Target {
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Udp {
+            Self::Net {
+                wire,
                 host: Host::Address(ip),
                 port,
-            } => write!(f, "homa+udp://{}", SocketAddr::new(*ip, *port)),
-            Self::Udp {
+            } => f.write_str(&wire.uri(SocketAddr::new(*ip, *port))),
+            Self::Net {
+                wire,
                 host: Host::Name(name),
                 port,
-            } => write!(f, "homa+udp://{name}:{port}"),
+            } => write!(f, "{}://{name}:{port}", wire.scheme()),
             Self::Mem { name } => write!(f, "homa+mem://{name}"),
         }
     }
@@ -139,7 +167,7 @@ fn only_authority<'a>(uri: &str, rest: &'a str) -> Result<&'a str, UriError> {
     Ok(authority)
 }
 
-fn parse_udp(uri: &str, rest: &str) -> Result<Target, UriError> {
+fn parse_net(uri: &str, rest: &str, wire: NetWire) -> Result<Target, UriError> {
     let authority = only_authority(uri, rest)?;
     let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
         let Some((address, port)) = rest.split_once(']') else {
@@ -167,7 +195,7 @@ fn parse_udp(uri: &str, rest: &str) -> Result<Target, UriError> {
         return Err(bad_port());
     }
     let port = port.parse().map_err(|_| bad_port())?;
-    Ok(Target::Udp { host, port })
+    Ok(Target::Net { wire, host, port })
 }
 
 fn parse_host(uri: &str, host: &str) -> Result<Host, UriError> {
@@ -207,6 +235,8 @@ mod tests {
             "homa+udp://127.0.0.1:4000",
             "homa+udp://[::1]:65535",
             "homa+udp://some-host.example:1",
+            "homa://127.0.0.1:4000",
+            "homa://some-host:99",
             "homa+mem://name_1.x",
         ] {
             assert_eq!(Target::to_call(uri).unwrap().to_string(), uri);
@@ -222,7 +252,8 @@ mod tests {
             ("", "NoScheme", "homa+udp://"),
             ("127.0.0.1:1", "NoScheme", "homa+udp://"),
             ("http://h:1", "UnknownScheme", "homa+udp://"),
-            ("homa://h:1", "NativeNotBuilt", "homa+udp://"),
+            ("homa://h", "NoPort", "host:port"),
+            ("homa://h:0", "PortZero", "1 to 65535"),
             ("homa+udp://h", "NoPort", "host:port"),
             ("homa+udp://h:", "NoPort", "host:port"),
             ("homa+udp://[::1]", "NoPort", "host:port"),

@@ -164,12 +164,12 @@ async fn a_second_server_of_a_name_is_an_error_that_names_it() {
 
 #[tokio::test]
 async fn bad_uris_are_typed_errors_on_both_sides() {
-    let error = Channel::new("homa://127.0.0.1:1").unwrap_err();
+    let error = Channel::new("homas://127.0.0.1:1").unwrap_err();
     assert!(matches!(
         error,
-        ChannelError::Uri(UriError::NativeNotBuilt(_))
+        ChannelError::Uri(UriError::UnknownScheme { .. })
     ));
-    assert!(error.to_string().contains("homa+udp://"), "{error}");
+    assert!(error.to_string().contains("homa://host:port"), "{error}");
     let error = Channel::new("homa+udp://127.0.0.1:0").unwrap_err();
     assert!(matches!(error, ChannelError::Uri(UriError::PortZero(_))));
     let server = Server::builder().add_service(echo());

@@ -34,6 +34,9 @@ pub enum Unreachable {
     /// The local system refuses to send there.
     #[error("the local system does not permit sending there")]
     Denied,
+    /// The way to the host takes only packets that are too short for the protocol.
+    #[error("packets as short as the way there demands cannot hold a Homa header and data")]
+    PathTooNarrow,
 }
 
 /// Why an RPC ended without a response, or a request or response was not taken.
@@ -194,6 +197,50 @@ pub enum BindError {
     /// A setting is out of range.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The port cannot be one of a server on protocol 146, where clients have the upper half.
+    /// Source: homa.h, `HOMA_MIN_DEFAULT_PORT`.
+    #[error("port {} is not for servers: homa:// has 1 to 32767 (0 for the first that is free)", addr.port())]
+    ServerPort {
+        /// The address asked for.
+        addr: SocketAddr,
+    },
+    /// All ports of the kind asked for are in use.
+    #[error("all ports of protocol 146 from {first} to {last} are in use")]
+    NoFreePort {
+        /// The lowest such port.
+        first: u16,
+        /// The highest such port.
+        last: u16,
+    },
+    /// The process may not open raw sockets.
+    #[error(
+        "raw sockets, which homa:// needs here, are not permitted (CAP_NET_RAW is missing): \
+         grant it with `setcap cap_net_raw+ep PROGRAM`, load the Homa kernel module, \
+         or use homa+udp://"
+    )]
+    RawNotPermitted {
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The Homa kernel module is loaded. It takes every packet of protocol 146, and answers those for
+    /// sockets other than its own with errors.
+    #[error(
+        "the Homa kernel module handles protocol 146 on this host, raw sockets would disturb it: \
+         use the kernel backend, or unload the module"
+    )]
+    ModuleLoaded,
+    /// The kernel backend was asked for, or is the one to use, and is not there.
+    #[error("the kernel backend cannot be used: {reason}")]
+    NoKernelBackend {
+        /// What is missing.
+        reason: &'static str,
+    },
+    /// The environment names a backend that does not exist.
+    #[error("HOMA_BACKEND is {value:?}: expected raw or kernel")]
+    UnknownBackend {
+        /// Its value.
+        value: String,
+    },
     /// The system refused.
     #[error("cannot open a socket on {addr}: {source}")]
     Io {

@@ -6,8 +6,10 @@
 //!
 //! - [`wire`]: the packets of today's Linux module, from and to bytes;
 //! - [`endpoint`]: the protocol of one port, without sockets, clocks or threads;
-//! - [`link`]: ways to move packets: UDP (`WIRE-UDP.md`) and within the process;
+//! - [`link`]: ways to move packets: raw sockets of IP protocol 146, UDP (`WIRE-UDP.md`) and within the
+//!   process;
 //! - [`Socket`]: an endpoint over a link, driven by one tokio task;
+//! - [`native`]: the choice of who speaks `homa://` on this host;
 //! - [`transport`]: what an RPC layer sees of all this;
 //! - `sim` (feature `sim`): whole networks of endpoints in virtual time, from one seed.
 //!
@@ -40,6 +42,7 @@ pub mod endpoint;
 pub mod error;
 pub mod link;
 pub mod message;
+pub mod native;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod socket;
@@ -52,6 +55,7 @@ pub use config::{Config, Wire};
 pub use endpoint::Endpoint;
 pub use error::{BindError, CloseReason, ConfigError, Delivery, RpcError, Unreachable};
 pub use message::Message;
+pub use native::NativeBackend;
 pub use socket::Socket;
-pub use stats::Stats;
+pub use stats::{Backend, Stats};
 pub use transport::{Incoming, RequestSink, Responder, Transport};

@@ -1,12 +1,42 @@
 //! Counters of a socket. Never reset; read by copy.
 
+use std::fmt;
+
+/// What carries the packets or messages of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Backend {
+    /// UDP datagrams (`homa+udp://`).
+    Udp,
+    /// Raw sockets of IP protocol 146 (`homa://`).
+    Raw,
+    /// The Homa kernel module (`homa://`).
+    Kernel,
+    /// Memory of this process (`homa+mem://`).
+    Mem,
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Udp => "udp",
+            Self::Raw => "raw",
+            Self::Kernel => "kernel",
+            Self::Mem => "mem",
+        })
+    }
+}
+
 macro_rules! stats {
     ($($(#[doc = $help:literal])+ $name:ident,)+) => {
-        /// Counters since the socket was opened.
+        /// Counters since the socket was opened, and what it runs on.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct Stats {
             $($(#[doc = $help])+ pub $name: u64,)+
+            /// What carries the packets or messages, if it is known: not with a link or a protocol core
+            /// of the application's own. Not a counter.
+            pub backend: Option<Backend>,
         }
 
         impl Stats {
@@ -19,6 +49,7 @@ macro_rules! stats {
         impl std::ops::AddAssign for Stats {
             fn add_assign(&mut self, other: Self) {
                 $(self.$name += other.$name;)+
+                self.backend = self.backend.or(other.backend);
             }
         }
     };

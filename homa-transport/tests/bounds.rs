@@ -8,12 +8,14 @@
 
 mod support;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
+use homa_transport::endpoint::Event;
 use homa_transport::units::{Instant, RpcId};
 use homa_transport::wire::{Data, Header, Packet, PacketType, emit};
-use homa_transport::{Config, Endpoint, Message, RpcError, Wire};
+use homa_transport::{Config, Endpoint, Message, RpcError, Unreachable, Wire};
 use support::{Fate, Pair, Side, client_addr, pattern, server_addr};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -209,7 +211,7 @@ fn responses_that_nobody_acknowledges_are_bounded() {
     for i in 0..50_u64 {
         let packet = data(i * 2 + 2, 100, 0, 100, 100);
         server.handle_packet(now, client_addr(), server_addr().ip(), &packet);
-        let Some(homa_transport::endpoint::Event::Request { rpc, .. }) = server.poll_event() else {
+        let Some(Event::Request { rpc, .. }) = server.poll_event() else {
             panic!("the request is delivered");
         };
         match server.send_response(now, rpc, 1_480, Message::from(vec![0; 500_000])) {
@@ -365,4 +367,36 @@ fn a_thousand_calls_to_a_silent_server_do_not_flood_it() {
         .count();
     assert!(resends < 200, "{resends} RESENDs");
     assert!(pair.client.is_idle());
+}
+
+#[test]
+fn what_is_reported_of_a_host_ends_its_rpcs_on_all_ports_where_hosts_are_known_by_address() {
+    let outcomes = |wire, reason| {
+        let mut client = Endpoint::new(Config::default(), wire, 40_000, 6).unwrap();
+        let servers = [([10, 0, 0, 1], 1), ([10, 0, 0, 1], 2), ([10, 0, 0, 2], 1)];
+        let servers = servers.map(SocketAddr::from);
+        for (cookie, server) in (0..).zip(servers) {
+            let request = Message::from(pattern(100, 0));
+            client
+                .send_request(Instant::ZERO, server, 1_480, request, cookie)
+                .unwrap();
+        }
+        client.handle_unreachable(servers[0], reason);
+        let mut failed = Vec::new();
+        while let Some(Event::Failed { cookie, error }) = client.poll_event() {
+            assert!(matches!(error, RpcError::Unreachable { .. }), "{error}");
+            failed.push(cookie);
+        }
+        failed.sort_unstable();
+        failed
+    };
+    for reason in [
+        Unreachable::Protocol,
+        Unreachable::Host,
+        Unreachable::Network,
+    ] {
+        assert_eq!(outcomes(Wire::Native, reason), [0, 1]);
+        assert_eq!(outcomes(Wire::Encapsulated, reason), [0]);
+    }
+    assert_eq!(outcomes(Wire::Native, Unreachable::Port), [0]);
 }

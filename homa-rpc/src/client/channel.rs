@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use homa_transport::{BindError, RpcError, Transport};
+use homa_transport::{BindError, NativeBackend, RpcError, Transport};
 use tower::Service;
 
 use super::future::ResponseFuture;
@@ -69,7 +69,7 @@ impl Inner {
 }
 
 impl Channel {
-    /// A channel to `uri`: `homa+udp://host:port` or `homa+mem://name`. Only parses, so it works
+    /// A channel to `uri`: `homa+udp://host:port`, `homa://host:port` or `homa+mem://name`. Only parses, so it works
     /// outside a runtime.
     ///
     /// # Errors
@@ -90,6 +90,7 @@ impl Channel {
 pub struct ChannelBuilder {
     socket: Option<Arc<dyn Transport>>,
     timeout: Option<Duration>,
+    native_backend: Option<NativeBackend>,
 }
 
 impl ChannelBuilder {
@@ -108,6 +109,14 @@ impl ChannelBuilder {
         self
     }
 
+    /// What speaks `homa://` for this channel. Default: what the environment variable `HOMA_BACKEND` names
+    /// (`raw` or `kernel`), else the kernel module where it is loaded, else raw sockets.
+    #[must_use]
+    pub const fn native_backend(mut self, backend: NativeBackend) -> Self {
+        self.native_backend = Some(backend);
+        self
+    }
+
     /// The channel to `uri`, see [`Channel::new`].
     ///
     /// # Errors
@@ -116,7 +125,7 @@ impl ChannelBuilder {
         let target = Target::to_call(uri.as_ref())?;
         Ok(Channel {
             inner: Arc::new(Inner {
-                routes: Routes::new(target.clone(), self.socket),
+                routes: Routes::new(target.clone(), self.socket, self.native_backend),
                 target,
                 timeout: self.timeout,
             }),

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use homa_transport::{CloseReason, Delivery, RpcError, Transport};
+use homa_transport::{CloseReason, Delivery, NativeBackend, RpcError, Transport};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
@@ -12,7 +12,7 @@ use super::channel::ChannelError;
 use crate::error::not_sent;
 use crate::sockets::{self, Wire};
 use crate::status::{Code, Status};
-use crate::uri::{Host, Target};
+use crate::uri::{Host, NetWire, Target};
 
 /// A socket and whom to call on it.
 #[derive(Clone, Debug)]
@@ -27,6 +27,7 @@ pub(super) struct Routes {
     target: Target,
     /// Chosen by the user; else the runtime's shared one.
     socket: Option<Arc<dyn Transport>>,
+    native_backend: Option<NativeBackend>,
     /// The runtime of the first call.
     home: OnceLock<Handle>,
     /// The route in use; for `homa+mem` only its socket counts.
@@ -49,10 +50,15 @@ struct Lookup {
 }
 
 impl Routes {
-    pub(super) fn new(target: Target, socket: Option<Arc<dyn Transport>>) -> Self {
+    pub(super) fn new(
+        target: Target,
+        socket: Option<Arc<dyn Transport>>,
+        native_backend: Option<NativeBackend>,
+    ) -> Self {
         Self {
             target,
             socket,
+            native_backend,
             home: OnceLock::new(),
             current: RwLock::new(None),
             lookup: tokio::sync::Mutex::default(),
@@ -63,11 +69,11 @@ impl Routes {
     /// address has not answered yet.
     pub(super) fn now(&self) -> Result<Option<Route>, Status> {
         match (&self.target, self.current()) {
-            (Target::Udp { host, port }, current) => match (host, current) {
+            (Target::Net { wire, host, port }, current) => match (host, current) {
                 (Host::Address(_), Some(current)) => Ok(Some(current.route)),
                 (Host::Address(ip), None) => {
                     let peer = SocketAddr::new(*ip, *port);
-                    self.open(peer, Wire::Udp).map(Some)
+                    self.open(peer, self.wire(*wire)).map(Some)
                 }
                 (Host::Name(_), current) => Ok(current
                     .filter(|current| current.proven)
@@ -93,7 +99,8 @@ impl Routes {
 
     /// The route to the next address of the host name, which is looked up if none is left.
     pub(super) async fn look_up(&self) -> Result<Route, Status> {
-        let Target::Udp {
+        let Target::Net {
+            wire,
             host: Host::Name(name),
             port,
         } = &self.target
@@ -127,8 +134,15 @@ impl Routes {
             }
         }
         match lookup.untried.pop_front() {
-            Some(peer) => self.open(peer, Wire::Udp),
+            Some(peer) => self.open(peer, self.wire(*wire)),
             None => Err(Status::internal("an address list ran empty")),
+        }
+    }
+
+    const fn wire(&self, wire: NetWire) -> Wire {
+        match wire {
+            NetWire::Native => Wire::Native(self.native_backend),
+            NetWire::Udp => Wire::Udp,
         }
     }
 
@@ -184,7 +198,7 @@ impl Routes {
             | RpcError::BadAddress { .. }
                 if matches!(
                     &self.target,
-                    Target::Udp {
+                    Target::Net {
                         host: Host::Name(_),
                         ..
                     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use homa_transport::{BindError, Delivery, RpcError, Transport};
+use homa_transport::{BindError, Delivery, NativeBackend, RpcError, Transport};
 use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
 
@@ -65,6 +65,7 @@ pub struct BoundServer {
     shared: Arc<Shared>,
     sockets: Vec<Listener>,
     drain_timeout: Duration,
+    native_backend: Option<NativeBackend>,
 }
 
 struct Listener {
@@ -78,12 +79,14 @@ impl BoundServer {
         dispatcher: Arc<dyn Accept>,
         shared: Arc<Shared>,
         drain_timeout: Duration,
+        native_backend: Option<NativeBackend>,
     ) -> Self {
         Self {
             dispatcher,
             shared,
             sockets: Vec::new(),
             drain_timeout,
+            native_backend,
         }
     }
 
@@ -103,9 +106,11 @@ impl BoundServer {
                 let socket = sockets::listen_mem(name).map_err(bind_error)?;
                 (target.to_string(), socket)
             }
-            Target::Udp { host, port } => {
-                let socket = sockets::listen_udp(address(uri, host, *port)?).map_err(bind_error)?;
-                (format!("homa+udp://{}", socket.local_addr()), socket)
+            Target::Net { wire, host, port } => {
+                let addr = address(uri, host, *port)?;
+                let socket = sockets::listen(*wire, addr, self.native_backend);
+                let socket = socket.map_err(bind_error)?;
+                (wire.uri(socket.local_addr()), socket)
             }
         };
         self.sockets.push(Listener {

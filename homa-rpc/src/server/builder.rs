@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use homa_transport::Transport;
+use homa_transport::{NativeBackend, Transport};
 use tower::Service;
 use tower::layer::Layer;
 use tower::layer::util::{Identity, Stack};
@@ -35,6 +35,7 @@ impl Server {
             twice: None,
             concurrency_limit: 65_536,
             drain_timeout: Duration::from_secs(30),
+            native_backend: None,
         }
     }
 }
@@ -47,6 +48,7 @@ pub struct ServerBuilder<L> {
     twice: Option<&'static str>,
     concurrency_limit: usize,
     drain_timeout: Duration,
+    native_backend: Option<NativeBackend>,
 }
 
 impl<L> ServerBuilder<L> {
@@ -59,6 +61,7 @@ impl<L> ServerBuilder<L> {
             twice: self.twice,
             concurrency_limit: self.concurrency_limit,
             drain_timeout: self.drain_timeout,
+            native_backend: self.native_backend,
         }
     }
 
@@ -98,6 +101,14 @@ impl<L> ServerBuilder<L> {
         self.drain_timeout = timeout;
         self
     }
+
+    /// What speaks `homa://` for this server. Default: what the environment variable `HOMA_BACKEND` names
+    /// (`raw` or `kernel`), else the kernel module where it is loaded, else raw sockets.
+    #[must_use]
+    pub const fn native_backend(mut self, backend: NativeBackend) -> Self {
+        self.native_backend = Some(backend);
+        self
+    }
 }
 
 impl<L, B> ServerBuilder<L>
@@ -110,7 +121,8 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    /// Listens on `uri`: `homa+udp://address:port`, port 0 for one that the system chooses, or
+    /// Listens on `uri`: `homa+udp://address:port`, port 0 for one that the system chooses,
+    /// `homa://address:port`, with ports up to 32767 and 0 for the first that is free, or
     /// `homa+mem://name`. Must be called inside a tokio runtime. A host name is looked up
     /// blocking.
     ///
@@ -144,6 +156,7 @@ where
             Arc::new(dispatcher),
             shared,
             self.drain_timeout,
+            self.native_backend,
         ))
     }
 

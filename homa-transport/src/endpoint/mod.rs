@@ -371,19 +371,24 @@ impl Endpoint {
         }
     }
 
-    /// Takes the report that `peer` cannot be reached: its RPCs end.
+    /// Takes the report that `peer` cannot be reached: its RPCs end, and on protocol 146 those with the
+    /// other ports of its address too if the report is about the whole host.
     ///
     /// Source: homa_plumbing.c, `homa_err_handler_v4`; homa_rpc.c, `homa_abort_rpcs`.
     pub fn handle_unreachable(&mut self, peer: SocketAddr, reason: Unreachable) {
-        let Some(peer_key) = self.peers.find(peer) else {
-            return;
+        use Unreachable::{Host, Network, Protocol};
+        let peers = match (self.wire, reason) {
+            (Wire::Native, Protocol | Host | Network) => self.peers.of_host(peer.ip()),
+            _ => self.peers.find(peer).into_iter().collect(),
         };
-        let keys = self.table.select(|rpc| rpc.peer == peer_key);
-        let alone = keys.len() == 1;
-        for key in keys {
-            self.end_unreachable(key, reason, alone);
+        for peer_key in peers {
+            let keys = self.table.select(|rpc| rpc.peer == peer_key);
+            let alone = keys.len() == 1;
+            for key in keys {
+                self.end_unreachable(key, reason, alone);
+            }
+            self.forget_peer(peer_key);
         }
-        self.forget_peer(peer_key);
     }
 
     /// The next event, if any.

@@ -229,6 +229,13 @@ impl PeerTable {
         self.by_addr.get(&addr).copied()
     }
 
+    /// The known peers at `address`, whatever their port.
+    pub(crate) fn of_host(&self, address: IpAddr) -> Vec<PeerKey> {
+        let peers = self.peers.iter();
+        let there = peers.filter(|(_, peer)| peer.addr.ip() == address);
+        there.map(|(key, _)| key).collect()
+    }
+
     pub(crate) fn get_mut(&mut self, key: PeerKey) -> Option<&mut Peer> {
         self.peers.get_mut(key)
     }

@@ -34,6 +34,28 @@ impl Transmit {
         self.len() == 0
     }
 
+    /// The packet as two, if it holds data enough: each is a packet in its own right. Cutting halves again
+    /// never makes a packet that overlaps one cut before.
+    #[must_use]
+    pub(crate) fn halves(&self) -> Option<[Self; 2]> {
+        let middle = self.payload.len() / 2;
+        if middle == 0 {
+            return None;
+        }
+        let second = self.header.for_data_behind(u32::try_from(middle).ok()?)?;
+        let half = |header, payload| Self {
+            to: self.to,
+            from: self.from,
+            priority: self.priority,
+            header,
+            payload,
+        };
+        Some([
+            half(self.header, self.payload.slice(0, middle)),
+            half(second, self.payload.slice(middle, self.payload.len())),
+        ])
+    }
+
     /// The packet in one piece; for links and tests that cannot gather.
     #[must_use]
     pub fn to_vec(&self) -> Vec<u8> {

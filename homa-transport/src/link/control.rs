@@ -147,6 +147,16 @@ pub(super) fn local_address(control: &[u8]) -> Option<IpAddr> {
     })
 }
 
+/// The local address that a received IPv4 datagram is answered from.
+pub(super) fn answering_address(control: &[u8]) -> Option<IpAddr> {
+    messages(control).find_map(|message| match (message.level, message.kind) {
+        (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+            Some(Ipv4Addr::from(array::<4>(message.data, 4)?).into())
+        }
+        _ => None,
+    })
+}
+
 /// The `N` bytes at `at`.
 pub(super) fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..)?.first_chunk().copied()

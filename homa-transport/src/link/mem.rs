@@ -16,6 +16,7 @@ use super::reports::Reports;
 use super::{Link, PacketMeta, RecvBatch};
 use crate::endpoint::Transmit;
 use crate::error::{BindError, Unreachable};
+use crate::stats::Backend;
 
 /// Largest packet, in bytes: the same as on a UDP link over loopback.
 const PACKET_BYTES_MAX: usize = 8972;
@@ -201,6 +202,10 @@ fn copy_out(packet: &Transmit, mut room: &mut [u8]) {
 impl Link for MemLink {
     fn local_addr(&self) -> SocketAddr {
         self.inbox.addr
+    }
+
+    fn backend(&self) -> Option<Backend> {
+        Some(Backend::Mem)
     }
 
     fn packet_bytes_max(&self, _peer: SocketAddr) -> usize {

@@ -12,13 +12,16 @@ use std::task::{Context, Poll};
 
 use crate::endpoint::Transmit;
 use crate::error::Unreachable;
+use crate::stats::Backend;
 
 pub mod clock;
 pub mod mem;
+pub mod raw;
 pub mod udp;
 
 mod control;
 mod icmp;
+pub(crate) mod kernel_module;
 mod path_mtu;
 mod reports;
 mod reservation;
@@ -61,6 +64,11 @@ pub trait Link: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// When the link can never receive again.
     fn poll_recv(&self, cx: &mut Context<'_>, batch: &mut RecvBatch) -> Poll<io::Result<()>>;
+
+    /// What it is, for [`Stats::backend`](crate::Stats::backend).
+    fn backend(&self) -> Option<Backend> {
+        None
+    }
 
     /// System calls made so far to send and to receive, if this link makes any.
     fn system_calls(&self) -> SystemCalls {

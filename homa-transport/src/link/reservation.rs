@@ -20,11 +20,68 @@ impl PortReservation {
     /// # Errors
     /// `AddrInUse` if another socket has it.
     pub(super) fn acquire(addr: SocketAddr) -> io::Result<Self> {
-        // Never listens, so nobody can connect to it.
+        Self::hold(&name(addr))
+    }
+
+    /// Takes a Homa port of protocol 146, on all addresses: IPv4 and IPv6 share them.
+    /// Source: homa_sock.c, `homa_sock_find`.
+    ///
+    /// # Errors
+    /// `AddrInUse` if another socket has it.
+    pub(super) fn acquire_native(port: u16) -> io::Result<Self> {
+        Self::hold(&native_name(port))
+    }
+
+    /// Takes a name that is not that of a port.
+    ///
+    /// # Errors
+    /// `AddrInUse` if somebody else has it.
+    pub(super) fn hold(name: &str) -> io::Result<Self> {
         let holder = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        holder.bind(&SockAddr::unix(name(addr))?)?;
+        holder.bind(&SockAddr::unix(name)?)?;
+        // Connections are never taken. To who made them they show that the name is held, and their
+        // end, that it no longer is.
+        holder.listen(CONNECTIONS_MAX)?;
         Ok(Self { _holder: holder })
     }
+}
+
+/// Connections to a name at most; those beyond show only that it is held.
+const CONNECTIONS_MAX: i32 = 1024;
+
+/// Whether a name is held.
+#[derive(Debug)]
+pub(super) enum Held {
+    /// Nobody has it.
+    No,
+    /// Somebody has it. The socket becomes readable when that is over.
+    Until(Socket),
+    /// Somebody may have it, and the end cannot be told.
+    Unsure,
+}
+
+/// Looks whether the port of protocol 146 is held, in the network namespace of the calling thread.
+pub(super) fn look_at_native(port: u16) -> Held {
+    look_at(&native_name(port))
+}
+
+/// Looks whether a name is held.
+pub(super) fn look_at(name: &str) -> Held {
+    let connect = || {
+        let connection = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        connection.set_nonblocking(true)?;
+        connection.connect(&SockAddr::unix(name)?)?;
+        Ok(connection)
+    };
+    match connect() {
+        Ok(connection) => Held::Until(connection),
+        Err(error) if io::Error::kind(&error) == io::ErrorKind::ConnectionRefused => Held::No,
+        Err(_) => Held::Unsure,
+    }
+}
+
+fn native_name(port: u16) -> String {
+    format!("\0homa/{port}")
 }
 
 /// The leading NUL puts the name into the abstract namespace.
@@ -60,5 +117,28 @@ mod tests {
         let _others = others.map(|other| PortReservation::acquire(other.parse().unwrap()).unwrap());
         drop(held);
         PortReservation::acquire(addr).unwrap();
+    }
+
+    #[test]
+    fn a_look_tells_who_is_there_and_takes_nothing() {
+        // No test binds this port.
+        let port = 32_001;
+        assert!(matches!(look_at_native(port), Held::No));
+        let held = PortReservation::acquire_native(port).unwrap();
+        let looks: Vec<_> = (0..2000).map(|_| look_at_native(port)).collect();
+        assert!(!looks.iter().any(|look| matches!(look, Held::No)));
+        let Held::Until(end) = &looks[0] else {
+            panic!("{:?}", looks[0]);
+        };
+        let mut byte = [std::mem::MaybeUninit::uninit()];
+        let waiting = end.recv(&mut byte).unwrap_err();
+        assert_eq!(waiting.kind(), io::ErrorKind::WouldBlock);
+        let error = PortReservation::acquire_native(port).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        drop(held);
+        let over = end.recv(&mut byte).unwrap_err();
+        assert_eq!(over.kind(), io::ErrorKind::ConnectionReset);
+        assert!(matches!(look_at_native(port), Held::No));
+        PortReservation::acquire_native(port).unwrap();
     }
 }

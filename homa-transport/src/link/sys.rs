@@ -14,6 +14,8 @@ use socket2::{MaybeUninitSlice, MsgHdrMut, SockAddr, Socket};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+pub(super) mod batch;
+
 /// Makes pending errors count as exceptional data (POLLPRI), for which a task can wait.
 /// Source: asm-generic/socket.h; only the parisc and sparc ports of Linux have another number.
 pub(super) const SO_SELECT_ERR_QUEUE: c_int = 45;
@@ -28,7 +30,7 @@ pub(super) fn register(socket: Socket, interest: Interest) -> io::Result<AsyncFd
 }
 
 /// What one `recvmsg` brought.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Received {
     /// Bytes written to the buffer.
     pub(super) len: usize,

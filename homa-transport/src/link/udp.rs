@@ -24,6 +24,7 @@ use super::write_waiter::WriteWaiter;
 use super::{Link, PacketMeta, RecvBatch, SystemCalls, sys, train};
 use crate::endpoint::Transmit;
 use crate::error::{BindError, Unreachable};
+use crate::stats::Backend;
 
 /// Room a datagram may need, in bytes: its length field has 16 bits.
 const DATAGRAM_BYTES_MAX: usize = 65_535;
@@ -359,6 +360,10 @@ impl UdpLink {
 impl Link for UdpLink {
     fn local_addr(&self) -> SocketAddr {
         self.local
+    }
+
+    fn backend(&self) -> Option<Backend> {
+        Some(Backend::Udp)
     }
 
     fn packet_bytes_max(&self, peer: SocketAddr) -> usize {

@@ -123,7 +123,7 @@ pub(super) fn warn_of_small_buffer(got: usize, wanted: usize) {
             tracing::warn!(
                 wanted_bytes = wanted,
                 got_bytes = got,
-                "the system limits UDP receive buffers, so packets may be lost; \
+                "the system limits receive buffers, so packets may be lost; \
                  raise net.core.rmem_max"
             );
         });

@@ -19,6 +19,7 @@ use crate::endpoint::{Endpoint, RpcKey};
 use crate::error::{BindError, CloseReason, RpcError};
 use crate::link::Link;
 use crate::link::mem::MemLink;
+use crate::link::raw::RawLink;
 use crate::link::udp::{UdpLink, UdpOptions};
 use crate::message::Message;
 use crate::stats::Stats;
@@ -59,17 +60,8 @@ impl Socket {
     /// runtime.
     pub fn udp(addr: SocketAddr, config: Config) -> Result<Self, BindError> {
         let link = UdpLink::bind(addr, &UdpOptions::default())?;
-        // What was granted must fit into the receive buffer, whose bookkeeping takes about as much
-        // as the packets: a third of the total.
-        let room = u32::try_from(link.receive_buffer_bytes() / 3 * 2).unwrap_or(u32::MAX);
-        let max_incoming_bytes = config.max_incoming_bytes.min(room.max(10_000));
-        Self::over(
-            Arc::new(link),
-            Config {
-                max_incoming_bytes,
-                ..config
-            },
-        )
+        let config = fitting(config, link.receive_buffer_bytes());
+        Self::over(Arc::new(link), config)
     }
 
     /// Opens a socket for calls on a UDP port of the system's choice: for IPv4 and IPv6 if the
@@ -84,6 +76,29 @@ impl Socket {
             }
             result => result,
         }
+    }
+
+    /// Opens a server's socket on raw sockets of IP protocol 146, the wire of the Homa kernel module
+    /// (`homa://`). Port 0 means the first that is free from 1 to 32767; `[::]` takes IPv4 as well.
+    ///
+    /// # Errors
+    /// As [`RawLink::bind`], and if a setting is out of range.
+    pub fn raw(addr: SocketAddr, config: Config) -> Result<Self, BindError> {
+        Self::over_raw(RawLink::bind(addr)?, config)
+    }
+
+    /// Opens a socket for calls on raw sockets of IP protocol 146, for IPv4 and IPv6 if the machine has
+    /// both, on a free port from 32768 on.
+    ///
+    /// # Errors
+    /// As [`RawLink::client`], and if a setting is out of range.
+    pub fn raw_client(config: Config) -> Result<Self, BindError> {
+        Self::over_raw(RawLink::client()?, config)
+    }
+
+    pub(crate) fn over_raw(link: RawLink, config: Config) -> Result<Self, BindError> {
+        let config = fitting(config, link.receive_buffer_bytes());
+        Self::start(Arc::new(link), Wire::Native, config)
     }
 
     /// Opens an in-process socket that others of this process find by `name`.
@@ -108,7 +123,7 @@ impl Socket {
         MemLink::resolve(name)
     }
 
-    /// Joins the protocol core to any link.
+    /// Joins the protocol core to any link that only we speak over: packets are those of `homa+udp`.
     ///
     /// # Errors
     /// If a setting is out of range, the system has no random numbers, or there is no tokio
@@ -117,6 +132,10 @@ impl Socket {
     /// # Panics
     /// If the tokio runtime was built without timers.
     pub fn over(link: Arc<dyn Link>, config: Config) -> Result<Self, BindError> {
+        Self::start(link, Wire::Encapsulated, config)
+    }
+
+    fn start(link: Arc<dyn Link>, wire: Wire, config: Config) -> Result<Self, BindError> {
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| BindError::NoRuntime)?;
         let local = link.local_addr();
         let seed = getrandom::u64().map_err(|error| BindError::Io {
@@ -132,7 +151,7 @@ impl Socket {
             nic_backlog,
             ..config
         };
-        let endpoint = Endpoint::new(config, Wire::Encapsulated, local.port(), seed)?;
+        let endpoint = Endpoint::new(config, wire, local.port(), seed)?;
         let shard = Arc::new(Shard::new(endpoint, link));
         let _inside = runtime.enter();
         drop(runtime.spawn(Driver::new(Arc::clone(&shard))));
@@ -211,6 +230,17 @@ impl Transport for Socket {
 
     fn close(&self) {
         self.shard().close(CloseReason::Closed);
+    }
+}
+
+/// What is granted must fit into the receive buffer, whose bookkeeping takes about as much as the
+/// packets: a third of the total.
+fn fitting(config: Config, receive_buffer_bytes: usize) -> Config {
+    let room = u32::try_from(receive_buffer_bytes / 3 * 2).unwrap_or(u32::MAX);
+    let max_incoming_bytes = config.max_incoming_bytes.min(room.max(10_000));
+    Config {
+        max_incoming_bytes,
+        ..config
     }
 }
 

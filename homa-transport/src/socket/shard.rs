@@ -260,6 +260,7 @@ impl Transport for Shard {
             send_system_calls: calls.send,
             receive_system_calls: calls.receive,
             receive_drops: self.link.receive_drops(),
+            backend: self.link.backend(),
             waiters_woken: core.waiters_woken,
             requests_handed_over: core.requests_handed_over,
             ..core.endpoint.stats()

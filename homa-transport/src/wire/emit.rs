@@ -3,7 +3,7 @@
 use std::fmt;
 
 use zerocopy::byteorder::big_endian::{U16, U32, U64};
-use zerocopy::{FromZeros, Immutable, IntoBytes};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 use super::header::{
     AckField, AckHeader, CommonHeader, CutoffsHeader, DATA_OFFSET_CONTROL, DATA_OFFSET_DATA,
@@ -26,6 +26,19 @@ impl HeaderBytes {
     #[must_use]
     pub fn as_slice(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or_default()
+    }
+
+    /// This header of DATA for the data that lies `bytes` behind that of this one; `None` if it is not
+    /// DATA's.
+    pub(crate) fn for_data_behind(&self, bytes: u32) -> Option<Self> {
+        let (mut header, _) = DataHeader::read_from_prefix(self.as_slice()).ok()?;
+        if header.common.packet_type != PacketType::Data as u8 {
+            return None;
+        }
+        let offset = U32::new(header.segment_offset.get().checked_add(bytes)?);
+        header.common.sequence = offset;
+        header.segment_offset = offset;
+        Some(Self::new(&header))
     }
 
     fn new<H: IntoBytes + Immutable>(header: &H) -> Self {

@@ -1,0 +1,90 @@
+//! Programs that run in the kernel (classic BPF) and choose which packets of protocol 146 a socket gets.
+
+use socket2::SockFilter;
+
+/// Accepts a packet as it is.
+const WHOLE: u32 = u32::MAX;
+const NOTHING: u32 = 0;
+
+/// What a program sees first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StartsWith {
+    /// The IPv4 header, as with raw IPv4 sockets.
+    Ipv4Header,
+    /// The Homa header, as with raw IPv6 sockets.
+    HomaHeader,
+}
+
+/// Only packets to `port`. Packets too short to have a port are not accepted.
+pub(super) fn only(port: u16, start: StartsWith) -> Vec<SockFilter> {
+    let mut program = load_destination_port(start);
+    program.push(jump_if_equal(port, 0, 1));
+    program.push(accept(WHOLE));
+    program.push(accept(NOTHING));
+    program
+}
+
+/// The first `bytes` of packets to none of `ports`, of which there are 250 at most.
+pub(super) fn none_of(ports: &[u16], bytes: u32, start: StartsWith) -> Vec<SockFilter> {
+    let mut program = load_destination_port(start);
+    let ports = ports.get(..ports.len().min(250)).unwrap_or_default();
+    for (index, port) in ports.iter().enumerate() {
+        // Over the ports that follow and the acceptance.
+        let rest = u8::try_from(ports.len() - index).unwrap_or(u8::MAX);
+        program.push(jump_if_equal(*port, rest, 0));
+    }
+    program.push(accept(bytes));
+    program.push(accept(NOTHING));
+    program
+}
+
+/// As [`only`], but each packet is lost with a probability of `percent`.
+#[cfg(test)]
+pub(super) fn only_with_loss(port: u16, percent: u32, start: StartsWith) -> Vec<SockFilter> {
+    // Source: linux/filter.h, SKF_AD_OFF and SKF_AD_RANDOM.
+    let random = 0_u32.wrapping_sub(0x1000) + 56;
+    let jump_if_greater = libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K;
+    let mut program = vec![
+        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, random),
+        SockFilter::new(opcode(jump_if_greater), 1, 0, u32::MAX / 100 * percent),
+        accept(NOTHING),
+    ];
+    program.extend(only(port, start));
+    program
+}
+
+/// Nothing at all: for sockets that only send.
+pub(super) fn nothing() -> Vec<SockFilter> {
+    vec![accept(NOTHING)]
+}
+
+/// Bytes 2 and 3 of the Homa header. Source: homa_wire.h, `struct homa_common_hdr`.
+fn load_destination_port(start: StartsWith) -> Vec<SockFilter> {
+    match start {
+        StartsWith::Ipv4Header => vec![
+            // X = length of the IPv4 header
+            statement(libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH, 0),
+            statement(libc::BPF_LD | libc::BPF_H | libc::BPF_IND, 2),
+        ],
+        StartsWith::HomaHeader => {
+            vec![statement(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS, 2)]
+        }
+    }
+}
+
+fn jump_if_equal(value: u16, then: u8, otherwise: u8) -> SockFilter {
+    let code = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+    SockFilter::new(opcode(code), then, otherwise, u32::from(value))
+}
+
+fn accept(bytes: u32) -> SockFilter {
+    statement(libc::BPF_RET | libc::BPF_K, bytes)
+}
+
+fn statement(code: u32, value: u32) -> SockFilter {
+    SockFilter::new(opcode(code), 0, 0, value)
+}
+
+fn opcode(code: u32) -> u16 {
+    u16::try_from(code).unwrap_or(u16::MAX)
+}
