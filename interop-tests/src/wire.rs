@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use homa_transport::{BindError, Config, RpcError, Socket, Transport};
+use homa_transport::{BindError, Config, RpcError, Socket, Transport, native};
 
 const FORMS: &str = "homa://host:port, homa+udp://host:port or homa+mem://name";
 
@@ -47,9 +47,6 @@ pub enum OpenError {
     /// Nobody listens by that name in this process.
     #[error("nobody in this process listens as {0:?}")]
     NoListener(String),
-    /// The wire is not part of this version.
-    #[error("this version has no `homa://` wire (IP protocol 146): use homa+udp://host:port")]
-    NotBuilt,
     /// The socket could not be opened.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -59,14 +56,14 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    /// Whether it is this machine or version that lacks something, rather than something being wrong.
+    /// Whether it is this machine that lacks something, rather than something being wrong.
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         match self {
-            Self::NotBuilt => true,
-            Self::Bind(BindError::Io { source, .. }) => {
-                source.kind() == io::ErrorKind::PermissionDenied
-            }
+            Self::Bind(error) => matches!(
+                error,
+                BindError::RawNotPermitted { .. } | BindError::NoKernelBackend { .. }
+            ),
             _ => false,
         }
     }
@@ -158,13 +155,13 @@ impl Uri {
     /// Opens a socket that others can call. Must run inside a tokio runtime.
     ///
     /// # Errors
-    /// If the address cannot be used, or this version or machine does not have the wire.
+    /// If the address cannot be used, or this machine does not have the wire.
     pub async fn listen(&self, config: &Config) -> Result<Arc<dyn Transport>, OpenError> {
         let config = config.clone();
         Ok(Arc::new(match self.wire {
             Wire::Mem => Socket::mem_listen(&self.authority, config)?,
             Wire::Udp => Socket::udp(self.resolve().await?, config)?,
-            Wire::Homa => return Err(OpenError::NotBuilt),
+            Wire::Homa => return Ok(native::listen(self.resolve().await?, config, None)?),
         }))
     }
 
@@ -177,7 +174,7 @@ impl Uri {
         Ok(Arc::new(match self.wire {
             Wire::Mem => Socket::mem_client(config)?,
             Wire::Udp => Socket::udp_client(config)?,
-            Wire::Homa => return Err(OpenError::NotBuilt),
+            Wire::Homa => return Ok(native::client(config, None)?),
         }))
     }
 }
