@@ -1,5 +1,21 @@
-//! Code generated from definitions that were not written for homa-rpc, or are hard on a code
-//! generator; the tests beside it serve and call it.
+//! Tests of the other packages against what was not written here, and on networks.
+//!
+//! - [`googleapis`], [`awkward`]: code generated from definitions of others, or hard on a generator;
+//! - [`conformance`]: what every way to carry messages has to do;
+//! - [`network`]: a network in a box, with slow links and priority queues;
+//! - [`behind_long`]: how long short calls take beside long ones;
+//! - [`wire`]: from a URI to a transport;
+//! - [`echo`]: the server and client that the checks use;
+//! - [`relay`]: a bad network for UDP, without any privileges;
+//! - [`skip`]: tests that cannot run say so.
+
+pub mod behind_long;
+pub mod conformance;
+pub mod echo;
+pub mod network;
+pub mod relay;
+pub mod skip;
+pub mod wire;
 
 /// Google's long-running operations and locations, with all that they import.
 #[allow(

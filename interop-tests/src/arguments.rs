@@ -1,0 +1,191 @@
+//! What the command line says.
+
+use std::str::FromStr;
+
+use homa_interop::wire::{OpenError, Uri, Wire};
+
+pub(crate) const USAGE: &str = "\
+usage: homa-interop serve URI
+       homa-interop check URI [OPTIONS]
+
+commands:
+  serve   answers every message with its own bytes, until SIGINT or SIGTERM
+  check   calls such a server, of this or any other implementation, with messages of
+          many sizes, then with many at once, and compares what comes back
+
+URI:
+  homa://HOST:PORT       IP protocol 146, the wire of the Linux kernel module
+  homa+udp://HOST:PORT   the same packets inside UDP
+  `serve` takes port 0 for a free one and prints the URI it listens on.
+
+options of check:
+  --max-size BYTES       longest message (default 1000000)
+  --count N              calls of the second check (default 1000)
+  --concurrency N        of those in progress at a time (default: all of them)
+
+exit status: 0 if all is well, 1 if a check failed, 2 if nothing could be tried.";
+
+/// What to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    Help,
+    Serve { uri: Uri },
+    Check(CheckOptions),
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct CheckOptions {
+    pub(crate) uri: Uri,
+    pub(crate) size_max: usize,
+    pub(crate) count: usize,
+    pub(crate) concurrency: Option<usize>,
+}
+
+/// What is wrong with the command line.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ArgumentError {
+    #[error("expected `serve` or `check`, got {0}")]
+    Command(String),
+    #[error("`{0}` needs a URI")]
+    NoUri(&'static str),
+    #[error(transparent)]
+    Uri(#[from] OpenError),
+    #[error("{0} is of use within one process only: expected homa:// or homa+udp://")]
+    InProcess(Uri),
+    #[error("unknown argument {0:?}")]
+    Unknown(String),
+    #[error("{option} needs a number from 1 to {max}, got {got:?}")]
+    Number {
+        option: &'static str,
+        max: usize,
+        got: String,
+    },
+}
+
+impl Command {
+    pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Self, ArgumentError> {
+        let mut arguments = arguments.peekable();
+        let command = arguments.next();
+        if arguments.peek().is_some_and(|next| is_help(next)) {
+            return Ok(Self::Help);
+        }
+        match command.as_deref() {
+            Some("serve") => {
+                let uri = uri("serve", arguments.next())?;
+                match arguments.next() {
+                    Some(more) => Err(ArgumentError::Unknown(more)),
+                    None => Ok(Self::Serve { uri }),
+                }
+            }
+            Some("check") => CheckOptions::parse(arguments).map(Self::Check),
+            Some(help) if is_help(help) => Ok(Self::Help),
+            Some(other) => Err(ArgumentError::Command(format!("`{other}`"))),
+            None => Err(ArgumentError::Command("nothing".to_owned())),
+        }
+    }
+}
+
+impl CheckOptions {
+    fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, ArgumentError> {
+        let mut options = Self {
+            uri: uri("check", arguments.next())?,
+            size_max: 1_000_000,
+            count: 1_000,
+            concurrency: None,
+        };
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                "--max-size" => {
+                    options.size_max = number("--max-size", 1_000_000, arguments.next())?;
+                }
+                "--count" => options.count = number("--count", 10_000_000, arguments.next())?,
+                "--concurrency" => {
+                    let number = number("--concurrency", 100_000, arguments.next())?;
+                    options.concurrency = Some(number);
+                }
+                _ => return Err(ArgumentError::Unknown(argument)),
+            }
+        }
+        Ok(options)
+    }
+}
+
+fn is_help(argument: &str) -> bool {
+    matches!(argument, "--help" | "-h" | "help")
+}
+
+fn uri(command: &'static str, argument: Option<String>) -> Result<Uri, ArgumentError> {
+    let argument = argument.ok_or(ArgumentError::NoUri(command))?;
+    let uri: Uri = argument.parse()?;
+    if uri.wire() == Wire::Mem {
+        return Err(ArgumentError::InProcess(uri));
+    }
+    Ok(uri)
+}
+
+fn number(
+    option: &'static str,
+    max: usize,
+    argument: Option<String>,
+) -> Result<usize, ArgumentError> {
+    let got = argument.unwrap_or_default();
+    match usize::from_str(&got) {
+        Ok(number) if (1..=max).contains(&number) => Ok(number),
+        _ => Err(ArgumentError::Number { option, max, got }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Command, ArgumentError> {
+        Command::parse(line.split_ascii_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn options_of_check_have_defaults_and_can_be_given() {
+        let uri: Uri = "homa://h:1".parse().unwrap();
+        let defaults = CheckOptions {
+            uri: uri.clone(),
+            size_max: 1_000_000,
+            count: 1_000,
+            concurrency: None,
+        };
+        assert_eq!(parse("check homa://h:1").unwrap(), Command::Check(defaults));
+        let given = CheckOptions {
+            uri,
+            size_max: 20,
+            count: 3,
+            concurrency: Some(2),
+        };
+        let line = "check homa://h:1 --concurrency 2 --max-size 20 --count 3";
+        assert_eq!(parse(line).unwrap(), Command::Check(given));
+    }
+
+    #[test]
+    fn help_is_given_wherever_it_is_asked_for() {
+        for line in ["--help", "-h", "help", "serve --help", "check -h"] {
+            assert_eq!(parse(line).unwrap(), Command::Help, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_what_was_expected() {
+        for (line, expected) in [
+            ("", "`serve` or `check`, got nothing"),
+            ("dance", "got `dance`"),
+            ("serve", "`serve` needs a URI"),
+            ("serve h:1", "homa+udp://host:port"),
+            ("serve homa+mem://x", "one process"),
+            ("serve homa://h:1 --count 1", "--count"),
+            ("check homa://h:1 --wrong", "--wrong"),
+            ("check homa://h:1 --count", "1 to 10000000"),
+            ("check homa://h:1 --max-size 0", "1 to 1000000, got \"0\""),
+            ("check homa://h:1 --concurrency -1", "got \"-1\""),
+        ] {
+            let error = parse(line).unwrap_err().to_string();
+            assert!(error.contains(expected), "{line}: {error}");
+        }
+    }
+}
