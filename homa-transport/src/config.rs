@@ -137,7 +137,8 @@ pub struct Config {
     /// How long the ids of delivered requests are remembered at least, so that a late duplicate is
     /// not executed again.
     ///
-    /// Default 1 s. Kernel: none (a duplicate that comes after the ack is executed again).
+    /// Default 5 s. Kernel: none (a duplicate that comes after the ack is executed again). A client
+    /// that was told that its request is unknown relies on its server's memory being as long as its own.
     pub delivered_memory: Duration,
     /// What a simulated experiment changes; `None`: nothing.
     ///
@@ -210,7 +211,7 @@ impl Default for Config {
             outbound_bytes_max: 1 << 30,
             outbound_bytes_per_peer_max: 512 << 20,
             peers_max: 65_536,
-            delivered_memory: Duration::from_secs(1),
+            delivered_memory: Duration::from_secs(5),
             #[cfg(feature = "sim")]
             experiment: None,
         }

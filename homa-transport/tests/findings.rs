@@ -262,7 +262,7 @@ fn a_forgotten_request_is_not_asked_for_because_the_server_was_full_in_between()
     assert!(matches!(server.poll_event(), Some(Event::Request { .. })));
     server.handle_unreachable(peer(1), Unreachable::Port);
     assert!(matches!(server.poll_event(), Some(Event::Cancelled { .. })));
-    for _ in 0..50 {
+    for _ in 0..250 {
         now = now + Duration::from_millis(100);
         server.handle_packet(now, peer(3), local, &packet(4, Packet::Busy));
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::units::{Instant, RpcId};
 
 /// Words of 64 ids in a window at most.
-const WORDS_MAX: usize = 16_384;
+const WORDS_MAX: usize = 65_536;
 /// Words a window may always have, beyond which it grows only with the number of ids in it.
 const WORDS_FREE: usize = 16;
 /// Words a window may have per id in it.
