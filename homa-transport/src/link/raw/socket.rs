@@ -1,6 +1,7 @@
 //! Raw sockets of protocol 146, one address family each, with the options that a link needs.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::sync::atomic::AtomicBool;
 
@@ -69,6 +70,20 @@ pub(super) struct RawSocket {
     pub(super) device_full: AtomicBool,
 }
 
+/// Packets received before a filter was there at most.
+const UNFILTERED_MAX: usize = 65_536;
+
+/// Drops what came to a new socket before its filter: packets for anybody.
+fn discard_received(socket: &Socket) {
+    let mut byte = [MaybeUninit::uninit()];
+    for _ in 0..UNFILTERED_MAX {
+        // A packet is cut to one byte; nothing left is an error.
+        if socket.recv(&mut byte).is_err() {
+            return;
+        }
+    }
+}
+
 impl RawSocket {
     /// Opens a socket on `ip` for packets to `port`.
     pub(super) fn open(
@@ -87,6 +102,7 @@ impl RawSocket {
         // First of all, since packets come from now on.
         socket.attach_filter(&port_filter::only(port, family.starts_with()))?;
         socket.set_nonblocking(true)?;
+        discard_received(&socket);
         // Above its limit the system takes the limit.
         socket.set_recv_buffer_size(buffers.0)?;
         socket.set_send_buffer_size(buffers.1)?;
