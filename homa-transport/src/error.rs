@@ -4,6 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::kernel::KernelError;
+
 /// Whether a failed request can have reached the server's application.
 ///
 /// Retrying is always safe after [`Delivery::NotSent`]; after [`Delivery::Unknown`] only for
@@ -194,6 +196,9 @@ pub enum BindError {
     /// A setting is out of range.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The Linux Homa module is not there, or not one that this crate knows.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
     /// The system refused.
     #[error("cannot open a socket on {addr}: {source}")]
     Io {

@@ -8,6 +8,7 @@
 //! - [`endpoint`]: the protocol of one port, without sockets, clocks or threads;
 //! - [`link`]: ways to move packets: UDP (`WIRE-UDP.md`) and within the process;
 //! - [`Socket`]: an endpoint over a link, driven by one tokio task;
+//! - [`KernelSocket`]: a socket of the Linux Homa module, which does all this in the kernel;
 //! - [`transport`]: what an RPC layer sees of all this;
 //! - `sim` (feature `sim`): whole networks of endpoints in virtual time, from one seed.
 //!
@@ -38,6 +39,7 @@
 pub mod config;
 pub mod endpoint;
 pub mod error;
+pub mod kernel;
 pub mod link;
 pub mod message;
 #[cfg(feature = "sim")]
@@ -51,6 +53,7 @@ pub mod wire;
 pub use config::{Config, Wire};
 pub use endpoint::Endpoint;
 pub use error::{BindError, CloseReason, ConfigError, Delivery, RpcError, Unreachable};
+pub use kernel::KernelSocket;
 pub use message::Message;
 pub use socket::Socket;
 pub use stats::Stats;
