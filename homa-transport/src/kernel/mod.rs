@@ -51,11 +51,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use tokio::runtime::Handle as Runtime;
 
 use self::core::Limits;
 use self::driver::Driver;
 use self::lane::Lane;
 pub use self::probe::{KernelError, Variant};
+use self::sys::Port;
 use crate::config::Config;
 use crate::endpoint::RpcKey;
 use crate::error::{BindError, CloseReason, RpcError};
@@ -114,27 +116,12 @@ impl KernelSocket {
     /// # Panics
     /// If the tokio runtime was built without timers.
     pub fn bind(addr: SocketAddr, config: Config) -> Result<Self, BindError> {
-        config.validate()?;
-        let runtime = tokio::runtime::Handle::try_current().map_err(|_| BindError::NoRuntime)?;
-        let failed = |source| BindError::Io { addr, source };
-        let port = probe::open(region_bytes(&config))?;
-        probe::bind(&port, addr.port()).map_err(|source| match source.kind() {
-            io::ErrorKind::AddrInUse => BindError::AddressInUse { addr },
-            _ => failed(source),
-        })?;
-        let ipv4 = probe::is_ipv4(&port).map_err(failed)?;
-        let number = sys::info(port.socket()).map_err(failed)?.port;
-        let port = sys::register(port).map_err(failed)?;
-        let local = SocketAddr::new(addr.ip(), number);
+        let (port, runtime) = Self::open(addr, &config)?;
+        sys::set_server(port.socket(), true).map_err(|source| BindError::Io { addr, source })?;
         if !addr.ip().is_unspecified() {
-            tracing::info!(%local, "the Homa module takes requests on all addresses of this host");
+            tracing::info!(%addr, "the Homa module takes requests on all addresses of this host");
         }
-        let lane = Arc::new(Lane::new(port, local, ipv4, Limits::of(&config)));
-        let _inside = runtime.enter();
-        drop(runtime.spawn(Driver::new(Arc::clone(&lane))));
-        Ok(Self {
-            handle: Arc::new(Handle { lane }),
-        })
+        Self::start(port, addr, &config, &runtime)
     }
 
     /// Opens a socket for calls, on a port of the module's choice: for IPv4 and IPv6 if the machine
@@ -146,7 +133,39 @@ impl KernelSocket {
     /// # Panics
     /// If the tokio runtime was built without timers.
     pub fn client(config: Config) -> Result<Self, BindError> {
-        Self::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)), config)
+        let addr = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+        let (port, runtime) = Self::open(addr, &config)?;
+        Self::start(port, addr, &config, &runtime)
+    }
+
+    fn open(addr: SocketAddr, config: &Config) -> Result<(Port, Runtime), BindError> {
+        config.validate()?;
+        let runtime = Runtime::try_current().map_err(|_| BindError::NoRuntime)?;
+        let port = probe::open(region_bytes(config))?;
+        probe::bind(&port, addr.port()).map_err(|source| match source.kind() {
+            io::ErrorKind::AddrInUse => BindError::AddressInUse { addr },
+            _ => BindError::Io { addr, source },
+        })?;
+        Ok((port, runtime))
+    }
+
+    fn start(
+        port: Port,
+        addr: SocketAddr,
+        config: &Config,
+        runtime: &Runtime,
+    ) -> Result<Self, BindError> {
+        let failed = |source| BindError::Io { addr, source };
+        let ipv4 = probe::is_ipv4(&port).map_err(failed)?;
+        let number = sys::info(port.socket()).map_err(failed)?.port;
+        let port = sys::register(port).map_err(failed)?;
+        let local = SocketAddr::new(addr.ip(), number);
+        let lane = Arc::new(Lane::new(port, local, ipv4, Limits::of(config)));
+        let _inside = runtime.enter();
+        drop(runtime.spawn(Driver::new(Arc::clone(&lane))));
+        Ok(Self {
+            handle: Arc::new(Handle { lane }),
+        })
     }
 
     /// The reason why the socket no longer works, if it does not.
