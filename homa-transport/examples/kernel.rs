@@ -14,6 +14,7 @@ mod conformance;
 
 use std::error::Error;
 use std::net::{Ipv6Addr, SocketAddr};
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use homa_transport::{Config, KernelSocket, Transport};
@@ -21,7 +22,17 @@ use homa_transport::{Config, KernelSocket, Transport};
 type Failure = Box<dyn Error>;
 
 #[tokio::main]
-async fn main() -> Result<(), Failure> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("kernel: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Failure> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args[..] {

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -17,6 +18,8 @@ use crate::transport::{Incoming, Responder, Transport};
 
 /// Messages taken in one poll before other tasks get their chance.
 const MESSAGES_MAX: usize = 64;
+/// Bytes taken in one poll: they may have to be copied.
+const BYTES_MAX: usize = 1 << 20;
 /// How long messages wait before the module is asked again for memory. It has a wake-up for this, but
 /// only receive calls make it free what finished RPCs hold. Source: homa_rpc.c, `homa_rpc_reap`.
 const RETRY: Duration = Duration::from_millis(1);
@@ -87,7 +90,9 @@ impl Driver {
         }
     }
 
-    fn deliver(&self, received: Received) {
+    /// Hands over what has come. Returns its bytes.
+    fn deliver(&self, received: Received) -> usize {
+        let len = received.len();
         match received {
             Received::Response { cookie, message } => {
                 self.lane.end_call(cookie, Ok(message.into_bytes()));
@@ -95,15 +100,15 @@ impl Driver {
             Received::Failed { cookie, error } => self.lane.end_call(cookie, Err(error)),
             Received::Request { id, peer, message } => {
                 let to = Answer { id, peer };
-                let peer = std::net::SocketAddr::new(peer.ip().to_canonical(), peer.port());
+                let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
                 let taken = if self.lane.serves(peer) {
-                    self.lane.lock().add_request(to, message.len())
+                    self.lane.lock().add_request(to, len)
                 } else {
                     None
                 };
                 let Some((rpc, sink)) = taken else {
                     self.lane.refuse(to);
-                    return;
+                    return len;
                 };
                 let transport = Arc::clone(&self.lane) as Arc<dyn Transport>;
                 sink(Incoming {
@@ -113,12 +118,15 @@ impl Driver {
                 });
             }
         }
+        len
     }
 
     /// Tries again to send what had to wait.
     fn send_unsent(&self) -> io::Result<()> {
         match self.receive() {
-            Ok(received) => self.deliver(received),
+            Ok(received) => {
+                self.deliver(received);
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }
@@ -142,9 +150,13 @@ impl Driver {
             Task::Receive { unsent: true } => self.send_unsent()?,
             Task::Receive { unsent: false } => {}
         }
+        let mut bytes = 0;
         for _ in 0..MESSAGES_MAX {
+            if bytes >= BYTES_MAX {
+                break;
+            }
             match self.poll_receive(cx)? {
-                Poll::Ready(received) => self.deliver(received),
+                Poll::Ready(received) => bytes += self.deliver(received),
                 Poll::Pending if self.park(cx) => return Poll::Pending,
                 Poll::Pending => break,
             }

@@ -155,6 +155,16 @@ pub(in crate::kernel) enum Received {
     Failed { cookie: u64, error: io::Error },
 }
 
+impl Received {
+    /// Bytes of the message, if it is one.
+    pub(in crate::kernel) const fn len(&self) -> usize {
+        match self {
+            Self::Request { message, .. } | Self::Response { message, .. } => message.len,
+            Self::Failed { .. } => 0,
+        }
+    }
+}
+
 impl Region {
     /// Reserves address space for `bytes`, rounded up to whole pages.
     pub(in crate::kernel) fn new(bytes: usize) -> io::Result<Arc<Self>> {
@@ -253,11 +263,6 @@ impl Pages {
             )));
         }
         Ok(pages)
-    }
-
-    /// Length of the message, in bytes.
-    pub(in crate::kernel) const fn len(&self) -> usize {
-        self.len
     }
 
     /// Offset and length of each piece of the message: full pages and a rest.
