@@ -18,7 +18,7 @@ use crate::transport::{Incoming, Responder, Transport};
 
 /// Messages taken in one poll before other tasks get their chance.
 const MESSAGES_MAX: usize = 64;
-/// Bytes taken in one poll: they may have to be copied.
+/// Bytes taken, and sent, in one poll: they are copied.
 const BYTES_MAX: usize = 1 << 20;
 /// How long messages wait before the module is asked again for memory. It has a wake-up for this, but
 /// only receive calls make it free what finished RPCs hold. Source: homa_rpc.c, `homa_rpc_reap`.
@@ -121,8 +121,8 @@ impl Driver {
         len
     }
 
-    /// Tries again to send what had to wait.
-    fn send_unsent(&self) -> io::Result<()> {
+    /// Tries again to send what had to wait. True if more of it can be sent at once.
+    fn send_unsent(&self) -> io::Result<bool> {
         match self.receive() {
             Ok(received) => {
                 self.deliver(received);
@@ -130,8 +130,7 @@ impl Driver {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }
-        self.lane.flush();
-        Ok(())
+        Ok(self.lane.flush(BYTES_MAX))
     }
 
     /// Sets the timer if messages wait. False: there is something to do at once.
@@ -144,12 +143,11 @@ impl Driver {
     }
 
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.begin(cx) {
+        let more = match self.begin(cx) {
             Task::End => return Poll::Ready(Ok(())),
             Task::Wait => return Poll::Pending,
-            Task::Receive { unsent: true } => self.send_unsent()?,
-            Task::Receive { unsent: false } => {}
-        }
+            Task::Receive { unsent } => unsent && self.send_unsent()?,
+        };
         let mut bytes = 0;
         for _ in 0..MESSAGES_MAX {
             if bytes >= BYTES_MAX {
@@ -157,7 +155,7 @@ impl Driver {
             }
             match self.poll_receive(cx)? {
                 Poll::Ready(received) => bytes += self.deliver(received),
-                Poll::Pending if self.park(cx) => return Poll::Pending,
+                Poll::Pending if !more && self.park(cx) => return Poll::Pending,
                 Poll::Pending => break,
             }
         }

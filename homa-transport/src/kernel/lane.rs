@@ -196,9 +196,16 @@ impl Lane {
         }
     }
 
-    /// Sends what waits for memory, as far as there is some.
-    pub(super) fn flush(&self) {
-        while let Some(Unsent { to, message }) = { self.lock().take_unsent() } {
+    /// Sends what waits for memory, as far as there is some, up to `bytes_max` at a time. True if it
+    /// stopped for that.
+    pub(super) fn flush(&self, bytes_max: usize) -> bool {
+        let mut bytes = 0;
+        while bytes < bytes_max {
+            let next = self.lock().take_unsent();
+            let Some(Unsent { to, message }) = next else {
+                return false;
+            };
+            bytes += message.len();
             let sent = match to {
                 To::Server(call, peer) => {
                     let result = self.send_request(call, peer, &message);
@@ -214,12 +221,13 @@ impl Lane {
                 (Sent::Later, _) => {
                     let unwanted = self.lock().put_back(Unsent { to, message });
                     drop(unwanted);
-                    return;
+                    return false;
                 }
                 (Sent::Never(error), To::Server(call, _)) => self.fail_call(call, error),
                 (Sent::Never(_), To::Client(_)) => {}
             }
         }
+        true
     }
 
     fn fail_call(&self, call: CallKey, error: RpcError) {
