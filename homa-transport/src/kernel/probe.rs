@@ -74,9 +74,10 @@ fn lists_homa(protocols: &str) -> bool {
 /// Opens a socket with a region of `region_bytes`, and looks whether its interface is the one that
 /// `sys` describes. The system may load the module for this.
 ///
-/// The socket is an IPv6 one where there is IPv6: such a socket serves IPv4 too, whereas an IPv4
-/// socket gets IPv6 packets all the same, because the module does not keep the families' ports apart,
-/// and cannot answer them. Source: homa_sock.c, `homa_sock_find`; homa_peer.c, `homa_peer_reset_dst`.
+/// The socket is an IPv6 one where there is IPv6. Such a socket serves IPv4 too. An IPv4 socket gets
+/// IPv6 packets all the same, because the module does not keep the families' ports apart, and the
+/// first of them from a host of which the module knows no route yet was seen to panic the kernel.
+/// Source: homa_sock.c, `homa_sock_find`; homa_peer.c, `homa_peer_reset_dst`.
 pub(super) fn open(region_bytes: usize) -> Result<Port, KernelError> {
     let socket = match new_socket(Domain::IPV6) {
         Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => new_socket(Domain::IPV4),
