@@ -20,6 +20,10 @@
 //!   dropped without an answer stays in the module, and its client is told that the server is busy for
 //!   as long as it asks.
 //! - Acks owed are not sent by a close. A server that asks for them gets ICMP "port unreachable".
+//! - Its sockets are IPv6 ones wherever there is IPv6, and speak IPv4 too: an IPv6 packet to an IPv4
+//!   socket of the module panics the kernel. The module marks what such a socket sends to IPv4 peers
+//!   for segmentation as TCP over IPv6. Where a network device that segments by itself mistakes that,
+//!   `net.homa.gso_force_software=1` helps (by reading homa_outgoing.c, `homa_tx_data_pkt_alloc`).
 //! - Of [`Stats`], the counters of packets stay 0: the module counts for the whole host
 //!   (/proc/net/homa_metrics).
 //!
