@@ -273,6 +273,30 @@ fn what_is_held_is_given_up_when_calls_are_over() {
 }
 
 #[test]
+fn a_call_that_is_given_up_is_forgotten_by_the_module_too() {
+    with_module(|| async {
+        let (socket, addr) = server(Config::default());
+        let arrived = Arc::new(Notify::new());
+        let held = Mutex::new(Vec::new());
+        let notify = Arc::clone(&arrived);
+        serve(&socket, move |incoming| {
+            held.lock().unwrap().push(incoming);
+            notify.notify_one();
+        });
+        let client = client();
+        let mut pending = Box::pin(ask(&client, addr, vec![1; 10]));
+        tokio::select! {
+            ended = &mut pending => panic!("{ended:?}"),
+            () = arrived.notified() => {}
+        }
+        assert_eq!(client.stats().rpcs_live, 1);
+        drop(pending);
+        assert_eq!(client.stats().rpcs_live, 0);
+        assert_eq!(client.stats().rpcs_cancelled, 1);
+    });
+}
+
+#[test]
 fn a_handler_learns_of_the_end_of_its_socket() {
     with_module(|| async {
         let (socket, addr) = server(Config::default());
