@@ -31,7 +31,8 @@
 //!
 //! With the module loaded, `cargo test -p homa-transport --test kernel -- --nocapture` runs the
 //! conformance suite over it within this machine; without, the tests say that they are skipped.
-//! Between two machines:
+//! Within one machine the module loses what fits into one packet and sends it again after
+//! `resend_ticks`: that works and is slow. Between two machines:
 //!
 //! ```text
 //! cargo run --release -p homa-transport --example kernel -- serve 4000            # on one
