@@ -4,6 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::kernel::KernelError;
+
 /// Whether a failed request can have reached the server's application.
 ///
 /// Retrying is always safe after [`Delivery::NotSent`]; after [`Delivery::Unknown`] only for
@@ -229,12 +231,9 @@ pub enum BindError {
          use the kernel backend, or unload the module"
     )]
     ModuleLoaded,
-    /// The kernel backend was asked for, or is the one to use, and is not there.
-    #[error("the kernel backend cannot be used: {reason}")]
-    NoKernelBackend {
-        /// What is missing.
-        reason: &'static str,
-    },
+    /// The Linux Homa module was asked for, or is there, and cannot be used.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
     /// The environment names a backend that does not exist.
     #[error("HOMA_BACKEND is {value:?}: expected raw or kernel")]
     UnknownBackend {

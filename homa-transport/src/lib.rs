@@ -9,6 +9,7 @@
 //! - [`link`]: ways to move packets: raw sockets of IP protocol 146, UDP (`WIRE-UDP.md`) and within the
 //!   process;
 //! - [`Socket`]: an endpoint over a link, driven by one tokio task;
+//! - [`KernelSocket`]: a socket of the Linux Homa module, which does all this in the kernel;
 //! - [`native`]: the choice of who speaks `homa://` on this host;
 //! - [`transport`]: what an RPC layer sees of all this;
 //! - `sim` (feature `sim`): whole networks of endpoints in virtual time, from one seed.
@@ -40,6 +41,7 @@
 pub mod config;
 pub mod endpoint;
 pub mod error;
+pub mod kernel;
 pub mod link;
 pub mod message;
 pub mod native;
@@ -54,6 +56,7 @@ pub mod wire;
 pub use config::{Config, Wire};
 pub use endpoint::Endpoint;
 pub use error::{BindError, CloseReason, ConfigError, Delivery, RpcError, Unreachable};
+pub use kernel::KernelSocket;
 pub use message::Message;
 pub use native::NativeBackend;
 pub use socket::Socket;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crate::config::Config;
 use crate::error::BindError;
+use crate::kernel::KernelSocket;
 use crate::link::kernel_module;
 use crate::socket::Socket;
 use crate::transport::Transport;
@@ -57,7 +58,7 @@ pub fn listen(
 ) -> Result<Arc<dyn Transport>, BindError> {
     match choose(backend)? {
         NativeBackend::Raw => Ok(Arc::new(Socket::raw(addr, config)?)),
-        NativeBackend::Kernel => kernel(),
+        NativeBackend::Kernel => Ok(Arc::new(KernelSocket::bind(addr, config)?)),
     }
 }
 
@@ -74,15 +75,8 @@ pub fn client(
 ) -> Result<Arc<dyn Transport>, BindError> {
     match choose(backend)? {
         NativeBackend::Raw => Ok(Arc::new(Socket::raw_client(config)?)),
-        NativeBackend::Kernel => kernel(),
+        NativeBackend::Kernel => Ok(Arc::new(KernelSocket::client(config)?)),
     }
-}
-
-/// The place of the kernel backend.
-fn kernel() -> Result<Arc<dyn Transport>, BindError> {
-    Err(BindError::NoKernelBackend {
-        reason: "this version was built without it; use raw sockets, or homa+udp://",
-    })
 }
 
 fn choose(backend: Option<NativeBackend>) -> Result<NativeBackend, BindError> {
@@ -112,6 +106,7 @@ fn preferred(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stats::Backend;
 
     #[test]
     fn a_backend_has_a_name_and_others_are_refused_with_theirs() {
@@ -143,12 +138,14 @@ mod tests {
         );
     }
 
-    #[test]
-    fn the_kernel_backend_is_missing_and_says_so() {
-        let error = client(Config::default(), Some(NativeBackend::Kernel)).unwrap_err();
-        assert!(
-            matches!(error, BindError::NoKernelBackend { .. }),
-            "{error}"
-        );
+    #[tokio::test]
+    async fn the_kernel_backend_is_opened_or_says_that_the_module_is_missing() {
+        match client(Config::default(), Some(NativeBackend::Kernel)) {
+            Ok(socket) => assert_eq!(socket.stats().backend, Some(Backend::Kernel)),
+            Err(error) => {
+                assert!(matches!(error, BindError::Kernel(_)), "{error}");
+                assert!(error.to_string().contains("Homa module"), "{error}");
+            }
+        }
     }
 }

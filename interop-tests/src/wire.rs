@@ -62,7 +62,7 @@ impl OpenError {
         match self {
             Self::Bind(error) => matches!(
                 error,
-                BindError::RawNotPermitted { .. } | BindError::NoKernelBackend { .. }
+                BindError::RawNotPermitted { .. } | BindError::Kernel(_)
             ),
             _ => false,
         }

@@ -11,7 +11,9 @@ const PROTOCOLS: &str = "/proc/net/protocols";
 /// # Errors
 /// If the list cannot be read.
 pub(crate) fn is_loaded() -> io::Result<bool> {
-    Ok(names_homa(&std::fs::read_to_string(PROTOCOLS)?))
+    let protocols = std::fs::read_to_string(PROTOCOLS)
+        .map_err(|error| io::Error::new(error.kind(), format!("{PROTOCOLS}: {error}")))?;
+    Ok(names_homa(&protocols))
 }
 
 fn names_homa(protocols: &str) -> bool {
@@ -32,7 +34,9 @@ mod tests {
                        UDP       1344      0       0   NI       0   yes  kernel\n";
         assert!(!names_homa(without));
         assert!(!names_homa(""));
-        assert!(!names_homa("HOMAGE 1 2\n"));
+        assert!(!names_homa(
+            "HOMAGE 1 2\nXHOMA 1 2\nhoma 1 2\nUDP 1 2 HOMA\n"
+        ));
         for name in ["HOMA", "HOMAv6"] {
             assert!(names_homa(&format!(
                 "{without}{name}  1200  3 -1 NI 0 no homa\n"

@@ -245,7 +245,7 @@ fn fitting(config: Config, receive_buffer_bytes: usize) -> Config {
 }
 
 /// A socket bound to "any address" is reachable on this host's loopback address.
-const fn reachable(mut peer: SocketAddr) -> SocketAddr {
+pub(crate) const fn reachable(mut peer: SocketAddr) -> SocketAddr {
     match peer.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => peer.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST)),
         IpAddr::V6(ip) if ip.is_unspecified() => peer.set_ip(IpAddr::V6(Ipv6Addr::LOCALHOST)),
