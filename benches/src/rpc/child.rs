@@ -7,6 +7,7 @@ use std::io::{BufRead as _, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use homa_transport::Config;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use tokio::runtime::{Builder, Runtime};
@@ -54,6 +55,17 @@ impl Role {
             polling: words.next()?.parse().ok()?,
             uris: words.collect(),
         })
+    }
+
+    fn config(&self) -> Config {
+        let config = Config::default();
+        if self.polling {
+            return config;
+        }
+        Config {
+            busy_poll: Duration::ZERO,
+            ..config
+        }
     }
 
     const fn waiting(&self) -> Waiting {
@@ -159,7 +171,7 @@ fn serve(role: &Role, runtime: &Runtime) -> Result<(Vec<String>, Counters), Stri
             Ok((vec![address], None))
         }
         Stack::HomaUdp | Stack::HomaRaw | Stack::HomaKernel | Stack::HomaMem => {
-            let (server, uri, counters) = homa::bind(role.stack)?;
+            let (server, uri, counters) = homa::bind(role.stack, role.config())?;
             runtime.spawn(async { report(server.serve().await.map_err(|e| e.to_string())) });
             Ok((vec![uri], counters))
         }
@@ -194,7 +206,7 @@ impl Client {
             Stack::FloorTcp => Self::Tcp(floor_tcp::Client::connect(uri, role.waiting())?),
             _ => {
                 let _inside = runtime.enter();
-                let (calls, counters) = HomaCalls::new(uri)?;
+                let (calls, counters) = HomaCalls::new(uri, role.config())?;
                 Self::Homa(calls, counters)
             }
         })

@@ -23,12 +23,15 @@ pub(crate) type Counters = Option<Arc<dyn Transport>>;
 ///
 /// # Errors
 /// Why it cannot listen.
-pub(crate) fn bind(stack: Stack) -> Result<(BoundServer, String, Counters), String> {
+pub(crate) fn bind(
+    stack: Stack,
+    config: Config,
+) -> Result<(BoundServer, String, Counters), String> {
     let server = Server::builder().add_service(BenchServer::new(Service));
     let text = |error: &dyn std::error::Error| error.to_string();
     if stack == Stack::HomaUdp {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let socket = Socket::udp(any, Config::default()).map_err(|error| text(&error))?;
+        let socket = Socket::udp(any, config).map_err(|error| text(&error))?;
         let uri = format!("homa+udp://{}", socket.local_addr());
         let socket: Arc<dyn Transport> = Arc::new(socket);
         let server = server
@@ -54,11 +57,11 @@ impl HomaCalls {
     ///
     /// # Errors
     /// Why `uri` cannot be called.
-    pub(crate) fn new(uri: &str) -> Result<(Self, Counters), String> {
+    pub(crate) fn new(uri: &str, config: Config) -> Result<(Self, Counters), String> {
         let mut builder = Channel::builder();
         let mut counters = None;
         if uri.starts_with("homa+udp:") {
-            let socket = Socket::udp_client(Config::default()).map_err(|e| e.to_string())?;
+            let socket = Socket::udp_client(config).map_err(|e| e.to_string())?;
             let socket: Arc<dyn Transport> = Arc::new(socket);
             builder = builder.socket(Arc::clone(&socket));
             counters = Some(socket);

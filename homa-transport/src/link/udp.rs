@@ -446,6 +446,17 @@ impl Link for UdpLink {
         }
     }
 
+    fn can_busy_poll(&self) -> bool {
+        true
+    }
+
+    fn try_recv(&self, batch: &mut RecvBatch) -> io::Result<()> {
+        self.reports.take(&mut batch.unreachable);
+        batch.full = self.receive_into(batch)? == Filled::Full;
+        self.reports.take(&mut batch.unreachable);
+        Ok(())
+    }
+
     fn system_calls(&self) -> SystemCalls {
         SystemCalls {
             send: self.send_calls.load(Ordering::Relaxed),

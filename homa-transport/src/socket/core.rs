@@ -27,6 +27,10 @@ pub(super) struct Core {
     pub(super) unsent: VecDeque<Transmit>,
     /// The driver is in its turn: what callers have to send, it sends.
     pub(super) in_turn: bool,
+    /// Commands of callers in this turn that left their packets to the driver.
+    pub(super) left_to_driver: usize,
+    /// The driver has been woken by a caller, who wants it to have a turn.
+    pub(super) turn_wanted: bool,
     /// Wakes the driver.
     pub(super) driver: Option<Waker>,
     /// When the driver wakes by itself.
@@ -52,8 +56,9 @@ pub(super) struct Work {
 }
 
 impl Work {
-    pub(super) fn is_empty(&self) -> bool {
-        self.wakers.is_empty() && self.requests.is_empty()
+    /// Number of those who get something to do.
+    pub(super) const fn len(&self) -> usize {
+        self.wakers.len() + self.requests.len()
     }
 }
 
@@ -68,11 +73,24 @@ impl Core {
             closed_waker: None,
             unsent: VecDeque::new(),
             in_turn: false,
+            left_to_driver: 0,
+            turn_wanted: false,
             driver: None,
             armed_until: None,
             waiters_woken: 0,
             requests_handed_over: 0,
         }
+    }
+
+    /// Calls and requests in progress, as the application sees them.
+    pub(super) fn live(&self) -> usize {
+        self.calls.len() + self.requests.len()
+    }
+
+    /// Asks the driver for a turn: whoever gets the waker has to use it.
+    pub(super) fn want_turn(&mut self) -> Option<Waker> {
+        self.turn_wanted = true;
+        self.driver.clone()
     }
 
     /// The error of a closed socket.

@@ -2,6 +2,7 @@
 
 mod core;
 mod driver;
+mod polling;
 mod shard;
 
 use std::fmt;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use self::driver::Driver;
+use self::polling::BusyPolling;
 use self::shard::Shard;
 use crate::config::{Config, Wire};
 use crate::endpoint::{Endpoint, RpcKey};
@@ -132,10 +134,15 @@ impl Socket {
             nic_backlog,
             ..config
         };
+        let busy_poll = if link.can_busy_poll() {
+            config.busy_poll
+        } else {
+            Duration::ZERO
+        };
         let endpoint = Endpoint::new(config, Wire::Encapsulated, local.port(), seed)?;
         let shard = Arc::new(Shard::new(endpoint, link));
         let _inside = runtime.enter();
-        drop(runtime.spawn(Driver::new(Arc::clone(&shard))));
+        drop(runtime.spawn(Driver::new(Arc::clone(&shard), BusyPolling::new(busy_poll))));
         Ok(Self {
             handle: Arc::new(Handle { shard }),
         })

@@ -26,6 +26,9 @@ use crate::wire::MESSAGE_BYTES_MAX;
 
 /// Packets a caller sends itself before it leaves the rest to the driver.
 const CALLER_PACKETS_MAX: usize = 64;
+/// Commands that callers leave to the driver before one of them sends what has come together, at
+/// least; half of the RPCs in progress if that is more.
+const TRAIN_MIN: usize = 4;
 
 thread_local! {
     /// Storage for the packets a caller sends, kept from call to call.
@@ -106,17 +109,25 @@ impl Shard {
         batch: &mut Vec<Transmit>,
     ) -> Option<Waker> {
         if core.in_turn {
-            return None;
+            core.left_to_driver += 1;
+            if core.left_to_driver < (core.live() / 2).clamp(TRAIN_MIN, CALLER_PACKETS_MAX) {
+                return None;
+            }
+            // Enough for a train: the other end can begin with it while the rest is being made.
+            core.left_to_driver = 0;
         }
         let mut more = !core.unsent.is_empty();
         while !more && let Some(transmit) = core.endpoint.poll_transmit(now) {
             batch.push(transmit);
             more = batch.len() >= CALLER_PACKETS_MAX;
         }
+        if core.in_turn {
+            return None;
+        }
         let due = core.endpoint.poll_timeout();
         let earlier = due.is_some_and(|due| core.armed_until.is_none_or(|armed| due < armed));
         if more || earlier {
-            core.driver.clone()
+            core.want_turn()
         } else {
             None
         }
@@ -132,7 +143,7 @@ impl Shard {
             Ok(sent) => {
                 let mut core = self.lock();
                 core.unsent.extend(batch.drain(sent..));
-                let driver = core.driver.clone();
+                let driver = core.want_turn();
                 drop(core);
                 if let Some(driver) = driver {
                     driver.wake();
