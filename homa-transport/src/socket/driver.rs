@@ -30,8 +30,9 @@ const BUSY_BATCHES_MAX: usize = 64;
 const LINK_FULL_PAUSE: Duration = Duration::from_millis(1);
 /// Packets sent between two looks at what has arrived.
 const SEND_PACKETS_MAX: usize = 256;
-/// Bytes sent between two looks at what has arrived.
-const SEND_BYTES_MAX: usize = 64 * 1024;
+/// Bytes sent between two looks at what has arrived: a train of long packets, and no more, since what
+/// would be left over is a train of its own.
+const SEND_BYTES_MAX: usize = 65_507;
 
 /// How much of what may be sent has been sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,14 +116,15 @@ impl Driver {
         core.left_to_driver = 0;
         let waiting = core.unsent.len().min(SEND_PACKETS_MAX);
         self.batch.extend(core.unsent.drain(..waiting));
-        let mut bytes = 0;
+        let (mut bytes, mut longest) = (0, 0);
         let mut flushed = Flushed::More;
-        while self.batch.len() < SEND_PACKETS_MAX && bytes < SEND_BYTES_MAX {
+        while self.batch.len() < SEND_PACKETS_MAX && bytes + longest <= SEND_BYTES_MAX {
             let Some(transmit) = core.endpoint.poll_transmit(now) else {
                 flushed = Flushed::All;
                 break;
             };
             bytes += transmit.len();
+            longest = longest.max(transmit.len());
             self.batch.push(transmit);
         }
         drop(core);

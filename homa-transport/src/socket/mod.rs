@@ -37,6 +37,9 @@ pub struct Socket {
     handle: Arc<Handle>,
 }
 
+/// Bytes of messages that fit into a train of UDP packets.
+const TRAIN_BYTES: u32 = 62_000;
+
 /// How late tokio's timers come.
 const TIMER_ERROR: Duration = Duration::from_micros(1_200);
 
@@ -65,10 +68,13 @@ impl Socket {
         // as the packets: a third of the total.
         let room = u32::try_from(link.receive_buffer_bytes() / 3 * 2).unwrap_or(u32::MAX);
         let max_incoming_bytes = config.max_incoming_bytes.min(room.max(10_000));
+        // Each grant is a train of packets then, and a system call at either end.
+        let grant_increment_bytes = config.grant_increment_bytes.max(TRAIN_BYTES);
         Self::over(
             Arc::new(link),
             Config {
                 max_incoming_bytes,
+                grant_increment_bytes,
                 ..config
             },
         )

@@ -231,9 +231,9 @@ impl Transport for Shard {
     }
 
     fn respond(&self, rpc: RpcKey, response: Message) -> Result<(), RpcError> {
-        let peer = self.lock().endpoint.peer_of(rpc).ok_or(RpcError::Stale)?;
-        let packet_bytes = self.link.packet_bytes_max(peer);
         let old = self.command(|core, now| {
+            let peer = core.endpoint.peer_of(rpc).ok_or(RpcError::Stale)?;
+            let packet_bytes = self.link.packet_bytes_max(peer);
             core.endpoint
                 .send_response(now, rpc, packet_bytes, response)?;
             Ok(core.forget_request(rpc))

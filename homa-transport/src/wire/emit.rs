@@ -3,7 +3,7 @@
 use std::fmt;
 
 use zerocopy::byteorder::big_endian::{U16, U32, U64};
-use zerocopy::{FromZeros, Immutable, IntoBytes};
+use zerocopy::{FromBytes as _, FromZeros, Immutable, IntoBytes};
 
 use super::header::{
     AckField, AckHeader, CommonHeader, CutoffsHeader, DATA_OFFSET_CONTROL, DATA_OFFSET_DATA,
@@ -26,6 +26,16 @@ impl HeaderBytes {
     #[must_use]
     pub fn as_slice(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or_default()
+    }
+
+    /// Whether this is the header of a DATA packet with whose `data_len` bytes the message ends.
+    pub(crate) fn ends_message(&self, data_len: usize) -> bool {
+        let Ok((data, _)) = DataHeader::ref_from_prefix(self.as_slice()) else {
+            return false;
+        };
+        let end = data.segment_offset.get() as usize + data_len;
+        data.common.packet_type == PacketType::Data as u8
+            && end == data.message_length.get() as usize
     }
 
     fn new<H: IntoBytes + Immutable>(header: &H) -> Self {
