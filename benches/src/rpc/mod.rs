@@ -123,9 +123,14 @@ fn measure(
             ));
             if round == 0 {
                 pair.run(scenario, WARM_UP_MS.max(ms / 2)).map_err(failed)?;
-            } else {
-                outcome.rounds.push(pair.run(scenario, ms).map_err(failed)?);
+                continue;
             }
+            let done = pair.run(scenario, ms).map_err(failed)?;
+            if done.calls < 1.0 {
+                let error = format!("not one call ended within {ms} ms: use longer --seconds");
+                return Err(failed(error));
+            }
+            outcome.rounds.push(done);
         }
     }
     progress(&" ".repeat(60));

@@ -177,6 +177,7 @@ impl Driver {
             core.endpoint.handle_timeout(now);
         }
         core.collect_events(&mut self.work);
+        core.plan_trains();
         drop(core);
         self.received.clear();
         received

@@ -26,9 +26,6 @@ use crate::wire::MESSAGE_BYTES_MAX;
 
 /// Packets a caller sends itself before it leaves the rest to the driver.
 const CALLER_PACKETS_MAX: usize = 64;
-/// Commands that callers leave to the driver before one of them sends what has come together, at
-/// least; half of the RPCs in progress if that is more.
-const TRAIN_MIN: usize = 4;
 
 thread_local! {
     /// Storage for the packets a caller sends, kept from call to call.
@@ -110,10 +107,9 @@ impl Shard {
     ) -> Option<Waker> {
         if core.in_turn {
             core.left_to_driver += 1;
-            if core.left_to_driver < (core.live() / 2).clamp(TRAIN_MIN, CALLER_PACKETS_MAX) {
+            if core.left_to_driver < core.train_commands {
                 return None;
             }
-            // Enough for a train: the other end can begin with it while the rest is being made.
             core.left_to_driver = 0;
         }
         let mut more = !core.unsent.is_empty();
