@@ -17,9 +17,8 @@ pub struct Config {
     pub unscheduled_bytes: u32,
     /// Ceiling for the bytes granted but not received, over all messages that need grants.
     ///
-    /// Default 1,000,000. Kernel: `max_incoming` (400,000). What is on its way has to last until a
-    /// process that sleeps has woken, which takes longer than a kernel's interrupt. A socket lowers
-    /// it to a third of its receive buffer, so that what was asked for can be held.
+    /// Default 400,000. Kernel: `max_incoming`. A socket lowers it to a third of its receive
+    /// buffer, so that what was asked for can be held.
     pub max_incoming_bytes: u32,
     /// Bytes granted beyond those received, per message; 0 shares `max_incoming_bytes` among the
     /// active messages, and more than that counts as that.
@@ -197,7 +196,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             unscheduled_bytes: 40_000,
-            max_incoming_bytes: 1_000_000,
+            max_incoming_bytes: 400_000,
             window_bytes: 0,
             max_overcommit: 8,
             grant_increment_bytes: 10_000,
