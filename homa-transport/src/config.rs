@@ -284,23 +284,18 @@ impl Config {
         check("num_priorities", self.num_priorities, &(1..=8, "1 to 8"))?;
         check("max_overcommit", self.max_overcommit, &(1..=8, "1 to 8"))?;
         self.validate_bounds()?;
-        if self.nic_backlog > millisecond * 100 {
-            let value = format!("{:?}", self.nic_backlog);
-            let field = "nic_backlog";
-            return Err(ConfigError {
-                field,
-                value,
-                allowed: "0 to 100 ms",
-            });
-        }
-        if self.busy_poll > millisecond * 100 {
-            let value = format!("{:?}", self.busy_poll);
-            let field = "busy_poll";
-            return Err(ConfigError {
-                field,
-                value,
-                allowed: "0 to 100 ms",
-            });
+        for (field, value) in [
+            ("nic_backlog", self.nic_backlog),
+            ("busy_poll", self.busy_poll),
+        ] {
+            if value > millisecond * 100 {
+                let value = format!("{value:?}");
+                return Err(ConfigError {
+                    field,
+                    value,
+                    allowed: "0 to 100 ms",
+                });
+            }
         }
         for (field, value) in [
             ("resend_interval", self.resend_interval),
@@ -393,7 +388,10 @@ mod tests {
     #[test]
     fn every_number_has_its_range() {
         type Spoil = fn(&mut Config);
-        let bad: [(&str, Spoil); 22] = [
+        let bad: [(&str, Spoil); 23] = [
+            ("busy_poll", |config| {
+                config.busy_poll = Duration::from_millis(101);
+            }),
             ("unscheduled_bytes", |config| config.unscheduled_bytes = 0),
             ("grant_increment_bytes", |config| {
                 config.grant_increment_bytes = 0

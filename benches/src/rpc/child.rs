@@ -187,7 +187,7 @@ fn report(result: Result<(), String>) {
 /// A client of any stack.
 enum Client {
     Homa(HomaCalls, Counters),
-    Tonic(tonic::Connections),
+    Tonic(Box<tonic::Connections>),
     Udp(floor_udp::Client),
     Tcp(floor_tcp::Client),
 }
@@ -201,7 +201,9 @@ impl Client {
         };
         let uri = served.first().ok_or("no server was named")?;
         Ok(match role.stack {
-            Stack::Tonic => Self::Tonic(runtime.block_on(tonic::Connections::open(&served))?),
+            Stack::Tonic => Self::Tonic(Box::new(
+                runtime.block_on(tonic::Connections::open(&served))?,
+            )),
             Stack::FloorUdp => Self::Udp(floor_udp::Client::open(uri, role.waiting())?),
             Stack::FloorTcp => Self::Tcp(floor_tcp::Client::connect(uri, role.waiting())?),
             _ => {

@@ -37,6 +37,14 @@ struct Socket {
     buffer: Vec<u8>,
 }
 
+/// A datagram, or a train of them.
+struct Received<'a> {
+    bytes: &'a [u8],
+    /// Length of its packets.
+    segment: u16,
+    from: SockaddrIn,
+}
+
 impl Socket {
     fn open(waiting: Waiting) -> Result<Self, String> {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -67,9 +75,8 @@ impl Socket {
             .map_err(|error| format!("cannot send: {error}"))
     }
 
-    /// A datagram, or a train of them: its bytes, the length of its packets, its sender. `None`:
-    /// nothing came for a while.
-    fn receive(&mut self) -> Result<Option<(&[u8], u16, SockaddrIn)>, String> {
+    /// `None`: nothing came for a while.
+    fn receive(&mut self) -> Result<Option<Received<'_>>, String> {
         let fd = self.socket.as_raw_fd();
         let buffer = &mut self.buffer;
         let mut control = cmsg_space!(i32);
@@ -88,7 +95,11 @@ impl Socket {
         };
         let bytes = self.buffer.get(..len).unwrap_or_default();
         let whole = u16::try_from(len).unwrap_or(u16::MAX).max(1);
-        Ok(Some((bytes, segment.unwrap_or(whole), from)))
+        Ok(Some(Received {
+            bytes,
+            segment: segment.unwrap_or(whole),
+            from,
+        }))
     }
 }
 
@@ -111,9 +122,14 @@ impl Server {
     /// What went wrong with the socket.
     pub(crate) fn serve(mut self) -> Result<(), String> {
         loop {
-            let Some((bytes, segment, from)) = self.0.receive()? else {
+            let Some(received) = self.0.receive()? else {
                 continue;
             };
+            let Received {
+                bytes,
+                segment,
+                from,
+            } = received;
             match bytes.first() {
                 Some(&SMALL) => {
                     let replies = bytes.to_vec();
@@ -187,7 +203,7 @@ impl Client {
             if calls.is_empty() {
                 return Ok(calls.finish());
             }
-            let Some((bytes, segment, _)) = self.socket.receive()? else {
+            let Some(Received { bytes, segment, .. }) = self.socket.receive()? else {
                 calls.lose();
                 (to_send, on_the_way, acknowledged) = (0, 0, 0);
                 continue;

@@ -12,7 +12,13 @@ pub(crate) mod messages {
 }
 
 /// The clients and servers of tonic.
-#[expect(unreachable_pub, unused_qualifications, reason = "generated code")]
+#[expect(
+    unreachable_pub,
+    unused_qualifications,
+    clippy::allow_attributes_without_reason,
+    clippy::too_many_lines,
+    reason = "generated code"
+)]
 pub(crate) mod tonic_service {
     include!(concat!(env!("OUT_DIR"), "/tonic/bench.rs"));
 }

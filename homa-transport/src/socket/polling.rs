@@ -119,8 +119,8 @@ mod tests {
     }
 
     /// Sleeps until the next window opens.
-    fn sleeps(polling: &mut BusyPolling) -> u32 {
-        (0..).take_while(|_| !polling.idle(at(0))).count() as u32
+    fn sleeps(polling: &mut BusyPolling) -> usize {
+        (0..).take_while(|_| !polling.idle(at(0))).count()
     }
 
     #[test]
