@@ -138,6 +138,28 @@ stats! {
     requests_handed_over,
 }
 
+impl Stats {
+    /// Mean number of packets per system call that sent any; 0 if none did, or if the link makes no
+    /// system calls. Trains make it greater than 1.
+    #[must_use]
+    pub fn packets_per_send(&self) -> f64 {
+        mean(self.packets_sent, self.send_system_calls)
+    }
+
+    /// Mean number of packets per system call that received any; 0 as above.
+    #[must_use]
+    pub fn packets_per_receive(&self) -> f64 {
+        mean(self.packets_received, self.receive_system_calls)
+    }
+}
+
+fn mean(packets: u64, calls: u64) -> f64 {
+    if calls == 0 {
+        return 0.0;
+    }
+    packets as f64 / calls as f64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -18,7 +18,7 @@ use homa_transport::link::mem::MemLink;
 use homa_transport::link::udp::{UdpLink, UdpOptions};
 use homa_transport::link::{Link, RecvBatch};
 use homa_transport::units::{Priority, RpcId};
-use homa_transport::wire::{Header, HeaderBytes, Packet, emit};
+use homa_transport::wire::{DATA_HEADER_BYTES, Data, Header, HeaderBytes, Packet, emit};
 use homa_transport::{BindError, Message, Unreachable};
 
 /// Length of the shortest header, in bytes.
@@ -168,6 +168,65 @@ async fn udp_exchanges_packets_over_ipv4_and_ipv6() {
         let (client, server) = (bind(ip), bind(ip));
         exchange(&client, &server, server.local_addr()).await;
     }
+}
+
+/// A message in one packet.
+fn message(to: SocketAddr, bytes: &[u8]) -> Transmit {
+    let ids = Header {
+        source_port: 1,
+        destination_port: 2,
+        sender_id: RpcId::new(4),
+    };
+    let data = Data {
+        message_length: u32::try_from(bytes.len()).unwrap(),
+        incoming: 0,
+        ack: None,
+        cutoff_version: 0,
+        retransmit: false,
+        few_unscheduled: false,
+        offset: 0,
+    };
+    Transmit {
+        header: emit(&ids, &Packet::Data(data, bytes)),
+        ..packet(to, bytes.to_vec())
+    }
+}
+
+#[tokio::test]
+async fn messages_of_different_lengths_leave_at_once_padded_to_the_longest() {
+    let (client, server) = (bind("127.0.0.1:0"), bind("127.0.0.1:0"));
+    let lengths = [40usize, 100, 7, 100, 60];
+    let batch: Vec<_> = lengths
+        .iter()
+        .map(|len| message(server.local_addr(), &vec![9; *len]))
+        .collect();
+    send_all(&client, &batch).await;
+    assert_eq!(client.system_calls().send, 1);
+    let inflow = receive(&server, lengths.len(), 0).await;
+    for (index, (received, len)) in inflow.packets.iter().zip(lengths).enumerate() {
+        let data = &received.bytes[DATA_HEADER_BYTES..];
+        let last = index + 1 == lengths.len();
+        assert_eq!(data.len(), if last { len } else { 100 });
+        assert!(data[..len].iter().all(|byte| *byte == 9));
+        assert!(data[len..].iter().all(|byte| *byte == 0));
+    }
+}
+
+#[tokio::test]
+async fn looking_for_packets_neither_waits_nor_loses_any() {
+    let (client, server) = (bind("127.0.0.1:0"), bind("127.0.0.1:0"));
+    let mut batch = RecvBatch::new();
+    assert!(server.can_busy_poll());
+    server.try_recv(&mut batch).unwrap();
+    assert!(batch.is_empty());
+    send_all(&client, &[packet(server.local_addr(), &b"one"[..])]).await;
+    while batch.is_empty() {
+        server.try_recv(&mut batch).unwrap();
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(batch.packets.len(), 1);
+    send_all(&client, &[packet(server.local_addr(), &b"two"[..])]).await;
+    assert_eq!(receive_one(&server).await.payload(), b"two");
 }
 
 #[tokio::test]

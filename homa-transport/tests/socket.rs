@@ -534,3 +534,82 @@ fn a_server_that_panics_in_a_handler_lives_on() {
         drop(lost);
     });
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_paused_clock_advances_beside_a_socket_that_polls() {
+    let config = Config {
+        busy_poll: Duration::from_millis(100),
+        ..Config::default()
+    };
+    let _socket = Socket::udp(loopback(), config).unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+}
+
+#[tokio::test]
+async fn a_socket_that_polls_lets_other_tasks_go_first() {
+    let config = Config {
+        busy_poll: Duration::from_millis(100),
+        ..Config::default()
+    };
+    let _socket = Socket::udp(loopback(), config).unwrap();
+    // On one thread this ends only if polling gives way, and long before it is given up.
+    for _ in 0..100_000 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn calls_succeed_with_and_without_busy_polling() {
+    for busy_poll in [Duration::ZERO, Duration::from_micros(100)] {
+        let config = Config {
+            busy_poll,
+            ..Config::default()
+        };
+        let server = Socket::udp(loopback(), config.clone()).unwrap();
+        serve_reversed(&server);
+        let client = Socket::udp(loopback(), config).unwrap();
+        for len in 1..50 {
+            let request = pattern(len);
+            let reply = call(
+                Arc::new(client.clone()),
+                server.local_addr(),
+                request.clone().into(),
+            );
+            let reply = reply.await;
+            assert_eq!(reply.unwrap(), reversed(&request));
+        }
+    }
+}
+
+#[tokio::test]
+async fn many_small_calls_at_once_share_system_calls() {
+    let server = Socket::udp(loopback(), Config::default()).unwrap();
+    serve_reversed(&server);
+    let client = Socket::udp(loopback(), Config::default()).unwrap();
+    let addr = server.local_addr();
+    let callers: Vec<_> = (0..64)
+        .map(|caller| {
+            let client = client.clone();
+            tokio::spawn(async move {
+                for call_index in 0..20 {
+                    // Of different lengths, so that they have to be padded.
+                    let request = pattern(80 + (caller + call_index) % 40);
+                    let reply = call(Arc::new(client.clone()), addr, request.clone().into()).await;
+                    assert_eq!(reply.unwrap(), reversed(&request));
+                }
+            })
+        })
+        .collect();
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    let (client, server) = (client.stats(), server.stats());
+    for (end, mean) in [
+        ("client sends", client.packets_per_send()),
+        ("server sends", server.packets_per_send()),
+        ("client receives", client.packets_per_receive()),
+        ("server receives", server.packets_per_receive()),
+    ] {
+        assert!(mean > 3.0, "{end} {mean} packets per system call");
+    }
+}

@@ -70,6 +70,22 @@ pub trait Link: fmt::Debug + Send + Sync + 'static {
         None
     }
 
+    /// Whether packets come from outside of this process, so that asking for them again can be faster
+    /// than waiting to be woken.
+    fn can_busy_poll(&self) -> bool {
+        false
+    }
+
+    /// Like [`Link::poll_recv`], but only looks: nothing is registered, and `batch` stays empty if
+    /// nothing is there.
+    ///
+    /// # Errors
+    /// When the link can never receive again.
+    fn try_recv(&self, batch: &mut RecvBatch) -> io::Result<()> {
+        let _ = batch;
+        Ok(())
+    }
+
     /// System calls made so far to send and to receive, if this link makes any.
     fn system_calls(&self) -> SystemCalls {
         SystemCalls::default()

@@ -262,6 +262,18 @@ impl Link for RawLink {
         }
     }
 
+    fn can_busy_poll(&self) -> bool {
+        true
+    }
+
+    fn try_recv(&self, batch: &mut RecvBatch) -> io::Result<()> {
+        for socket in &self.sockets {
+            batch.full |= self.receive_into(socket, batch)? == Filled::Full;
+        }
+        self.reports.take(&mut batch.unreachable);
+        Ok(())
+    }
+
     fn system_calls(&self) -> SystemCalls {
         SystemCalls {
             send: self.send_calls.load(Ordering::Relaxed),

@@ -11,40 +11,94 @@ pub(super) const PACKETS_MAX: usize = 64;
 /// Bytes of a train at most: those of an IPv4 datagram without its headers.
 const BYTES_MAX: usize = 65_507;
 /// Slices of a train at most.
-const SLICES_MAX: usize = 160;
+const SLICES_MAX: usize = 256;
+/// Padding behind the end of a message at most, in bytes. It saves a system call, which costs as much
+/// as the copying of a hundred kilobytes, but the network has to carry it.
+const PADDING_MAX: usize = 512;
 
-/// Number of packets at the head of `batch` that can go as one train, at least one: to one peer, from
-/// one address, at one priority, all of one length but the last, which may be shorter.
-pub(super) fn len(batch: &[Transmit]) -> usize {
-    let Some(first) = batch.first() else { return 0 };
-    let packet_bytes = first.len();
-    let (mut bytes, mut slices) = (0, 0);
-    for (index, packet) in batch.iter().take(PACKETS_MAX).enumerate() {
-        let len = packet.len();
-        bytes += len;
-        slices += 1 + packet.payload.parts().count();
-        let fits = packet.to == first.to
-            && packet.from == first.from
-            && packet.priority == first.priority
-            && len <= packet_bytes
-            && bytes <= BYTES_MAX
-            && slices <= SLICES_MAX;
-        if !fits {
-            return index.max(1);
-        }
-        if len < packet_bytes {
-            return index + 1;
-        }
-    }
-    batch.len().min(PACKETS_MAX)
+/// Packets that leave together: how many at the head of a batch, and the length to which all but the
+/// last are padded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Train {
+    pub(super) packets: usize,
+    pub(super) packet_bytes: usize,
 }
 
-/// Collects the slices of a train and hands them to `send`.
-pub(super) fn gather<T>(train: &[Transmit], send: impl FnOnce(&[IoSlice<'_>]) -> T) -> T {
+impl Train {
+    /// The longest train at the head of `batch`, at least one packet: to one peer, from one address,
+    /// at one priority, all of one length but the last, which may be shorter. Packets that end a
+    /// message count as of one length if a little padding makes them so (`WIRE-UDP.md`).
+    pub(super) fn of(batch: &[Transmit]) -> Self {
+        let Some(first) = batch.first() else {
+            return Self {
+                packets: 0,
+                packet_bytes: 0,
+            };
+        };
+        let mut longest = first.len();
+        let mut shortest = longest;
+        let mut all_can_be_padded = true;
+        let mut slices = 0;
+        for (index, packet) in batch.iter().take(PACKETS_MAX).enumerate() {
+            let len = packet.len();
+            // Header, padding, and the parts of the data.
+            slices += 2 + packet.payload.parts().count();
+            let packet_bytes = longest.max(len);
+            let grows = len > longest;
+            let fits = packet.to == first.to
+                && packet.from == first.from
+                && packet.priority == first.priority
+                && packet_bytes * (index + 1) <= BYTES_MAX
+                && slices <= SLICES_MAX
+                && (!grows || (all_can_be_padded && len - shortest <= PADDING_MAX));
+            if !fits {
+                return Self {
+                    packets: index.max(1),
+                    packet_bytes: longest,
+                };
+            }
+            longest = packet_bytes;
+            shortest = shortest.min(len);
+            if len == longest && !grows && !all_can_be_padded {
+                // As most packets of a long message: nothing to find out.
+                continue;
+            }
+            let can_be_padded = packet.header.ends_message(packet.payload.len());
+            all_can_be_padded &= can_be_padded;
+            if len < longest && (!can_be_padded || longest - len > PADDING_MAX) {
+                return Self {
+                    packets: index + 1,
+                    packet_bytes: longest,
+                };
+            }
+        }
+        Self {
+            packets: batch.len().min(PACKETS_MAX),
+            packet_bytes: longest,
+        }
+    }
+}
+
+/// Collects the slices of `train`, padded to packets of `packet_bytes`, and hands them to `send`.
+pub(super) fn gather<T>(
+    train: &[Transmit],
+    packet_bytes: usize,
+    send: impl FnOnce(&[IoSlice<'_>]) -> T,
+) -> T {
+    const PADDING: [u8; PADDING_MAX] = [0; PADDING_MAX];
     let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-    let parts = train.iter().flat_map(|packet| {
+    let parts = train.iter().enumerate().flat_map(|(index, packet)| {
+        let last = index + 1 == train.len();
+        let missing = if last {
+            0
+        } else {
+            packet_bytes.saturating_sub(packet.len())
+        };
+        let padding = PADDING.get(..missing).unwrap_or_default();
         let header = std::iter::once(packet.header.as_slice());
-        header.chain(packet.payload.parts().map(|part| &part[..]))
+        header
+            .chain(packet.payload.parts().map(|part| &part[..]))
+            .chain((!padding.is_empty()).then_some(padding))
     });
     let mut count = 0;
     for (slot, part) in slices.iter_mut().zip(parts) {
@@ -63,64 +117,108 @@ mod tests {
     use super::*;
     use crate::message::Message;
     use crate::units::{Priority, RpcId};
-    use crate::wire::{Header, Packet, emit};
+    use crate::wire::{Data, Header, Packet, emit};
 
-    fn packet(port: u16, level: u8, parts: &[usize]) -> Transmit {
+    const HEADER: usize = crate::wire::DATA_HEADER_BYTES;
+
+    /// A packet of a message that is longer by `more` bytes than what it carries.
+    fn packet_of(port: u16, level: u8, parts: &[usize], more: usize) -> Transmit {
         let header = Header {
             source_port: 1,
             destination_port: port,
             sender_id: RpcId::new(2),
         };
+        let payload: Message = parts.iter().map(|len| Bytes::from(vec![7; *len])).collect();
+        let data = Data {
+            message_length: u32::try_from(payload.len() + more).unwrap(),
+            incoming: 0,
+            ack: None,
+            cutoff_version: 0,
+            retransmit: false,
+            few_unscheduled: false,
+            offset: 0,
+        };
         Transmit {
             to: SocketAddr::from(([127, 0, 0, 1], port)),
             from: None,
             priority: Priority::saturating(level),
-            header: emit(&header, &Packet::Busy),
-            payload: parts
-                .iter()
-                .map(|len| Bytes::from(vec![7; *len]))
-                .collect::<Message>(),
+            header: emit(&header, &Packet::Data(data, &[])),
+            payload,
         }
+    }
+
+    /// A packet with whose end its message does not end, so that it cannot be padded.
+    fn packet(port: u16, level: u8, parts: &[usize]) -> Transmit {
+        packet_of(port, level, parts, 1)
+    }
+
+    fn whole(len: usize) -> Transmit {
+        packet_of(5, 6, &[len], 0)
+    }
+
+    fn packets(batch: &[Transmit]) -> usize {
+        Train::of(batch).packets
     }
 
     #[test]
     fn equal_packets_make_a_train_that_a_shorter_one_ends() {
         let batch = [1000, 1000, 1000, 400, 1000].map(|len| packet(5, 6, &[len]));
-        assert_eq!(len(&batch), 4);
-        assert_eq!(len(&batch[3..]), 1, "a longer one cannot follow");
-        assert_eq!(len(&batch[..1]), 1);
-        assert_eq!(len(&[]), 0);
+        assert_eq!(packets(&batch), 4);
+        assert_eq!(packets(&batch[3..]), 1, "a longer one cannot follow");
+        assert_eq!(packets(&batch[..1]), 1);
+        assert_eq!(packets(&[]), 0);
     }
 
     #[test]
     fn another_peer_or_priority_ends_a_train() {
-        let batch = [
-            packet(5, 6, &[100]),
-            packet(5, 6, &[100]),
-            packet(6, 6, &[100]),
-        ];
-        assert_eq!(len(&batch), 2);
-        let batch = [packet(5, 6, &[100]), packet(5, 5, &[100])];
-        assert_eq!(len(&batch), 1);
+        let batch = [whole(100), whole(100), packet_of(6, 6, &[100], 0)];
+        assert_eq!(packets(&batch), 2);
+        let batch = [whole(100), packet_of(5, 5, &[100], 0)];
+        assert_eq!(packets(&batch), 1);
     }
 
     #[test]
     fn a_train_stays_within_packets_bytes_and_slices() {
         let small: Vec<_> = (0..100).map(|_| packet(5, 6, &[100])).collect();
-        assert_eq!(len(&small), 64);
+        assert_eq!(packets(&small), 64);
         let large: Vec<_> = (0..100).map(|_| packet(5, 6, &[8_900])).collect();
-        assert_eq!(len(&large), 7);
+        assert_eq!(packets(&large), 7);
         let sliced: Vec<_> = (0..100).map(|_| packet(5, 6, &[1; 20])).collect();
-        assert_eq!(len(&sliced), 7);
+        assert_eq!(packets(&sliced), 11);
         let too_many: Vec<_> = (0..2).map(|_| packet(5, 6, &[1; 500])).collect();
-        assert_eq!(len(&too_many), 1);
+        assert_eq!(packets(&too_many), 1);
+    }
+
+    #[test]
+    fn ends_of_messages_are_padded_to_the_longest() {
+        let batch = [100, 40, 300, 10, 300, 20].map(whole);
+        let train = Train::of(&batch);
+        assert_eq!((train.packets, train.packet_bytes), (6, HEADER + 300));
+        let bytes = gather(&batch, train.packet_bytes, |slices| {
+            slices.iter().map(|slice| slice.len()).sum::<usize>()
+        });
+        assert_eq!(bytes, 5 * (HEADER + 300) + HEADER + 20, "the last is not");
+    }
+
+    #[test]
+    fn what_follows_in_its_message_is_not_padded_and_much_is_not_either() {
+        let middle = packet(5, 6, &[100]);
+        assert_eq!(packets(&[middle.clone(), whole(200)]), 1);
+        assert_eq!(packets(&[whole(200), middle.clone(), whole(200)]), 2);
+        assert_eq!(packets(&[whole(200), whole(100), middle]), 3);
+        assert_eq!(packets(&[whole(0), whole(512), whole(512)]), 3);
+        assert_eq!(packets(&[whole(0), whole(513), whole(513)]), 1);
+        assert_eq!(packets(&[whole(513), whole(0), whole(513)]), 2);
+        let mut train = vec![whole(300); 200];
+        train[0] = whole(1);
+        assert_eq!(packets(&train), 64);
     }
 
     #[test]
     fn gathering_keeps_the_bytes_in_order() {
         let train = [packet(5, 6, &[3, 4]), packet(5, 6, &[7])];
         let joined: Vec<u8> = train.iter().flat_map(Transmit::to_vec).collect();
-        let gathered = gather(&train, |slices| {
+        let gathered = gather(&train, HEADER + 7, |slices| {
             slices
                 .iter()
                 .flat_map(|slice| slice.to_vec())

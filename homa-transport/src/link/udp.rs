@@ -17,6 +17,7 @@ use super::path_mtu::PathMtu;
 use super::reports::Reports;
 use super::reservation::PortReservation;
 use super::send_failure::SendFailure;
+use super::train::Train;
 use super::udp_socket::{
     Destinations, canonical, local_address, open_reserved, warn_of_small_buffer,
 };
@@ -136,7 +137,7 @@ impl UdpLink {
     }
 
     /// Sends several packets with one system call. `None`: they have to go one by one.
-    fn send_train(&self, train: &[Transmit]) -> io::Result<Option<Sent>> {
+    fn send_train(&self, train: &[Transmit], packet_bytes: usize) -> io::Result<Option<Sent>> {
         let Some(first) = train
             .first()
             .filter(|_| self.trains.load(Ordering::Relaxed))
@@ -145,13 +146,15 @@ impl UdpLink {
         };
         let (Some(to), Ok(bytes)) = (
             self.destinations.reach(first.to),
-            u16::try_from(first.len()),
+            u16::try_from(packet_bytes),
         ) else {
             return Ok(None);
         };
         let mut control = SendControl::new(to, first.from, first.priority);
         control.cut_into(bytes);
-        let result = train::gather(train, |slices| self.transmit_slices(to, slices, &control));
+        let result = train::gather(train, packet_bytes, |slices| {
+            self.transmit_slices(to, slices, &control)
+        });
         let Err(error) = result else {
             return Ok(Some(Sent::Done));
         };
@@ -319,7 +322,6 @@ impl UdpLink {
             if room.len() < DATAGRAM_BYTES_MAX && !batch.packets.is_empty() {
                 break;
             }
-            self.receive_calls.fetch_add(1, Ordering::Relaxed);
             let received = match sys::receive(self.socket(), room, &mut control, 0) {
                 Ok(received) => received,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -333,6 +335,7 @@ impl UdpLink {
                 }
                 Err(_) => break,
             };
+            self.receive_calls.fetch_add(1, Ordering::Relaxed);
             let Some(peer) = received.address.map(canonical) else {
                 continue;
             };
@@ -373,10 +376,13 @@ impl Link for UdpLink {
     fn send(&self, batch: &[Transmit]) -> io::Result<usize> {
         let mut done = 0;
         while let Some(rest) = batch.get(done..).filter(|rest| !rest.is_empty()) {
-            let mut count = train::len(rest);
+            let Train {
+                packets: mut count,
+                packet_bytes,
+            } = Train::of(rest);
             let train = rest.get(..count).unwrap_or_default();
             let sent = if count > 1 {
-                self.send_train(train)?
+                self.send_train(train, packet_bytes)?
             } else {
                 None
             };
@@ -449,6 +455,17 @@ impl Link for UdpLink {
                 return Poll::Pending;
             }
         }
+    }
+
+    fn can_busy_poll(&self) -> bool {
+        true
+    }
+
+    fn try_recv(&self, batch: &mut RecvBatch) -> io::Result<()> {
+        self.reports.take(&mut batch.unreachable);
+        batch.full = self.receive_into(batch)? == Filled::Full;
+        self.reports.take(&mut batch.unreachable);
+        Ok(())
     }
 
     fn system_calls(&self) -> SystemCalls {

@@ -13,6 +13,12 @@ use crate::message::Message;
 use crate::transport::{CallKey, RequestSink};
 use crate::units::Instant;
 
+/// Commands that callers leave to the driver before one of them sends what has come together, at
+/// least: a system call for fewer packets costs more than waiting for the driver.
+const TRAIN_COMMANDS_MIN: usize = 4;
+/// The same at most: as many short packets as a train has.
+const TRAIN_COMMANDS_MAX: usize = 64;
+
 /// The state of a shard. Nothing in here is woken, called or dropped under the lock that belongs
 /// to a user; it is handed out in [`Work`].
 pub(super) struct Core {
@@ -27,6 +33,12 @@ pub(super) struct Core {
     pub(super) unsent: VecDeque<Transmit>,
     /// The driver is in its turn: what callers have to send, it sends.
     pub(super) in_turn: bool,
+    /// Commands of callers that left their packets to the driver since it last sent.
+    pub(super) left_to_driver: usize,
+    /// So many of them make a train: the next caller sends it.
+    pub(super) train_commands: usize,
+    /// The driver has been woken by a caller, who wants it to have a turn.
+    pub(super) turn_wanted: bool,
     /// Wakes the driver.
     pub(super) driver: Option<Waker>,
     /// When the driver wakes by itself.
@@ -52,8 +64,9 @@ pub(super) struct Work {
 }
 
 impl Work {
-    pub(super) fn is_empty(&self) -> bool {
-        self.wakers.is_empty() && self.requests.is_empty()
+    /// Number of those who get something to do.
+    pub(super) const fn len(&self) -> usize {
+        self.wakers.len() + self.requests.len()
     }
 }
 
@@ -68,11 +81,27 @@ impl Core {
             closed_waker: None,
             unsent: VecDeque::new(),
             in_turn: false,
+            left_to_driver: 0,
+            train_commands: TRAIN_COMMANDS_MAX,
+            turn_wanted: false,
             driver: None,
             armed_until: None,
             waiters_woken: 0,
             requests_handed_over: 0,
         }
+    }
+
+    /// Decides anew how many commands make a train: half of the RPCs in progress, so that one half
+    /// is at the peer while the other is being made here, and both ends work at once.
+    pub(super) fn plan_trains(&mut self) {
+        let live = usize::try_from(self.endpoint.stats().rpcs_live).unwrap_or(usize::MAX);
+        self.train_commands = (live / 2).clamp(TRAIN_COMMANDS_MIN, TRAIN_COMMANDS_MAX);
+    }
+
+    /// Asks the driver for a turn: whoever gets the waker has to use it.
+    pub(super) fn want_turn(&mut self) -> Option<Waker> {
+        self.turn_wanted = true;
+        self.driver.clone()
     }
 
     /// The error of a closed socket.

@@ -6,7 +6,7 @@
 //! then; the turn ends after that, so that what those tasks send goes in one batch.
 
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::time::Sleep;
 
 use super::core::Work;
+use super::polling::BusyPolling;
 use super::shard::Shard;
 use crate::endpoint::Transmit;
 use crate::error::CloseReason;
@@ -29,8 +30,9 @@ const BUSY_BATCHES_MAX: usize = 64;
 const LINK_FULL_PAUSE: Duration = Duration::from_millis(1);
 /// Packets sent between two looks at what has arrived.
 const SEND_PACKETS_MAX: usize = 256;
-/// Bytes sent between two looks at what has arrived.
-const SEND_BYTES_MAX: usize = 64 * 1024;
+/// Bytes sent between two looks at what has arrived: a train of long packets, and no more, since what
+/// would be left over is a train of its own.
+const SEND_BYTES_MAX: usize = 65_507;
 
 /// How much of what may be sent has been sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,12 +50,13 @@ pub(super) struct Driver {
     sleep: Pin<Box<Sleep>>,
     armed_until: Option<Instant>,
     busy_batches: usize,
+    polling: BusyPolling,
 }
 
 impl Driver {
     /// # Panics
     /// If the runtime was built without timers.
-    pub(super) fn new(shard: Arc<Shard>) -> Self {
+    pub(super) fn new(shard: Arc<Shard>, polling: BusyPolling) -> Self {
         Self {
             shard,
             received: RecvBatch::new(),
@@ -62,6 +65,7 @@ impl Driver {
             sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
             armed_until: None,
             busy_batches: 0,
+            polling,
         }
     }
 
@@ -74,6 +78,7 @@ impl Driver {
             return false;
         }
         core.in_turn = true;
+        core.turn_wanted = false;
         let known = core
             .driver
             .as_ref()
@@ -88,21 +93,38 @@ impl Driver {
         true
     }
 
+    /// Asks the link without waiting, in a window of busy polling. False: a turn is due.
+    fn look(&mut self) -> std::io::Result<bool> {
+        self.shard.link().try_recv(&mut self.received)?;
+        if !self.received.is_empty() {
+            self.polling.hit();
+            return Ok(false);
+        }
+        let core = self.shard.lock();
+        if core.turn_wanted || core.closed.is_some() {
+            return Ok(false);
+        }
+        drop(core);
+        Ok(self.polling.miss(self.shard.clock().now()))
+    }
+
     /// Sends one batch of what may be sent: short messages that come up meanwhile must not wait for
     /// more than that.
     fn flush(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<Flushed>> {
         let now = self.shard.clock().now();
         let mut core = self.shard.lock();
+        core.left_to_driver = 0;
         let waiting = core.unsent.len().min(SEND_PACKETS_MAX);
         self.batch.extend(core.unsent.drain(..waiting));
-        let mut bytes = 0;
+        let (mut bytes, mut longest) = (0, 0);
         let mut flushed = Flushed::More;
-        while self.batch.len() < SEND_PACKETS_MAX && bytes < SEND_BYTES_MAX {
+        while self.batch.len() < SEND_PACKETS_MAX && bytes + longest <= SEND_BYTES_MAX {
             let Some(transmit) = core.endpoint.poll_transmit(now) else {
                 flushed = Flushed::All;
                 break;
             };
             bytes += transmit.len();
+            longest = longest.max(transmit.len());
             self.batch.push(transmit);
         }
         drop(core);
@@ -127,8 +149,13 @@ impl Driver {
 
     /// Receives one batch and gives it to the core. Ready if something came.
     fn receive(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        self.received.clear();
-        let received = self.shard.link().poll_recv(cx, &mut self.received);
+        let received = if self.received.is_empty() {
+            self.received.clear();
+            self.shard.link().poll_recv(cx, &mut self.received)
+        } else {
+            // Busy polling has found something.
+            Poll::Ready(Ok(()))
+        };
         if let Poll::Ready(Err(error)) = received {
             return Poll::Ready(Err(error));
         }
@@ -150,15 +177,21 @@ impl Driver {
             core.endpoint.handle_timeout(now);
         }
         core.collect_events(&mut self.work);
+        core.plan_trains();
         drop(core);
+        self.received.clear();
         received
     }
 
     /// Wakes those who wait and hands over the requests. True if there was anyone.
     fn deliver(&mut self) -> bool {
         self.work.released.clear();
-        if self.work.is_empty() {
+        if self.work.len() == 0 {
             return false;
+        }
+        if self.work.len() == 1 {
+            // Nothing would come together: who is woken sends by itself.
+            self.shard.lock().in_turn = false;
         }
         self.work.wakers.drain(..).for_each(Waker::wake);
         if self.work.requests.is_empty() {
@@ -189,6 +222,11 @@ impl Driver {
                 return false;
             }
             core.in_turn = false;
+            if self.polling.idle(now) {
+                // Comes back before any timer matters.
+                core.armed_until = Some(Instant::from_nanos(0));
+                return true;
+            }
         }
         let mut due = core.endpoint.poll_timeout();
         if link_full {
@@ -215,6 +253,10 @@ impl Driver {
     }
 
     fn turns(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        if self.polling.is_open() && self.look()? {
+            yield_to_all(cx);
+            return Poll::Pending;
+        }
         for _ in 0..TURNS_MAX {
             if !self.begin(cx) {
                 return Poll::Ready(Ok(()));
@@ -231,6 +273,9 @@ impl Driver {
             }
             let idle = received.is_pending() && after != Poll::Ready(Flushed::More);
             if idle && self.park(cx, after.is_pending()) {
+                if self.polling.is_open() {
+                    yield_to_all(cx);
+                }
                 return Poll::Pending;
             }
         }
@@ -239,6 +284,14 @@ impl Driver {
         cx.waker().wake_by_ref();
         Poll::Pending
     }
+}
+
+/// Comes back when no other task is ready and the runtime has looked at its sockets and timers.
+/// Unlike waking ourselves, it does not call other workers for help.
+fn yield_to_all(cx: &mut Context<'_>) {
+    let yielding = pin!(tokio::task::yield_now());
+    let pending = yielding.poll(cx);
+    debug_assert!(pending.is_pending(), "it is ready when polled again");
 }
 
 impl Future for Driver {

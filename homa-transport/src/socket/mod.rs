@@ -2,6 +2,7 @@
 
 mod core;
 mod driver;
+mod polling;
 mod shard;
 
 use std::fmt;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use self::driver::Driver;
+use self::polling::BusyPolling;
 use self::shard::Shard;
 use crate::config::{Config, Wire};
 use crate::endpoint::{Endpoint, RpcKey};
@@ -35,6 +37,9 @@ use crate::wire::MESSAGE_BYTES_MAX;
 pub struct Socket {
     handle: Arc<Handle>,
 }
+
+/// Bytes of messages that fit into a train of UDP packets.
+const TRAIN_BYTES: u32 = 62_000;
 
 /// How late tokio's timers come.
 const TIMER_ERROR: Duration = Duration::from_micros(1_200);
@@ -60,7 +65,9 @@ impl Socket {
     /// runtime.
     pub fn udp(addr: SocketAddr, config: Config) -> Result<Self, BindError> {
         let link = UdpLink::bind(addr, &UdpOptions::default())?;
-        let config = fitting(config, link.receive_buffer_bytes());
+        let mut config = fitting(config, link.receive_buffer_bytes());
+        // Each grant is a train of packets then, and a system call at either end.
+        config.grant_increment_bytes = config.grant_increment_bytes.max(TRAIN_BYTES);
         Self::over(Arc::new(link), config)
     }
 
@@ -151,10 +158,15 @@ impl Socket {
             nic_backlog,
             ..config
         };
+        let busy_poll = if link.can_busy_poll() {
+            config.busy_poll
+        } else {
+            Duration::ZERO
+        };
         let endpoint = Endpoint::new(config, wire, local.port(), seed)?;
         let shard = Arc::new(Shard::new(endpoint, link));
         let _inside = runtime.enter();
-        drop(runtime.spawn(Driver::new(Arc::clone(&shard))));
+        drop(runtime.spawn(Driver::new(Arc::clone(&shard), BusyPolling::new(busy_poll))));
         Ok(Self {
             handle: Arc::new(Handle { shard }),
         })

@@ -106,17 +106,24 @@ impl Shard {
         batch: &mut Vec<Transmit>,
     ) -> Option<Waker> {
         if core.in_turn {
-            return None;
+            core.left_to_driver += 1;
+            if core.left_to_driver < core.train_commands {
+                return None;
+            }
+            core.left_to_driver = 0;
         }
         let mut more = !core.unsent.is_empty();
         while !more && let Some(transmit) = core.endpoint.poll_transmit(now) {
             batch.push(transmit);
             more = batch.len() >= CALLER_PACKETS_MAX;
         }
+        if core.in_turn {
+            return None;
+        }
         let due = core.endpoint.poll_timeout();
         let earlier = due.is_some_and(|due| core.armed_until.is_none_or(|armed| due < armed));
         if more || earlier {
-            core.driver.clone()
+            core.want_turn()
         } else {
             None
         }
@@ -132,7 +139,7 @@ impl Shard {
             Ok(sent) => {
                 let mut core = self.lock();
                 core.unsent.extend(batch.drain(sent..));
-                let driver = core.driver.clone();
+                let driver = core.want_turn();
                 drop(core);
                 if let Some(driver) = driver {
                     driver.wake();
@@ -220,9 +227,9 @@ impl Transport for Shard {
     }
 
     fn respond(&self, rpc: RpcKey, response: Message) -> Result<(), RpcError> {
-        let peer = self.lock().endpoint.peer_of(rpc).ok_or(RpcError::Stale)?;
-        let packet_bytes = self.link.packet_bytes_max(peer);
         let old = self.command(|core, now| {
+            let peer = core.endpoint.peer_of(rpc).ok_or(RpcError::Stale)?;
+            let packet_bytes = self.link.packet_bytes_max(peer);
             core.endpoint
                 .send_response(now, rpc, packet_bytes, response)?;
             Ok(core.forget_request(rpc))

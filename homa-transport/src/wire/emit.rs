@@ -41,6 +41,16 @@ impl HeaderBytes {
         Some(Self::new(&header))
     }
 
+    /// Whether this is the header of a DATA packet with whose `data_len` bytes the message ends.
+    pub(crate) fn ends_message(&self, data_len: usize) -> bool {
+        let Ok((data, _)) = DataHeader::ref_from_prefix(self.as_slice()) else {
+            return false;
+        };
+        let end = data.segment_offset.get() as usize + data_len;
+        data.common.packet_type == PacketType::Data as u8
+            && end == data.message_length.get() as usize
+    }
+
     fn new<H: IntoBytes + Immutable>(header: &H) -> Self {
         const { assert!(size_of::<H>() <= HEADER_BYTES_MAX) };
         let mut bytes = [0; HEADER_BYTES_MAX];
