@@ -89,9 +89,11 @@ async fn short_calls_overtake_long_messages_at_a_switch_with_priorities() {
         };
         // Half of the short calls wait behind the queue that the other switch lets them pass.
         assert!(priority.loaded.p50 < fifo.loaded.p50);
-        // Requests of 100 bytes, control packets; first and granted bytes of the long ones.
-        let used = |level: usize| priority.port.packets[level] > 0;
-        assert!((0..=4).chain([7]).all(used), "{:?}", priority.port);
+        // Requests of 100 bytes and control packets; first and granted bytes of the long ones, at
+        // different levels by their rank.
+        let used = |level: &usize| priority.port.packets[*level] > 0;
+        assert!(used(&7), "{:?}", priority.port);
+        assert!((0..7).filter(used).count() >= 3, "{:?}", priority.port);
     }
 }
 
