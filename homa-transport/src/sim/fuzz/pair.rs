@@ -215,8 +215,12 @@ impl Pair {
     /// Lets time pass. `delivered`: the network works meanwhile.
     pub(super) fn run(&mut self, time: Duration, delivered: bool) {
         let end = self.now + time;
+        // Of the packets that are on their way; those sent after the first of them come with it.
+        let mut arrival = None;
         for _ in 0..STEPS_MAX {
-            let arrival = (delivered && !self.network.is_empty()).then(|| self.now + DELAY);
+            if delivered && !self.network.is_empty() {
+                arrival.get_or_insert(self.now + DELAY);
+            }
             let Some(next) = self.next_timer().into_iter().chain(arrival).min() else {
                 break;
             };
@@ -225,6 +229,7 @@ impl Pair {
             }
             self.now = self.now.max(next);
             if arrival.is_some_and(|at| at <= next) {
+                arrival = None;
                 self.deliver_all();
             }
             self.run_timers(0);
