@@ -49,11 +49,7 @@ fn endpoint_id() -> homa_transport::units::RpcId {
 }
 
 #[test]
-fn where_only_we_speak_the_last_packets_of_a_message_go_at_higher_levels() {
-    assert_eq!(levels(Wire::Encapsulated), [5, 5, 6, 6, 7]);
-}
-
-#[test]
-fn on_the_wire_of_the_module_its_length_decides_about_all_packets() {
+fn the_length_of_a_message_decides_about_all_its_unscheduled_packets() {
+    assert_eq!(levels(Wire::Encapsulated), [5; 5]);
     assert_eq!(levels(Wire::Native), [5; 5]);
 }

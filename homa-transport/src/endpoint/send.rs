@@ -8,7 +8,6 @@ use super::peer::PeerKey;
 use super::rpc::State;
 use super::trace::Record;
 use super::{Endpoint, RpcKey, Transmit};
-use crate::config::Wire;
 use crate::message::Message;
 use crate::units::{Instant, RpcId};
 use crate::wire::{self, Data, Grant, Header, Packet};
@@ -138,16 +137,10 @@ impl Endpoint {
         let rpc = self.table.get_mut(key)?;
         let out = rpc.out.as_mut()?;
         let segment = out.next_segment()?;
-        // In simulated experiments every one knows the cutoffs.
-        let cutoffs = match &self.rules.paper {
-            Some(paper) => paper.cutoffs,
-            None => self.peers.cutoffs_of(rpc.peer),
-        };
-        // The paper ranks by what is left of a message, the module by its length: homa_outgoing.c,
-        // `homa_xmit_data`. The former brings messages of a few packets to their end sooner.
-        let ranked_bytes = match self.wire {
-            Wire::Native if self.rules.paper.is_none() => out.length(),
-            Wire::Native | Wire::Encapsulated => out.length() - segment.range.start,
+        // In simulated experiments every one knows the cutoffs, and they apply to what is left.
+        let (cutoffs, ranked_bytes) = match &self.rules.paper {
+            Some(paper) => (paper.cutoffs, out.length() - segment.range.start),
+            None => (self.peers.cutoffs_of(rpc.peer), out.length()),
         };
         let peer = self.peers.get_mut(rpc.peer)?;
         peer.sent = Some(now);
