@@ -1,6 +1,7 @@
 //! Timers of RPCs: a wheel of one-millisecond slots. Setting one costs O(1), and so does forgetting
 //! one: an entry whose RPC is gone, or was set to an earlier time, is ignored when it comes up.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::RpcKey;
@@ -22,6 +23,8 @@ pub(crate) struct Timers {
     /// The first tick whose slot has not been run.
     next_tick: u64,
     entries: usize,
+    /// RPCs whose time has come and that have not been looked at yet, in the order of their times.
+    overdue: VecDeque<RpcKey>,
 }
 
 impl Timers {
@@ -31,6 +34,7 @@ impl Timers {
             occupied: [0; (SLOTS / 64) as usize],
             next_tick: 0,
             entries: 0,
+            overdue: VecDeque::new(),
         }
     }
 
@@ -50,8 +54,17 @@ impl Timers {
         Instant::from_nanos(tick * TICK_NANOS)
     }
 
-    /// The earliest time for which a timer is set.
+    /// The earliest time for which a timer is set; in the past if some are overdue.
     pub(crate) fn next(&self) -> Option<Instant> {
+        if !self.overdue.is_empty() {
+            return Some(Instant::ZERO);
+        }
+        self.next_occupied()
+            .map(|tick| Instant::from_nanos(tick * TICK_NANOS))
+    }
+
+    /// The first tick whose slot is not empty.
+    fn next_occupied(&self) -> Option<u64> {
         if self.entries == 0 {
             return None;
         }
@@ -61,9 +74,7 @@ impl Timers {
             let slot = slot_of(tick);
             let word = self.occupied.get(slot / 64).copied().unwrap_or(0) >> (slot % 64);
             if word != 0 {
-                return Some(Instant::from_nanos(
-                    (tick + u64::from(word.trailing_zeros())) * TICK_NANOS,
-                ));
+                return Some(tick + u64::from(word.trailing_zeros()));
             }
             tick += 64 - (slot % 64) as u64;
         }
@@ -74,31 +85,21 @@ impl Timers {
     /// [`Timers::next`] stays in the past.
     pub(crate) fn expire(&mut self, now: Instant, due: &mut Vec<RpcKey>) {
         let now_tick = now.as_nanos() / TICK_NANOS;
-        while let Some(at) = self.next() {
-            let tick = at.as_nanos() / TICK_NANOS;
-            let room = DUE_MAX - due.len();
-            if tick > now_tick || room == 0 {
-                break;
-            }
+        // The wheel is turned to the present whatever the number: timers are set from where it stands.
+        while let Some(tick) = self.next_occupied().filter(|tick| *tick <= now_tick) {
             let slot = slot_of(tick);
-            let Some(entries) = self.slots.get_mut(slot) else {
-                break;
-            };
-            let taken = entries.len().min(room);
-            self.entries -= taken;
-            due.extend(entries.drain(..taken));
-            if !entries.is_empty() {
-                self.next_tick = tick;
-                return;
+            if let Some(entries) = self.slots.get_mut(slot) {
+                self.entries -= entries.len();
+                self.overdue.extend(entries.drain(..));
             }
             if let Some(word) = self.occupied.get_mut(slot / 64) {
                 *word &= !(1 << (slot % 64));
             }
             self.next_tick = tick + 1;
         }
-        if self.next().is_none_or(|at| at > now) {
-            self.next_tick = self.next_tick.max(now_tick);
-        }
+        self.next_tick = self.next_tick.max(now_tick);
+        let taken = self.overdue.len().min(DUE_MAX);
+        due.extend(self.overdue.drain(..taken));
     }
 }
 
@@ -181,8 +182,25 @@ mod tests {
         due.sort();
         assert_eq!(due, all);
         assert_eq!(timers.next(), None);
+        // One that is set meanwhile is not set for the past.
         let again = timers.set(at(100_003_000), all[0]);
         assert_eq!(again, at(100_003_000));
+    }
+
+    #[test]
+    fn timers_set_again_after_a_long_stall_are_not_due_at_once() {
+        let mut keys = SlotMap::<RpcKey, ()>::with_key();
+        let mut timers = Timers::new();
+        for i in 0..2 * DUE_MAX as u64 {
+            timers.set(at(i), keys.insert(()));
+        }
+        let now = at(60_000_000);
+        for _ in 0..2 {
+            for key in expired(&mut timers, now) {
+                assert_eq!(timers.set(at(60_005_000), key), at(60_005_000));
+            }
+        }
+        assert_eq!(timers.next(), Some(at(60_005_000)));
     }
 
     #[test]
