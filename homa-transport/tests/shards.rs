@@ -1,5 +1,9 @@
 //! Sockets of several shards: what an application sees.
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests"
+)]
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -420,7 +424,7 @@ impl Host {
     }
 
     /// Moves one packet of a client to its server, if there is one.
-    fn to_server(&mut self, pair: usize) -> bool {
+    fn carry_one(&mut self, pair: usize) -> bool {
         let port = u16::try_from(pair).unwrap() + 1;
         let (client, server) = &mut self.pairs[pair];
         let Some(packet) = client.poll_transmit(self.now) else {
@@ -432,7 +436,7 @@ impl Host {
     }
 
     /// Moves all packets of a server to its client.
-    fn to_client(&mut self, pair: usize) {
+    fn carry_back(&mut self, pair: usize) {
         let port = u16::try_from(pair).unwrap() + 1;
         loop {
             let (client, server) = &mut self.pairs[pair];
@@ -472,9 +476,9 @@ fn two_endpoints_never_grant_more_than_they_share() {
         for pair in [0, 1] {
             // At different speeds, so that one has more on its way than the other.
             for _ in 0..=2 * pair {
-                moved |= host.to_server(pair);
+                moved |= host.carry_one(pair);
             }
-            host.to_client(pair);
+            host.carry_back(pair);
             highest = highest.max(host.incoming());
             received[pair] += host.received(pair);
         }
@@ -493,17 +497,17 @@ fn an_endpoint_gets_its_part_while_the_other_has_all_that_it_can_get() {
     host.send(0, 1_000_000);
     // Both are granted to, and their data does not come.
     for _ in 0..2 {
-        host.to_server(0);
+        host.carry_one(0);
     }
-    host.to_client(0);
+    host.carry_back(0);
     let greedy = host.incoming();
     assert!(greedy >= 100_000, "{greedy}");
     host.send(1, 400_000);
     let mut rounds = 0..4_000;
     while host.received(1) == 0 {
         rounds.next().expect("it comes through");
-        host.to_server(1);
-        host.to_client(1);
+        host.carry_one(1);
+        host.carry_back(1);
         host.now = host.now + Duration::from_micros(1);
     }
     assert_eq!(host.incoming(), greedy);
@@ -513,23 +517,23 @@ fn an_endpoint_gets_its_part_while_the_other_has_all_that_it_can_get() {
 fn an_endpoint_that_wanted_more_asks_again_by_itself() {
     let mut host = Host::new(200_000, 150_000);
     host.send(0, 1_000_000);
-    host.to_server(0);
-    host.to_client(0);
+    host.carry_one(0);
+    host.carry_back(0);
     host.send(1, 1_000_000);
-    host.to_server(1);
-    host.to_client(1);
+    host.carry_one(1);
+    host.carry_back(1);
     let (first, all) = (host.pairs[0].1.incoming_bytes(), host.incoming());
     assert_eq!((first, all), (150_000, 200_000));
     // The first one's message is given up, which nobody tells the second.
     host.pairs[0].0.abort_peer(Host::addr(2, 1));
-    while host.to_server(0) {}
+    while host.carry_one(0) {}
     assert_eq!(host.pairs[0].1.incoming_bytes(), 0);
     host.pairs[1].1.handle_timeout(host.now);
     let due = host.pairs[1].1.poll_timeout().unwrap();
     assert!(due > host.now && due <= host.now + Duration::from_millis(1));
     let before = host.incoming();
     host.now = due;
-    host.to_client(1);
+    host.carry_back(1);
     assert!(
         host.incoming() > before,
         "{} after {before}",

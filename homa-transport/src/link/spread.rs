@@ -3,24 +3,57 @@
 //! The packets of an RPC must all come to one shard, or two would execute it. So the choice depends
 //! on nothing but the sender, never on who else has joined a group, as the system's own choice does.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use libc::sock_filter;
 
 /// Where a program finds the IP header. Source: linux/filter.h, `SKF_NET_OFF`.
-const IP_HEADER: u32 = 0_u32.wrapping_sub(0x10_0000);
+pub(super) const IP_HEADER: u32 = 0_u32.wrapping_sub(0x10_0000);
 /// Length of an IPv6 header, which the UDP header follows.
 const IPV6_HEADER_BYTES: u32 = 40;
 /// The IP protocol number of UDP.
 const UDP: u32 = 17;
 
-/// The shard, of so many, that gets what `peer` sends.
-pub(crate) fn shard_of(peer: SocketAddr, shards: u32) -> u32 {
-    u32::from(peer.port()) % shards.max(1)
+/// What tells the senders apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spread {
+    /// Their port, where a peer is an address and a port (UDP).
+    ByPort,
+    /// Their address, where a peer's RPCs are known by that alone (protocol 146): the ack for an RPC may
+    /// come from any of its ports.
+    ByAddress,
 }
 
-/// A program for a group of UDP sockets on one port (`SO_ATTACH_REUSEPORT_CBPF`): [`shard_of`] with
-/// the source port of a datagram.
+impl Spread {
+    /// The shard, of so many, that gets what `peer` sends.
+    pub(crate) fn shard_of(self, peer: SocketAddr, shards: u32) -> u32 {
+        let number = match (self, peer.ip().to_canonical()) {
+            (Self::ByPort, _) => u32::from(peer.port()),
+            (Self::ByAddress, IpAddr::V4(ip)) => u32::from(ip),
+            (Self::ByAddress, IpAddr::V6(ip)) => {
+                let [.., a, b, c, d] = ip.octets();
+                u32::from_be_bytes([a, b, c, d])
+            }
+        };
+        number % shards.max(1)
+    }
+}
+
+/// One shard of several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Part {
+    /// From 0 on.
+    pub(super) number: u32,
+    /// How many there are.
+    pub(super) of: u32,
+}
+
+impl Part {
+    /// All of it.
+    pub(super) const WHOLE: Self = Self { number: 0, of: 1 };
+}
+
+/// A program for a group of UDP sockets on one port (`SO_ATTACH_REUSEPORT_CBPF`): [`Spread::ByPort`].
 ///
 /// It sees the payload of the datagram. Behind IPv6 extension headers it takes the source port that
 /// the Homa header names, at the start of the payload.

@@ -22,11 +22,12 @@ use self::shard::{Shard, Siblings};
 use crate::config::{Config, Wire};
 use crate::endpoint::{Endpoint, LinkBudget, RpcKey};
 use crate::error::{BindError, CloseReason, RpcError};
+use crate::link::Link;
 use crate::link::clock::Clock;
 use crate::link::mem::MemLink;
 use crate::link::raw::RawLink;
+use crate::link::spread::Spread;
 use crate::link::udp::{UdpLink, UdpOptions};
-use crate::link::{Link, spread};
 use crate::message::Message;
 use crate::stats::Stats;
 use crate::transport::{CallKey, RequestSink, Transport};
@@ -56,16 +57,9 @@ const TIMER_ERROR: Duration = Duration::from_micros(1_200);
 struct Handle {
     first: Arc<Shard>,
     others: Vec<Arc<Shard>>,
-    ports: Ports,
-}
-
-/// What the shards of a socket are bound to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ports {
-    /// One port: what a peer sends comes to one of them, which therefore is the one to call it.
-    One,
-    /// A port each: any of them can call.
-    Own,
+    /// How packets are spread over the shards if they share a port: what a peer sends comes to one of
+    /// them, which therefore is the one to call it. `None`: they have a port each, and any of them can.
+    spread: Option<Spread>,
 }
 
 impl Handle {
@@ -100,7 +94,7 @@ impl Socket {
     pub fn udp(addr: SocketAddr, config: Config) -> Result<Self, BindError> {
         config.validate()?;
         let (first, others) = UdpLink::bind_group(addr, &UdpOptions::default(), config.shards)?;
-        Self::over_udp(first, others, Ports::One, config)
+        Self::over_udp(first, others, Some(Spread::ByPort), config)
     }
 
     /// Opens a socket for calls on a UDP port of the system's choice: for IPv4 and IPv6 if the
@@ -131,13 +125,13 @@ impl Socket {
             };
             others.push(link);
         }
-        Self::over_udp(first, others, Ports::Own, config)
+        Self::over_udp(first, others, None, config)
     }
 
     fn over_udp(
         first: UdpLink,
         others: Vec<UdpLink>,
-        ports: Ports,
+        spread: Option<Spread>,
         config: Config,
     ) -> Result<Self, BindError> {
         // All that may come can come to one shard, and the buffers are of one size.
@@ -148,7 +142,7 @@ impl Socket {
             .into_iter()
             .map(|link| Arc::new(link) as Arc<dyn Link>);
         let wire = Wire::Encapsulated;
-        Self::start(Arc::new(first), others.collect(), ports, wire, config)
+        Self::start(Arc::new(first), others.collect(), spread, wire, config)
     }
 
     /// Opens a server's socket on raw sockets of IP protocol 146, the wire of the Homa kernel module
@@ -157,7 +151,9 @@ impl Socket {
     /// # Errors
     /// As [`RawLink::bind`], and if a setting is out of range.
     pub fn raw(addr: SocketAddr, config: Config) -> Result<Self, BindError> {
-        Self::over_raw(RawLink::bind(addr)?, config)
+        config.validate()?;
+        let (first, others) = RawLink::bind_group(addr, config.shards)?;
+        Self::over_raw(first, others, Some(Spread::ByAddress), config)
     }
 
     /// Opens a socket for calls on raw sockets of IP protocol 146, for IPv4 and IPv6 if the machine has
@@ -166,12 +162,30 @@ impl Socket {
     /// # Errors
     /// As [`RawLink::client`], and if a setting is out of range.
     pub fn raw_client(config: Config) -> Result<Self, BindError> {
-        Self::over_raw(RawLink::client()?, config)
+        config.validate()?;
+        let first = RawLink::client()?;
+        let others = (1..config.shards).map(|_| RawLink::client());
+        let others = others.collect::<Result<_, _>>()?;
+        Self::over_raw(first, others, None, config)
     }
 
-    pub(crate) fn over_raw(link: RawLink, config: Config) -> Result<Self, BindError> {
-        let config = fitting(config, link.receive_buffer_bytes());
-        Self::start(Arc::new(link), Vec::new(), Ports::One, Wire::Native, config)
+    pub(crate) fn over_raw(
+        first: RawLink,
+        others: Vec<RawLink>,
+        spread: Option<Spread>,
+        config: Config,
+    ) -> Result<Self, BindError> {
+        let config = fitting(config, first.receive_buffer_bytes());
+        let others = others
+            .into_iter()
+            .map(|link| Arc::new(link) as Arc<dyn Link>);
+        Self::start(
+            Arc::new(first),
+            others.collect(),
+            spread,
+            Wire::Native,
+            config,
+        )
     }
 
     /// Opens an in-process socket that others of this process find by `name`.
@@ -205,13 +219,13 @@ impl Socket {
     /// # Panics
     /// If the tokio runtime was built without timers.
     pub fn over(link: Arc<dyn Link>, config: Config) -> Result<Self, BindError> {
-        Self::start(link, Vec::new(), Ports::One, Wire::Encapsulated, config)
+        Self::start(link, Vec::new(), None, Wire::Encapsulated, config)
     }
 
     fn start(
         first: Arc<dyn Link>,
         others: Vec<Arc<dyn Link>>,
-        ports: Ports,
+        spread: Option<Spread>,
         wire: Wire,
         config: Config,
     ) -> Result<Self, BindError> {
@@ -243,13 +257,13 @@ impl Socket {
         let handle = Handle {
             first,
             others: others.collect::<Result<_, _>>()?,
-            ports,
+            spread,
         };
         if shards > 1 {
             for shard in handle.all() {
                 shard.join(Siblings {
                     all: handle.all().map(Arc::downgrade).collect(),
-                    one_port: ports == Ports::One,
+                    spread,
                 });
             }
         }
@@ -290,9 +304,9 @@ impl Socket {
         if handle.others.is_empty() {
             return &handle.first;
         }
-        handle.shard(match handle.ports {
-            Ports::One => spread::shard_of(peer, handle.count()),
-            Ports::Own => thread_number() % handle.count(),
+        handle.shard(match handle.spread {
+            Some(spread) => spread.shard_of(reachable(peer), handle.count()),
+            None => thread_number() % handle.count(),
         })
     }
 }

@@ -19,7 +19,7 @@ use crate::endpoint::{Endpoint, RpcKey, Transmit};
 use crate::error::{CloseReason, Delivery, RpcError, Unreachable};
 use crate::link::Link;
 use crate::link::clock::Clock;
-use crate::link::spread;
+use crate::link::spread::Spread;
 use crate::message::Message;
 use crate::stats::Stats;
 use crate::transport::{CallKey, RequestSink, Transport};
@@ -48,8 +48,8 @@ pub(super) struct Shard {
 pub(super) struct Siblings {
     /// All of them, by number.
     pub(super) all: Vec<Weak<Shard>>,
-    /// They share a port, and packets are spread over them by the sender's.
-    pub(super) one_port: bool,
+    /// How packets are spread over them, if they share a port.
+    pub(super) spread: Option<Spread>,
 }
 
 impl Shard {
@@ -199,11 +199,14 @@ impl Shard {
     /// Takes the report that `peer` is unreachable to the shard that it is about, if that is another one:
     /// the system gives reports about a shared port to any of its sockets. True if it was.
     pub(super) fn pass_on(&self, peer: SocketAddr, reason: Unreachable) -> bool {
-        let Some(siblings) = self.siblings.get().filter(|siblings| siblings.one_port) else {
+        let Some(siblings) = self.siblings.get() else {
+            return false;
+        };
+        let Some(spread) = siblings.spread else {
             return false;
         };
         let count = u32::try_from(siblings.all.len()).unwrap_or(u32::MAX);
-        let owner = spread::shard_of(peer, count) as usize;
+        let owner = spread.shard_of(peer, count) as usize;
         let owner = siblings.all.get(owner).and_then(Weak::upgrade);
         let Some(owner) = owner.filter(|owner| owner.mark != self.mark) else {
             return false;
