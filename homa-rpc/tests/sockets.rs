@@ -440,5 +440,5 @@ async fn a_number_of_shards_out_of_range_is_refused_by_name() {
         .await
         .unwrap_err();
     assert!(status.message().contains("`shards` is 65"), "{status}");
-    assert_eq!(status.delivery(), Some(Delivery::NotSent));
+    assert_eq!(status.delivery(), Delivery::NotSent);
 }
