@@ -12,8 +12,13 @@ use crate::uri::NetWire;
 /// What a client socket can reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Wire {
-    Native(Option<NativeBackend>),
-    Udp,
+    Native {
+        backend: Option<NativeBackend>,
+        shards: u32,
+    },
+    Udp {
+        shards: u32,
+    },
     Mem,
 }
 
@@ -80,12 +85,18 @@ impl Drop for Entry {
 }
 
 fn open_client(wire: Wire) -> Result<Arc<dyn Transport>, BindError> {
-    let config = Config::default();
     Ok(match wire {
-        Wire::Native(backend) => native::client(config, backend)?,
-        Wire::Udp => Arc::new(Socket::udp_client(config)?),
-        Wire::Mem => Arc::new(Socket::mem_client(config)?),
+        Wire::Native { backend, shards } => native::client(config(shards), backend)?,
+        Wire::Udp { shards } => Arc::new(Socket::udp_client(config(shards))?),
+        Wire::Mem => Arc::new(Socket::mem_client(Config::default())?),
     })
+}
+
+fn config(shards: u32) -> Config {
+    Config {
+        shards,
+        ..Config::default()
+    }
 }
 
 /// A socket bound to `addr`; port 0 is left to the transport.
@@ -93,8 +104,9 @@ pub(crate) fn listen(
     wire: NetWire,
     addr: SocketAddr,
     backend: Option<NativeBackend>,
+    shards: u32,
 ) -> Result<Arc<dyn Transport>, BindError> {
-    let config = Config::default();
+    let config = config(shards);
     match wire {
         NetWire::Native => native::listen(addr, config, backend),
         NetWire::Udp => Ok(Arc::new(Socket::udp(addr, config)?)),

@@ -393,3 +393,52 @@ fn a_handler_that_blocks_its_thread_fails_no_concurrent_call() {
         blocked.await.unwrap().unwrap();
     });
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_shards_serve_and_call_as_one() {
+    let bound = Server::builder().shards(2).add_service(who());
+    let bound = bound.bind("homa+udp://127.0.0.1:0").unwrap();
+    let uri = bound.local_uris().remove(0);
+    let (stop, stopped) = oneshot::channel::<()>();
+    let task = tokio::spawn(bound.serve_with_shutdown(stopped));
+    let client = || {
+        let channel = Channel::builder().shards(2).build(&uri).unwrap();
+        EchoClient::new(channel)
+    };
+    let mut ports = std::collections::HashSet::new();
+    // Each thread uses one of the client's shards, whose ports the server sees.
+    while ports.len() < 2 {
+        let (client, runtime) = (client(), tokio::runtime::Handle::current());
+        let thread = std::thread::spawn(move || runtime.block_on(client.say(Msg::of("?"))));
+        ports.insert(thread.join().unwrap().unwrap().get_ref().text().to_owned());
+    }
+    let calls: Vec<_> = (0..200)
+        .map(|_| tokio::spawn(client().say(Msg::of("?"))))
+        .collect();
+    for call in calls {
+        let reply = call.await.unwrap().unwrap();
+        assert!(
+            ports.contains(reply.get_ref().text()),
+            "all share one socket"
+        );
+    }
+    stop.send(()).unwrap();
+    task.await.unwrap().unwrap();
+    let status = client().say(Msg::of("?")).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+}
+
+#[tokio::test]
+async fn a_number_of_shards_out_of_range_is_refused_by_name() {
+    let builder = Server::builder().shards(0).add_service(echo());
+    let error = builder.bind("homa+udp://127.0.0.1:0").unwrap_err();
+    assert!(error.to_string().contains("`shards` is 0"), "{error}");
+    let channel = Channel::builder().shards(65);
+    let channel = channel.build("homa+udp://127.0.0.1:9").unwrap();
+    let status = EchoClient::new(channel)
+        .say(Msg::of("?"))
+        .await
+        .unwrap_err();
+    assert!(status.message().contains("`shards` is 65"), "{status}");
+    assert_eq!(status.delivery(), Delivery::NotSent);
+}

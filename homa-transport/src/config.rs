@@ -152,6 +152,14 @@ pub struct Config {
     /// one of them brings a packet; an idle socket costs nothing. Other tasks of the runtime go
     /// first meanwhile.
     pub busy_poll: Duration,
+    /// Endpoints that a socket over UDP or raw sockets works with side by side, each with a link, a lock
+    /// and a task of its own, 1 to 64. Other sockets and an [`Endpoint`](crate::Endpoint) by itself are one.
+    ///
+    /// Default 1. Kernel: none (it spreads packets over cores by itself). Worth it when one core does not
+    /// keep up; each costs 5 MB of buffers. The shards of a server share its port, those of a client
+    /// have one each. They share `max_incoming_bytes` and the uplink; the limits for all RPCs, peers and
+    /// bytes held are divided among them.
+    pub shards: u32,
     /// What a simulated experiment changes; `None`: nothing.
     ///
     /// Default `None`. Kernel: none. Only for simulations: other endpoints would not understand it.
@@ -225,6 +233,7 @@ impl Default for Config {
             peers_max: 65_536,
             delivered_memory: Duration::from_secs(5),
             busy_poll: Duration::from_micros(100),
+            shards: 1,
             #[cfg(feature = "sim")]
             experiment: None,
         }
@@ -284,6 +293,7 @@ impl Config {
         )?;
         check("num_priorities", self.num_priorities, &(1..=8, "1 to 8"))?;
         check("max_overcommit", self.max_overcommit, &(1..=8, "1 to 8"))?;
+        check("shards", self.shards, &(1..=64, "1 to 64"))?;
         self.validate_bounds()?;
         for (field, value) in [
             ("nic_backlog", self.nic_backlog),
@@ -339,6 +349,23 @@ impl Config {
         Ok(())
     }
 
+    /// The settings of one shard: limits for all of them are divided, so that none is exceeded whichever
+    /// shards its RPCs are at.
+    pub(crate) fn of_shard(self) -> Self {
+        let shards = self.shards as usize;
+        if shards <= 1 {
+            return self;
+        }
+        let bytes = |all: usize| (all / shards).max(2 * MESSAGE_BYTES_MAX);
+        Self {
+            rpcs_max: (self.rpcs_max / shards).max(1),
+            peers_max: (self.peers_max / shards).max(1),
+            inbound_bytes_max: bytes(self.inbound_bytes_max),
+            outbound_bytes_max: bytes(self.outbound_bytes_max),
+            ..self
+        }
+    }
+
     /// The highest level in use: that of control packets.
     pub(crate) const fn highest_priority(&self) -> Priority {
         Priority::saturating(self.num_priorities.saturating_sub(1))
@@ -389,7 +416,9 @@ mod tests {
     #[test]
     fn every_number_has_its_range() {
         type Spoil = fn(&mut Config);
-        let bad: [(&str, Spoil); 23] = [
+        let bad: [(&str, Spoil); 25] = [
+            ("shards", |config| config.shards = 0),
+            ("shards", |config| config.shards = 65),
             ("busy_poll", |config| {
                 config.busy_poll = Duration::from_millis(101);
             }),

@@ -86,11 +86,23 @@ impl Channel {
 }
 
 /// Settings of a [`Channel`].
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct ChannelBuilder {
     socket: Option<Arc<dyn Transport>>,
     timeout: Option<Duration>,
     native_backend: Option<NativeBackend>,
+    shards: u32,
+}
+
+impl Default for ChannelBuilder {
+    fn default() -> Self {
+        Self {
+            socket: None,
+            timeout: None,
+            native_backend: None,
+            shards: 1,
+        }
+    }
 }
 
 impl ChannelBuilder {
@@ -117,6 +129,16 @@ impl ChannelBuilder {
         self
     }
 
+    /// Calls from a socket with so many ports and tasks, 1 to 64; each thread uses one of them. It is shared
+    /// with the runtime's other channels of the same wire and number. More than one are worth it when one
+    /// core does not keep up with the packets. The kernel module and `homa+mem://` do without, and a
+    /// [`socket`](Self::socket) of the caller's is used as it is. Default: 1.
+    #[must_use]
+    pub const fn shards(mut self, shards: u32) -> Self {
+        self.shards = shards;
+        self
+    }
+
     /// The channel to `uri`, see [`Channel::new`].
     ///
     /// # Errors
@@ -125,7 +147,12 @@ impl ChannelBuilder {
         let target = Target::to_call(uri.as_ref())?;
         Ok(Channel {
             inner: Arc::new(Inner {
-                routes: Routes::new(target.clone(), self.socket, self.native_backend),
+                routes: Routes::new(
+                    target.clone(),
+                    self.socket,
+                    self.native_backend,
+                    self.shards,
+                ),
                 target,
                 timeout: self.timeout,
             }),

@@ -28,6 +28,7 @@ pub(super) struct Routes {
     /// Chosen by the user; else the runtime's shared one.
     socket: Option<Arc<dyn Transport>>,
     native_backend: Option<NativeBackend>,
+    shards: u32,
     /// The runtime of the first call.
     home: OnceLock<Handle>,
     /// The route in use; for `homa+mem` only its socket counts.
@@ -54,11 +55,13 @@ impl Routes {
         target: Target,
         socket: Option<Arc<dyn Transport>>,
         native_backend: Option<NativeBackend>,
+        shards: u32,
     ) -> Self {
         Self {
             target,
             socket,
             native_backend,
+            shards,
             home: OnceLock::new(),
             current: RwLock::new(None),
             lookup: tokio::sync::Mutex::default(),
@@ -140,9 +143,13 @@ impl Routes {
     }
 
     const fn wire(&self, wire: NetWire) -> Wire {
+        let shards = self.shards;
         match wire {
-            NetWire::Native => Wire::Native(self.native_backend),
-            NetWire::Udp => Wire::Udp,
+            NetWire::Native => Wire::Native {
+                backend: self.native_backend,
+                shards,
+            },
+            NetWire::Udp => Wire::Udp { shards },
         }
     }
 

@@ -66,6 +66,7 @@ pub struct BoundServer {
     sockets: Vec<Listener>,
     drain_timeout: Duration,
     native_backend: Option<NativeBackend>,
+    shards: u32,
 }
 
 struct Listener {
@@ -80,6 +81,7 @@ impl BoundServer {
         shared: Arc<Shared>,
         drain_timeout: Duration,
         native_backend: Option<NativeBackend>,
+        shards: u32,
     ) -> Self {
         Self {
             dispatcher,
@@ -87,6 +89,7 @@ impl BoundServer {
             sockets: Vec::new(),
             drain_timeout,
             native_backend,
+            shards,
         }
     }
 
@@ -108,7 +111,7 @@ impl BoundServer {
             }
             Target::Net { wire, host, port } => {
                 let addr = address(uri, host, *port)?;
-                let socket = sockets::listen(*wire, addr, self.native_backend);
+                let socket = sockets::listen(*wire, addr, self.native_backend, self.shards);
                 let socket = socket.map_err(bind_error)?;
                 (wire.uri(socket.local_addr()), socket)
             }

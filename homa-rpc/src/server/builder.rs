@@ -36,6 +36,7 @@ impl Server {
             concurrency_limit: 65_536,
             drain_timeout: Duration::from_secs(30),
             native_backend: None,
+            shards: 1,
         }
     }
 }
@@ -49,6 +50,7 @@ pub struct ServerBuilder<L> {
     concurrency_limit: usize,
     drain_timeout: Duration,
     native_backend: Option<NativeBackend>,
+    shards: u32,
 }
 
 impl<L> ServerBuilder<L> {
@@ -62,6 +64,7 @@ impl<L> ServerBuilder<L> {
             concurrency_limit: self.concurrency_limit,
             drain_timeout: self.drain_timeout,
             native_backend: self.native_backend,
+            shards: self.shards,
         }
     }
 
@@ -107,6 +110,15 @@ impl<L> ServerBuilder<L> {
     #[must_use]
     pub const fn native_backend(mut self, backend: NativeBackend) -> Self {
         self.native_backend = Some(backend);
+        self
+    }
+
+    /// Serves each `homa+udp://` or `homa://` port with so many tasks, 1 to 64, each of which has a part of
+    /// the clients. More than one are worth it when one core does not keep up with the packets. The
+    /// kernel module and `homa+mem://` do without. Default: 1.
+    #[must_use]
+    pub const fn shards(mut self, shards: u32) -> Self {
+        self.shards = shards;
         self
     }
 }
@@ -157,6 +169,7 @@ where
             shared,
             self.drain_timeout,
             self.native_backend,
+            self.shards,
         ))
     }
 

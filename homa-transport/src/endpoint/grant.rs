@@ -11,11 +11,13 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use slotmap::SecondaryMap;
 
 use super::RpcKey;
+use super::budget::{self, Incoming, LinkBudget};
 use super::priority::{self, UnscheduledCutoffs};
 use crate::units::{Instant, Priority};
 
@@ -100,12 +102,13 @@ pub(crate) struct GrantScheduler {
     /// Messages not granted to their end, oldest first.
     ungranted: BTreeSet<(u64, RpcKey)>,
     /// Bytes granted and not received, over all messages.
-    incoming: u64,
+    incoming: Incoming,
     /// Something changed since the last decision.
     changed: bool,
     /// Normal grants since the last grant to the oldest message, in bytes.
     since_fifo: u64,
-    /// When the next pause of a sender that could be granted to ends.
+    /// When to look again though nothing changes: the next pause of a sender that could be granted to
+    /// ends, or other endpoints may have given back what they shared.
     paused_until: Option<Instant>,
 }
 
@@ -126,11 +129,16 @@ impl GrantScheduler {
             peers: HashMap::default(),
             waiting: BTreeSet::new(),
             ungranted: BTreeSet::new(),
-            incoming: 0,
+            incoming: Incoming::new(limits.max_incoming),
             changed: false,
             since_fifo: 0,
             paused_until: None,
         }
+    }
+
+    /// Shares the ceiling for bytes granted and not received with other endpoints. Only at first.
+    pub(crate) fn share_link(&mut self, budget: Arc<LinkBudget>) {
+        self.incoming.share(budget);
     }
 
     /// Changes the highest level for scheduled bytes.
@@ -141,10 +149,9 @@ impl GrantScheduler {
     /// A message that needs grants has made progress, or is new.
     pub(crate) fn on_progress(&mut self, rpc: RpcKey, progress: Progress) {
         self.changed = true;
-        self.incoming += progress.incoming();
         match self.messages.insert(rpc, progress) {
             Some(known) => {
-                self.incoming -= known.incoming();
+                self.count_incoming(known.incoming(), progress.incoming());
                 let (old, new) = (self.rank(rpc, &known), self.rank(rpc, &progress));
                 if old == new {
                     return;
@@ -159,6 +166,7 @@ impl GrantScheduler {
                 });
             }
             None => {
+                self.incoming.add(progress.incoming());
                 if progress.granted < progress.length {
                     self.ungranted.insert((progress.birth, rpc));
                 }
@@ -177,7 +185,7 @@ impl GrantScheduler {
             return;
         };
         self.changed = true;
-        self.incoming -= known.incoming();
+        self.incoming.remove(known.incoming());
         self.ungranted.remove(&(known.birth, rpc));
         let was_active = self.active.len();
         self.active.retain(|active| *active != rpc);
@@ -199,7 +207,15 @@ impl GrantScheduler {
 
     /// Bytes granted and not received, over all messages that need grants.
     pub(crate) const fn incoming(&self) -> u64 {
-        self.incoming
+        self.incoming.bytes()
+    }
+
+    fn count_incoming(&mut self, before: u64, after: u64) {
+        if after >= before {
+            self.incoming.add(after - before);
+        } else {
+            self.incoming.remove(before - after);
+        }
     }
 
     /// The next grant to send; `None` until something changes. Calling this once per batch of packets
@@ -210,7 +226,7 @@ impl GrantScheduler {
             return None;
         }
         let grant = match self.limits.paper {
-            None => self.next_by_rank().or_else(|| self.next_by_age()),
+            None => self.next_by_rank(now).or_else(|| self.next_by_age()),
             Some(paper) => self.next_of_paper(now, &paper),
         };
         self.changed = grant.is_some();
@@ -256,7 +272,7 @@ impl GrantScheduler {
             };
             let raise = paper.packet.min(left);
             message.granted += raise;
-            self.incoming += u64::from(raise);
+            self.incoming.add(u64::from(raise));
             let offset = message.granted;
             if raise == left {
                 self.remove(rpc);
@@ -273,26 +289,34 @@ impl GrantScheduler {
     }
 
     /// Source: homa_grant.c, `homa_grant_try_send`, `homa_grant_check_needy`.
-    fn next_by_rank(&mut self) -> Option<Grant> {
+    fn next_by_rank(&mut self, now: Instant) -> Option<Grant> {
         let window = self.window();
+        self.paused_until = None;
         for (rank, rpc) in self.active.iter().enumerate() {
             let Some(message) = self.messages.get_mut(*rpc) else {
                 continue;
             };
             let wanted = message.received.saturating_add(window).min(message.length);
-            let headroom = self.limits.max_incoming.saturating_sub(self.incoming);
-            let headroom = u32::try_from(headroom).unwrap_or(u32::MAX);
-            let raise = wanted.saturating_sub(message.granted).min(headroom);
+            let wanted = wanted.saturating_sub(message.granted);
             // A window smaller than two increments must not stop its message.
             let left = message.length.saturating_sub(message.granted);
             let least = self.limits.increment.min(left).min(window / 2).max(1);
-            if raise < least {
+            if wanted < least {
+                continue;
+            }
+            let raise = self.incoming.reserve(u64::from(wanted), u64::from(least));
+            let raise = u32::try_from(raise).unwrap_or(wanted);
+            if raise < wanted && self.incoming.is_shared() {
+                self.paused_until = Some(now + budget::TICK);
+            }
+            if raise == 0 {
                 continue;
             }
             let before = message.incoming();
             message.granted += raise;
             // A packet may overshoot its grant: bytes received ahead are not incoming any more.
-            self.incoming += message.incoming() - before;
+            let ahead = u64::from(raise) - (message.incoming() - before);
+            self.incoming.remove(ahead);
             self.since_fifo += u64::from(raise);
             if message.granted >= message.length {
                 self.ungranted.remove(&(message.birth, *rpc));
@@ -326,7 +350,7 @@ impl GrantScheduler {
         let raise = increment.min(message.length - message.granted);
         let before = message.incoming();
         message.granted += raise;
-        self.incoming += message.incoming() - before;
+        self.incoming.add(message.incoming() - before);
         self.since_fifo = 0;
         if message.granted >= message.length {
             self.ungranted.remove(&(birth, rpc));

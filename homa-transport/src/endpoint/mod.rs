@@ -17,6 +17,7 @@
 
 mod address;
 mod admission;
+mod budget;
 mod control;
 mod delivered;
 mod end;
@@ -43,6 +44,7 @@ mod transmit;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -65,6 +67,7 @@ use crate::stats::Stats;
 use crate::units::{Instant, RpcId};
 use crate::wire::Packet;
 
+pub use self::budget::LinkBudget;
 pub use self::trace::{Record, Trace};
 pub use self::transmit::Transmit;
 
@@ -222,6 +225,13 @@ impl Endpoint {
             due: Vec::new(),
             config,
         })
+    }
+
+    /// Shares the ceiling for incoming bytes and the uplink with the other endpoints of `budget`. To be
+    /// called before anything else.
+    pub fn share_link(&mut self, budget: &Arc<LinkBudget>) {
+        self.grants.share_link(Arc::clone(budget));
+        self.pacer.share_link(Arc::clone(budget));
     }
 
     /// Whether requests of others are taken; at first they are not.

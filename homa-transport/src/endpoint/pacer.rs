@@ -9,9 +9,11 @@
 //! Source: Homa (SIGCOMM 2018), section 3.2; homa_pacer.c.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::RpcKey;
+use super::budget::{LinkBudget, Uplink};
 use crate::units::Instant;
 
 /// Bytes a packet takes on the wire besides itself: Ethernet header, checksum, preamble and gap, and
@@ -49,8 +51,7 @@ pub(crate) struct Pacer {
     by_rank: BTreeSet<(u32, u64, RpcKey)>,
     /// Empty if the oldest message has no share.
     by_age: BTreeSet<(u64, RpcKey)>,
-    /// When the uplink will have sent all that it was given.
-    link_idle: Instant,
+    uplink: Uplink,
     /// What the oldest message has coming, in thousandths of bytes.
     fifo_credit: u64,
     /// The message that was chosen last was the oldest, out of turn.
@@ -74,10 +75,15 @@ impl Pacer {
             limits,
             by_rank: BTreeSet::new(),
             by_age: BTreeSet::new(),
-            link_idle: Instant::ZERO,
+            uplink: Uplink::new(),
             fifo_credit: 0,
             chose_oldest: false,
         }
+    }
+
+    /// Shares the uplink with other endpoints. Only at first.
+    pub(crate) fn share_link(&mut self, budget: Arc<LinkBudget>) {
+        self.uplink.share(budget);
     }
 
     pub(crate) fn insert(&mut self, rpc: RpcKey, rank: Rank) {
@@ -107,8 +113,11 @@ impl Pacer {
         if remaining <= self.limits.defer_min {
             return Choice::Send(shortest);
         }
-        if self.limits.link_mbps.is_some() && self.link_idle > now + self.limits.backlog {
-            return Choice::Wait(self.link_idle.before(self.limits.backlog));
+        if self.limits.link_mbps.is_some() {
+            let idle = self.uplink.idle();
+            if idle > now + self.limits.backlog {
+                return Choice::Wait(idle.before(self.limits.backlog));
+            }
         }
         let owed = self.fifo_credit >= PACKET_CREDIT * (1000 - self.limits.fifo_permille);
         match self.by_age.first() {
@@ -125,7 +134,7 @@ impl Pacer {
         let bytes = bytes as u64;
         if let Some(mbps) = self.limits.link_mbps {
             let nanos = (bytes + FRAME_BYTES) * 80 * SLOWNESS_PERCENT / u64::from(mbps.max(1));
-            self.link_idle = self.link_idle.max(now) + Duration::from_nanos(nanos);
+            self.uplink.occupy(now, Duration::from_nanos(nanos));
         }
         if !chosen {
             return;
@@ -223,7 +232,7 @@ mod tests {
     fn the_time_per_byte_is_the_modules() {
         let mut pacer = Pacer::new(limits(Some(25_000), 0));
         pacer.on_sent(at(0), 1_000_000 - 62, false);
-        assert_eq!(pacer.link_idle, at(323_200));
+        assert_eq!(pacer.uplink.idle(), at(323_200));
     }
 
     #[test]

@@ -26,6 +26,7 @@ mod path_mtu;
 mod reports;
 mod reservation;
 mod send_failure;
+pub(crate) mod spread;
 mod sys;
 mod train;
 mod udp_socket;

@@ -14,6 +14,7 @@ mod socket;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
@@ -27,6 +28,7 @@ use self::socket::{Family, RawSocket};
 use super::icmp::NetworkError;
 use super::reports::Reports;
 use super::reservation::PortReservation;
+use super::spread::{Part, Spread};
 use super::udp_socket::{canonical, warn_of_small_buffer};
 use super::{Link, RecvBatch, SystemCalls, kernel_module, sys};
 use crate::endpoint::Transmit;
@@ -47,14 +49,16 @@ pub struct RawLink {
     /// One per address family.
     sockets: Vec<RawSocket>,
     local: SocketAddr,
+    /// Whose packets these are.
+    part: Part,
     receive_buffer_bytes: usize,
     reports: Reports,
     routes: RouteMtu,
     send_calls: AtomicU64,
     receive_calls: AtomicU64,
-    _refusals: Refusals,
+    _refusals: Arc<Refusals>,
     /// Behind the sockets: the port is free when they are closed.
-    _reservation: PortReservation,
+    _reservation: Arc<PortReservation>,
 }
 
 impl RawLink {
@@ -70,13 +74,28 @@ impl RawLink {
     /// # Panics
     /// If the tokio runtime was built without I/O or timers.
     pub fn bind(addr: SocketAddr) -> Result<Self, BindError> {
+        Self::bind_group(addr, 1).map(|(link, _)| link)
+    }
+
+    /// Opens `members` (at least one) links on one port: the first, and the others. Each gets the packets
+    /// from the addresses that [`Spread::ByAddress`] gives to it.
+    ///
+    /// # Errors
+    /// As [`RawLink::bind`].
+    ///
+    /// # Panics
+    /// As [`RawLink::bind`].
+    pub(crate) fn bind_group(
+        addr: SocketAddr,
+        members: u32,
+    ) -> Result<(Self, Vec<Self>), BindError> {
         let addr = canonical(addr);
         let (port, reservation) = match addr.port() {
             0 => first_free(addr, 1, 1, SERVER_PORT_MAX)?,
             port @ 1..=SERVER_PORT_MAX => (port, reserve(addr, port)?),
             _ => return Err(BindError::ServerPort { addr }),
         };
-        Self::open(SocketAddr::new(addr.ip(), port), addr, reservation)
+        Self::open_group(SocketAddr::new(addr.ip(), port), addr, members, reservation)
     }
 
     /// Opens a client's sockets, IPv4 and IPv6 where the machine has both, on a free port of the upper
@@ -96,14 +115,15 @@ impl RawLink {
         let start = u16::from_ne_bytes([low, high]) | (SERVER_PORT_MAX + 1);
         let (port, reservation) = first_free(any, start, SERVER_PORT_MAX + 1, u16::MAX)?;
         let addr = SocketAddr::new(any.ip(), port);
-        Self::open(addr, addr, reservation)
+        Self::open_group(addr, addr, 1, reservation).map(|(link, _)| link)
     }
 
-    fn open(
+    fn open_group(
         local: SocketAddr,
         asked: SocketAddr,
+        members: u32,
         reservation: PortReservation,
-    ) -> Result<Self, BindError> {
+    ) -> Result<(Self, Vec<Self>), BindError> {
         let runtime = Handle::try_current().map_err(|_| BindError::NoRuntime)?;
         match kernel_module::is_loaded() {
             Ok(false) => {}
@@ -117,11 +137,30 @@ impl RawLink {
                 source,
             },
         };
-        let sockets = open_sockets(local, &runtime).map_err(bind_error)?;
-        let mut local = local;
+        let reservation = Arc::new(reservation);
+        let refusals = Arc::new(Refusals::start(&runtime));
+        let open = |number| {
+            let part = Part {
+                number,
+                of: members.max(1),
+            };
+            let shared = (Arc::clone(&refusals), Arc::clone(&reservation));
+            Self::open(local, part, &runtime, shared).map_err(bind_error)
+        };
+        let others = (1..members).map(open).collect::<Result<_, _>>()?;
+        Ok((open(0)?, others))
+    }
+
+    fn open(
+        mut local: SocketAddr,
+        part: Part,
+        runtime: &Handle,
+        (refusals, reservation): (Arc<Refusals>, Arc<PortReservation>),
+    ) -> io::Result<Self> {
+        let sockets = open_sockets(local, part, runtime)?;
         let mut receive_buffer_bytes = usize::MAX;
         for socket in &sockets {
-            let bytes = socket.socket().recv_buffer_size().map_err(bind_error)? / 2;
+            let bytes = socket.socket().recv_buffer_size()? / 2;
             receive_buffer_bytes = receive_buffer_bytes.min(bytes);
         }
         if let [
@@ -137,12 +176,13 @@ impl RawLink {
         Ok(Self {
             sockets,
             local,
+            part,
             receive_buffer_bytes,
             reports: Reports::default(),
-            routes: RouteMtu::new(local.ip()).map_err(bind_error)?,
+            routes: RouteMtu::new(local.ip())?,
             send_calls: AtomicU64::new(0),
             receive_calls: AtomicU64::new(0),
-            _refusals: Refusals::start(&runtime),
+            _refusals: refusals,
             _reservation: reservation,
         })
     }
@@ -160,9 +200,14 @@ impl RawLink {
         self.sockets.iter().find(|socket| socket.family == family)
     }
 
+    fn has_part_of(&self, peer: SocketAddr) -> bool {
+        Spread::ByAddress.shard_of(peer, self.part.of) == self.part.number
+    }
+
     fn collect_errors(&self, socket: &RawSocket) -> bool {
         socket.collect_errors(self.local.port(), |peer, error| match error {
-            NetworkError::Unreachable(reason) if peer.port() != 0 => {
+            // Every socket hears it, and one of them has to do with that peer.
+            NetworkError::Unreachable(reason) if peer.port() != 0 && self.has_part_of(peer) => {
                 self.reports.push(peer, reason);
             }
             NetworkError::Unreachable(_) => {}
@@ -289,10 +334,10 @@ impl Link for RawLink {
 }
 
 /// One socket for an address, two for "any" of IPv6, of which one may be missing.
-fn open_sockets(local: SocketAddr, runtime: &Handle) -> io::Result<Vec<RawSocket>> {
+fn open_sockets(local: SocketAddr, part: Part, runtime: &Handle) -> io::Result<Vec<RawSocket>> {
     let open = |ip: IpAddr, scope_id| {
         let buffers = (RECEIVE_BUFFER_BYTES, SEND_BUFFER_BYTES);
-        RawSocket::open(ip, scope_id, local.port(), buffers, runtime.clone())
+        RawSocket::open(ip, scope_id, (local.port(), part), buffers, runtime.clone())
     };
     let scope_id = match local {
         SocketAddr::V4(_) => 0,

@@ -100,6 +100,31 @@ pub(super) fn set_option(
     check(result)
 }
 
+/// Makes `program` choose, for each datagram, the socket of the group to which `socket` belongs or will
+/// belong (`SO_ATTACH_REUSEPORT_CBPF`).
+pub(super) fn attach_reuseport_program(
+    socket: &Socket,
+    program: &[libc::sock_filter],
+) -> io::Result<()> {
+    let len = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let program = libc::sock_fprog {
+        len,
+        filter: program.as_ptr().cast_mut(),
+    };
+    // SAFETY: the pointer and the length describe `program`, whose own describe the slice; both outlive
+    // the call, which only reads them.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_REUSEPORT_CBPF,
+            (&raw const program).cast::<c_void>(),
+            socklen(size_of::<libc::sock_fprog>()),
+        )
+    };
+    check(result)
+}
+
 /// Datagrams that the system dropped at this socket, most of them for want of buffer space.
 pub(super) fn receive_drops(socket: &Socket) -> io::Result<u32> {
     const DROPS: usize = libc::SK_MEMINFO_DROPS as usize;

@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use socket2::{MsgHdr, SockAddr, Socket};
@@ -19,7 +19,7 @@ use super::reservation::PortReservation;
 use super::send_failure::SendFailure;
 use super::train::Train;
 use super::udp_socket::{
-    Destinations, canonical, local_address, open_reserved, warn_of_small_buffer,
+    Destinations, Opened, canonical, local_address, open_reserved, warn_of_small_buffer,
 };
 use super::write_waiter::WriteWaiter;
 use super::{Link, PacketMeta, RecvBatch, SystemCalls, sys, train};
@@ -78,7 +78,7 @@ pub struct UdpLink {
     trains: AtomicBool,
     send_calls: AtomicU64,
     receive_calls: AtomicU64,
-    _reservation: PortReservation,
+    _reservation: Arc<PortReservation>,
 }
 
 impl UdpLink {
@@ -92,6 +92,24 @@ impl UdpLink {
     /// # Panics
     /// If the tokio runtime was built without I/O.
     pub fn bind(addr: SocketAddr, options: &UdpOptions) -> Result<Self, BindError> {
+        Self::bind_group(addr, options, 1).map(|(link, _)| link)
+    }
+
+    /// Opens `members` (at least one) sockets on one port: the first, and the others. Each gets the
+    /// packets from the ports that [`Spread::ByPort`](super::spread::Spread) gives to it. The group is for
+    /// good: the system would number its members anew if one were closed, so all must be kept while
+    /// one receives.
+    ///
+    /// # Errors
+    /// As [`UdpLink::bind`].
+    ///
+    /// # Panics
+    /// As [`UdpLink::bind`].
+    pub(crate) fn bind_group(
+        addr: SocketAddr,
+        options: &UdpOptions,
+        members: u32,
+    ) -> Result<(Self, Vec<Self>), BindError> {
         let runtime = Handle::try_current().map_err(|_| BindError::NoRuntime)?;
         let bind_error = |source: io::Error| match source.kind() {
             io::ErrorKind::AddrInUse => BindError::AddressInUse { addr },
@@ -101,20 +119,47 @@ impl UdpLink {
             SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_none() => addr,
             _ => SocketAddr::new(addr.ip().to_canonical(), addr.port()),
         };
-        let (socket, reservation) = open_reserved(addr, options).map_err(bind_error)?;
-        let receive_buffer_bytes = socket.recv_buffer_size().map_err(bind_error)? / 2;
+        let Opened {
+            first,
+            others,
+            reservation,
+        } = open_reserved(addr, options, members).map_err(bind_error)?;
+        let reservation = Arc::new(reservation);
+        let link = |socket| {
+            let reservation = Arc::clone(&reservation);
+            Self::over(
+                socket,
+                Destinations::of(addr),
+                &runtime,
+                options,
+                reservation,
+            )
+        };
+        let first = link(first).map_err(bind_error)?;
+        let others: io::Result<_> = others.into_iter().map(link).collect();
+        Ok((first, others.map_err(bind_error)?))
+    }
+
+    fn over(
+        socket: Socket,
+        destinations: Destinations,
+        runtime: &Handle,
+        options: &UdpOptions,
+        reservation: Arc<PortReservation>,
+    ) -> io::Result<Self> {
+        let receive_buffer_bytes = socket.recv_buffer_size()? / 2;
         warn_of_small_buffer(receive_buffer_bytes, options.receive_buffer_bytes);
-        let local = local_address(&socket).map_err(bind_error)?;
+        let local = local_address(&socket)?;
         // PRIORITY, because an error alone makes no socket readable to tokio.
         let interest = Interest::READABLE | Interest::PRIORITY;
         Ok(Self {
-            socket: sys::register(socket, interest).map_err(bind_error)?,
+            socket: sys::register(socket, interest)?,
             local,
-            destinations: Destinations::of(addr),
+            destinations,
             receive_buffer_bytes,
             reports: Reports::default(),
             paths: PathMtu::default(),
-            write_waiter: WriteWaiter::new(runtime),
+            write_waiter: WriteWaiter::new(runtime.clone()),
             device_full: AtomicBool::new(false),
             fragmenting: Mutex::new(()),
             truncated: AtomicU64::new(0),

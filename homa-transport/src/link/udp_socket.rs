@@ -5,11 +5,11 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::sync::Once;
 
 use libc::c_int;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
 use super::reservation::PortReservation;
-use super::sys;
 use super::udp::UdpOptions;
+use super::{spread, sys};
 
 /// Ports tried when the system chooses one whose name somebody else holds.
 const PORT_ATTEMPTS: usize = 16;
@@ -72,23 +72,85 @@ impl Destinations {
     }
 }
 
-/// A socket bound to `addr` and the right to its port.
+/// Sockets bound to one port, and the right to it.
+pub(super) struct Opened {
+    pub(super) first: Socket,
+    pub(super) others: Vec<Socket>,
+    pub(super) reservation: PortReservation,
+}
+
+/// Opens `members` (at least one) sockets on `addr`.
 pub(super) fn open_reserved(
     addr: SocketAddr,
     options: &UdpOptions,
-) -> io::Result<(Socket, PortReservation)> {
+    members: u32,
+) -> io::Result<Opened> {
     let mut attempts = if addr.port() == 0 { PORT_ATTEMPTS } else { 1 };
     loop {
         attempts -= 1;
-        let socket = open(addr, options)?;
-        match PortReservation::acquire(local_address(&socket)?) {
-            Ok(reservation) => return Ok((socket, reservation)),
+        let first = open(addr, options)?;
+        if members > 1 {
+            begin_group(&first, members)?;
+        }
+        first.bind(&addr.into())?;
+        let bound = local_address(&first)?;
+        match PortReservation::acquire(bound) {
+            Ok(reservation) => {
+                let others = if members > 1 {
+                    complete_group(&first, bound, options, members - 1)?
+                } else {
+                    Vec::new()
+                };
+                return Ok(Opened {
+                    first,
+                    others,
+                    reservation,
+                });
+            }
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && attempts > 0 => {}
             Err(error) => return Err(error),
         }
     }
 }
 
+/// Makes a socket the first of a group on one port. The program is there before the socket is bound,
+/// so that the port must be free: otherwise the socket would join whatever group there is.
+/// Source: net/ipv4/udp.c, `udp_lib_lport_inuse`.
+fn begin_group(first: &Socket, members: u32) -> io::Result<()> {
+    first.set_reuse_port(true)?;
+    sys::attach_reuseport_program(first, &spread::by_source_port(members))?;
+    take_nothing(first)
+}
+
+/// Adds the others. Nobody takes a packet before all are there, since the system gives those for
+/// missing members to the ones that are.
+fn complete_group(
+    first: &Socket,
+    addr: SocketAddr,
+    options: &UdpOptions,
+    others: u32,
+) -> io::Result<Vec<Socket>> {
+    let join = |_| {
+        let socket = open(addr, options)?;
+        socket.set_reuse_port(true)?;
+        take_nothing(&socket)?;
+        socket.bind(&addr.into())?;
+        Ok(socket)
+    };
+    let others = (0..others).map(join).collect::<io::Result<Vec<_>>>()?;
+    for socket in others.iter().chain([first]) {
+        socket.detach_filter()?;
+    }
+    Ok(others)
+}
+
+/// Makes the system drop what comes to `socket`.
+fn take_nothing(socket: &Socket) -> io::Result<()> {
+    let code = u16::try_from(libc::BPF_RET | libc::BPF_K).unwrap_or(u16::MAX);
+    socket.attach_filter(&[SockFilter::new(code, 0, 0, 0)])
+}
+
+/// A socket with all options, not bound yet.
 fn open(addr: SocketAddr, options: &UdpOptions) -> io::Result<Socket> {
     let destinations = Destinations::of(addr);
     let socket = Socket::new(destinations.domain(), Type::DGRAM, Some(Protocol::UDP))?;
@@ -107,7 +169,6 @@ fn open(addr: SocketAddr, options: &UdpOptions) -> io::Result<Socket> {
         // A kernel older than 5.0.
         tracing::debug!(%error, "packets come one by one: the system puts no trains together");
     }
-    socket.bind(&addr.into())?;
     Ok(socket)
 }
 

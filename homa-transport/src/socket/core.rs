@@ -23,6 +23,8 @@ const TRAIN_COMMANDS_MAX: usize = 64;
 /// to a user; it is handed out in [`Work`].
 pub(super) struct Core {
     pub(super) endpoint: Endpoint,
+    /// Calls that there are keys for.
+    calls_max: usize,
     calls: SlotMap<CallKey, CallSlot>,
     requests: SecondaryMap<RpcKey, Option<Waker>>,
     pub(super) sink: Option<RequestSink>,
@@ -71,9 +73,10 @@ impl Work {
 }
 
 impl Core {
-    pub(super) fn new(endpoint: Endpoint) -> Self {
+    pub(super) fn new(endpoint: Endpoint, calls_max: usize) -> Self {
         Self {
             endpoint,
+            calls_max,
             calls: SlotMap::with_key(),
             requests: SecondaryMap::new(),
             sink: None,
@@ -120,6 +123,10 @@ impl Core {
         &mut self,
         send: impl FnOnce(&mut Endpoint, u64) -> Result<RpcKey, RpcError>,
     ) -> Result<CallKey, RpcError> {
+        if self.calls.len() >= self.calls_max {
+            let (limit, option) = (self.calls_max, "shards");
+            return Err(RpcError::TooManyRpcs { limit, option });
+        }
         let slot = CallSlot {
             rpc: RpcKey::null(),
             waker: None,

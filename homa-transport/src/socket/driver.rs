@@ -161,6 +161,9 @@ impl Driver {
         }
         let full = self.received.full;
         self.busy_batches = if full { self.busy_batches + 1 } else { 0 };
+        let shard = &self.shard;
+        let reports = &mut self.received.unreachable;
+        reports.retain(|(peer, reason)| !shard.pass_on(*peer, *reason));
         let now = self.shard.clock().now();
         let mut core = self.shard.lock();
         for (meta, packet) in self.received.iter() {
@@ -200,7 +203,7 @@ impl Driver {
         let sink = self.shard.lock().sink.clone();
         for (rpc, peer, message) in self.work.requests.drain(..) {
             let transport = Arc::clone(&self.shard) as Arc<dyn Transport>;
-            let responder = Responder::new(transport, rpc);
+            let responder = Responder::new(transport, self.shard.marked(rpc));
             if let Some(sink) = &sink {
                 sink(Incoming {
                     peer,

@@ -1,27 +1,32 @@
-//! Sockets: the protocol core over a link, driven by one task.
+//! Sockets: the protocol core over a link, driven by one task; or several of these side by side.
 
 mod core;
 mod driver;
+mod key;
 mod polling;
 mod shard;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use self::driver::Driver;
+use self::key::KeyMark;
 use self::polling::BusyPolling;
-use self::shard::Shard;
+use self::shard::{Shard, Siblings};
 use crate::config::{Config, Wire};
-use crate::endpoint::{Endpoint, RpcKey};
+use crate::endpoint::{Endpoint, LinkBudget, RpcKey};
 use crate::error::{BindError, CloseReason, RpcError};
 use crate::link::Link;
+use crate::link::clock::Clock;
 use crate::link::mem::MemLink;
 use crate::link::raw::RawLink;
+use crate::link::spread::Spread;
 use crate::link::udp::{UdpLink, UdpOptions};
 use crate::message::Message;
 use crate::stats::Stats;
@@ -33,6 +38,9 @@ use crate::wire::MESSAGE_BYTES_MAX;
 /// It is a handle: clones are the same socket, which closes when the last one is dropped. A task
 /// on the runtime that opened it drives it; when that runtime is gone, its calls fail with
 /// [`CloseReason::RuntimeGone`].
+///
+/// With [`Config::shards`] there are several such tasks, each with a part of the peers: a server's by the
+/// peer's port, on one port of their own; a client's, on a port each, by the thread that calls.
 #[derive(Clone)]
 pub struct Socket {
     handle: Arc<Handle>,
@@ -44,15 +52,35 @@ const TRAIN_BYTES: u32 = 62_000;
 /// How late tokio's timers come.
 const TIMER_ERROR: Duration = Duration::from_micros(1_200);
 
-/// Closes the socket when the last user lets go. The driver and the responders hold the shard only.
+/// Closes the socket when the last user lets go. The drivers and the responders hold the shards only.
 #[derive(Debug)]
 struct Handle {
-    shard: Arc<Shard>,
+    first: Arc<Shard>,
+    others: Vec<Arc<Shard>>,
+    /// How packets are spread over the shards if they share a port: what a peer sends comes to one of
+    /// them, which therefore is the one to call it. `None`: they have a port each, and any of them can.
+    spread: Option<Spread>,
+}
+
+impl Handle {
+    fn shard(&self, number: u32) -> &Arc<Shard> {
+        let after_first = (number as usize).checked_sub(1);
+        let other = after_first.and_then(|index| self.others.get(index));
+        other.unwrap_or(&self.first)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Arc<Shard>> {
+        [&self.first].into_iter().chain(&self.others)
+    }
+
+    fn count(&self) -> u32 {
+        u32::try_from(self.others.len() + 1).unwrap_or(u32::MAX)
+    }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.shard.close(CloseReason::Closed);
+        self.first.close(CloseReason::Closed);
     }
 }
 
@@ -64,11 +92,9 @@ impl Socket {
     /// If the port is taken, the system refuses, a setting is out of range, or there is no tokio
     /// runtime.
     pub fn udp(addr: SocketAddr, config: Config) -> Result<Self, BindError> {
-        let link = UdpLink::bind(addr, &UdpOptions::default())?;
-        let mut config = fitting(config, link.receive_buffer_bytes());
-        // Each grant is a train of packets then, and a system call at either end.
-        config.grant_increment_bytes = config.grant_increment_bytes.max(TRAIN_BYTES);
-        Self::over(Arc::new(link), config)
+        config.validate()?;
+        let (first, others) = UdpLink::bind_group(addr, &UdpOptions::default(), config.shards)?;
+        Self::over_udp(first, others, Some(Spread::ByPort), config)
     }
 
     /// Opens a socket for calls on a UDP port of the system's choice: for IPv4 and IPv6 if the
@@ -77,12 +103,46 @@ impl Socket {
     /// # Errors
     /// As [`Socket::udp`].
     pub fn udp_client(config: Config) -> Result<Self, BindError> {
-        match Self::udp(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)), config.clone()) {
+        config.validate()?;
+        let bind =
+            |ip: IpAddr, port| UdpLink::bind(SocketAddr::new(ip, port), &UdpOptions::default());
+        let mut ip = IpAddr::from(Ipv6Addr::UNSPECIFIED);
+        let first = match bind(ip, 0) {
             Err(BindError::Io { .. }) => {
-                Self::udp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), config)
+                ip = Ipv4Addr::UNSPECIFIED.into();
+                bind(ip, 0)?
             }
-            result => result,
+            result => result?,
+        };
+        let mut others = Vec::new();
+        for number in 1..config.shards {
+            // Ports that follow one another meet the shards of a server evenly.
+            let offset = u16::try_from(number).unwrap_or(0);
+            let next = first.local_addr().port().checked_add(offset).unwrap_or(0);
+            let link = match bind(ip, next) {
+                Err(BindError::AddressInUse { .. }) => bind(ip, 0)?,
+                result => result?,
+            };
+            others.push(link);
         }
+        Self::over_udp(first, others, None, config)
+    }
+
+    fn over_udp(
+        first: UdpLink,
+        others: Vec<UdpLink>,
+        spread: Option<Spread>,
+        config: Config,
+    ) -> Result<Self, BindError> {
+        // All that may come can come to one shard, and the buffers are of one size.
+        let mut config = fitting(config, first.receive_buffer_bytes());
+        // Each grant is a train of packets then, and a system call at either end.
+        config.grant_increment_bytes = config.grant_increment_bytes.max(TRAIN_BYTES);
+        let others = others
+            .into_iter()
+            .map(|link| Arc::new(link) as Arc<dyn Link>);
+        let wire = Wire::Encapsulated;
+        Self::start(Arc::new(first), others.collect(), spread, wire, config)
     }
 
     /// Opens a server's socket on raw sockets of IP protocol 146, the wire of the Homa kernel module
@@ -91,7 +151,9 @@ impl Socket {
     /// # Errors
     /// As [`RawLink::bind`], and if a setting is out of range.
     pub fn raw(addr: SocketAddr, config: Config) -> Result<Self, BindError> {
-        Self::over_raw(RawLink::bind(addr)?, config)
+        config.validate()?;
+        let (first, others) = RawLink::bind_group(addr, config.shards)?;
+        Self::over_raw(first, others, Some(Spread::ByAddress), config)
     }
 
     /// Opens a socket for calls on raw sockets of IP protocol 146, for IPv4 and IPv6 if the machine has
@@ -100,12 +162,30 @@ impl Socket {
     /// # Errors
     /// As [`RawLink::client`], and if a setting is out of range.
     pub fn raw_client(config: Config) -> Result<Self, BindError> {
-        Self::over_raw(RawLink::client()?, config)
+        config.validate()?;
+        let first = RawLink::client()?;
+        let others = (1..config.shards).map(|_| RawLink::client());
+        let others = others.collect::<Result<_, _>>()?;
+        Self::over_raw(first, others, None, config)
     }
 
-    pub(crate) fn over_raw(link: RawLink, config: Config) -> Result<Self, BindError> {
-        let config = fitting(config, link.receive_buffer_bytes());
-        Self::start(Arc::new(link), Wire::Native, config)
+    pub(crate) fn over_raw(
+        first: RawLink,
+        others: Vec<RawLink>,
+        spread: Option<Spread>,
+        config: Config,
+    ) -> Result<Self, BindError> {
+        let config = fitting(config, first.receive_buffer_bytes());
+        let others = others
+            .into_iter()
+            .map(|link| Arc::new(link) as Arc<dyn Link>);
+        Self::start(
+            Arc::new(first),
+            others.collect(),
+            spread,
+            Wire::Native,
+            config,
+        )
     }
 
     /// Opens an in-process socket that others of this process find by `name`.
@@ -139,48 +219,115 @@ impl Socket {
     /// # Panics
     /// If the tokio runtime was built without timers.
     pub fn over(link: Arc<dyn Link>, config: Config) -> Result<Self, BindError> {
-        Self::start(link, Wire::Encapsulated, config)
+        Self::start(link, Vec::new(), None, Wire::Encapsulated, config)
     }
 
-    fn start(link: Arc<dyn Link>, wire: Wire, config: Config) -> Result<Self, BindError> {
+    fn start(
+        first: Arc<dyn Link>,
+        others: Vec<Arc<dyn Link>>,
+        spread: Option<Spread>,
+        wire: Wire,
+        config: Config,
+    ) -> Result<Self, BindError> {
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| BindError::NoRuntime)?;
-        let local = link.local_addr();
-        let seed = getrandom::u64().map_err(|error| BindError::Io {
-            addr: local,
-            source: error.into(),
-        })?;
         // Pacing needs a backlog that outlasts the error of tokio's timers.
         let nic_backlog = match config.link_mbps {
             Some(_) => config.nic_backlog.max(TIMER_ERROR),
             None => config.nic_backlog,
         };
+        let shards = u32::try_from(others.len() + 1).unwrap_or(u32::MAX);
         let config = Config {
             nic_backlog,
+            shards,
             ..config
         };
-        let busy_poll = if link.can_busy_poll() {
-            config.busy_poll
-        } else {
-            Duration::ZERO
+        let budget = (shards > 1).then(|| LinkBudget::new(shards, config.max_incoming_bytes));
+        let config = config.of_shard();
+        let (budget, clock) = (budget.map(Arc::new), Clock::new());
+        let open = |number, link: Arc<dyn Link>| {
+            let mut endpoint = endpoint(&*link, wire, config.clone())?;
+            if let Some(budget) = &budget {
+                endpoint.share_link(budget);
+            }
+            let mark = KeyMark::new(number, shards);
+            Ok::<_, BindError>(Arc::new(Shard::new(endpoint, link, clock, mark)))
         };
-        let endpoint = Endpoint::new(config, wire, local.port(), seed)?;
-        let shard = Arc::new(Shard::new(endpoint, link));
+        let first = open(0, first)?;
+        let others = (1..).zip(others).map(|(number, link)| open(number, link));
+        let handle = Handle {
+            first,
+            others: others.collect::<Result<_, _>>()?,
+            spread,
+        };
+        if shards > 1 {
+            for shard in handle.all() {
+                shard.join(Siblings {
+                    all: handle.all().map(Arc::downgrade).collect(),
+                    spread,
+                });
+            }
+        }
         let _inside = runtime.enter();
-        drop(runtime.spawn(Driver::new(Arc::clone(&shard), BusyPolling::new(busy_poll))));
+        for shard in handle.all() {
+            let window = if shard.link().can_busy_poll() {
+                config.busy_poll
+            } else {
+                Duration::ZERO
+            };
+            drop(runtime.spawn(Driver::new(Arc::clone(shard), BusyPolling::new(window))));
+        }
         Ok(Self {
-            handle: Arc::new(Handle { shard }),
+            handle: Arc::new(handle),
         })
     }
 
     /// The reason why the socket no longer works, if it does not.
     #[must_use]
     pub fn closed(&self) -> Option<CloseReason> {
-        self.shard().closed()
+        self.handle.first.closed()
     }
 
-    fn shard(&self) -> &Arc<Shard> {
-        &self.handle.shard
+    /// The counters of each shard, of which [`Transport::stats`] gives the sums.
+    #[must_use]
+    pub fn stats_by_shard(&self) -> Vec<Stats> {
+        self.handle.all().map(|shard| shard.stats()).collect()
     }
+
+    /// The shard that a key belongs to.
+    fn shard_of<K: slotmap::Key>(&self, key: K) -> &Arc<Shard> {
+        self.handle.shard(key::shard_of(key, self.handle.count()))
+    }
+
+    /// The shard that is to call `peer`.
+    fn shard_to_call(&self, peer: SocketAddr) -> &Arc<Shard> {
+        let handle = &self.handle;
+        if handle.others.is_empty() {
+            return &handle.first;
+        }
+        handle.shard(match handle.spread {
+            Some(spread) => spread.shard_of(reachable(peer), handle.count()),
+            None => thread_number() % handle.count(),
+        })
+    }
+}
+
+fn endpoint(link: &dyn Link, wire: Wire, config: Config) -> Result<Endpoint, BindError> {
+    let local = link.local_addr();
+    let seed = getrandom::u64().map_err(|error| BindError::Io {
+        addr: local,
+        source: error.into(),
+    })?;
+    Ok(Endpoint::new(config, wire, local.port(), seed)?)
+}
+
+/// Threads that call are numbered in the order of their first calls.
+fn thread_number() -> u32 {
+    static THREADS: AtomicU32 = AtomicU32::new(0);
+    thread_local! {
+        static NUMBER: u32 = THREADS.fetch_add(1, Ordering::Relaxed);
+    }
+    // A thread that ends has none any more.
+    NUMBER.try_with(|number| *number).unwrap_or(0)
 }
 
 impl fmt::Debug for Socket {
@@ -193,15 +340,15 @@ impl fmt::Debug for Socket {
 
 impl Transport for Socket {
     fn start_call(&self, peer: SocketAddr, request: Message) -> Result<CallKey, RpcError> {
-        self.shard().start_call(peer, request)
+        self.shard_to_call(peer).start_call(peer, request)
     }
 
     fn poll_response(&self, call: CallKey, cx: &mut Context<'_>) -> Poll<Result<Bytes, RpcError>> {
-        self.shard().poll_response(call, cx)
+        self.shard_of(call).poll_response(call, cx)
     }
 
     fn cancel(&self, call: CallKey) {
-        self.shard().cancel(call);
+        self.shard_of(call).cancel(call);
     }
 
     fn cancel_reaches_server(&self) -> bool {
@@ -209,23 +356,26 @@ impl Transport for Socket {
     }
 
     fn serve(&self, sink: RequestSink) -> Result<(), RpcError> {
-        self.shard().serve(sink)
+        for shard in self.handle.all() {
+            shard.serve(Arc::clone(&sink))?;
+        }
+        Ok(())
     }
 
     fn respond(&self, rpc: RpcKey, response: Message) -> Result<(), RpcError> {
-        self.shard().respond(rpc, response)
+        self.shard_of(rpc).respond(rpc, response)
     }
 
     fn abandon(&self, rpc: RpcKey) {
-        self.shard().abandon(rpc);
+        self.shard_of(rpc).abandon(rpc);
     }
 
     fn poll_cancelled(&self, rpc: RpcKey, cx: &mut Context<'_>) -> Poll<()> {
-        self.shard().poll_cancelled(rpc, cx)
+        self.shard_of(rpc).poll_cancelled(rpc, cx)
     }
 
     fn local_addr(&self) -> SocketAddr {
-        self.shard().local_addr()
+        self.handle.first.local_addr()
     }
 
     fn message_bytes_max(&self) -> usize {
@@ -233,15 +383,19 @@ impl Transport for Socket {
     }
 
     fn stats(&self) -> Stats {
-        self.shard().stats()
+        let mut total = self.handle.first.stats();
+        for shard in &self.handle.others {
+            total += shard.stats();
+        }
+        total
     }
 
     fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<CloseReason> {
-        self.shard().poll_closed(cx)
+        self.handle.first.poll_closed(cx)
     }
 
     fn close(&self) {
-        self.shard().close(CloseReason::Closed);
+        self.handle.first.close(CloseReason::Closed);
     }
 }
 

@@ -7,17 +7,19 @@
 use std::cell::Cell;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 
 use super::core::{Core, Work};
+use super::key::KeyMark;
 use super::reachable;
 use crate::endpoint::{Endpoint, RpcKey, Transmit};
-use crate::error::{CloseReason, Delivery, RpcError};
+use crate::error::{CloseReason, Delivery, RpcError, Unreachable};
 use crate::link::Link;
 use crate::link::clock::Clock;
+use crate::link::spread::Spread;
 use crate::message::Message;
 use crate::stats::Stats;
 use crate::transport::{CallKey, RequestSink, Transport};
@@ -32,20 +34,49 @@ thread_local! {
     static BATCH: Cell<Vec<Transmit>> = const { Cell::new(Vec::new()) };
 }
 
-/// A port and its protocol state.
+/// A port and its protocol state, or its part of a port that several share.
 pub(super) struct Shard {
     core: Mutex<Core>,
     link: Arc<dyn Link>,
     clock: Clock,
+    /// Keys have it outside of the shard, here and in the core they don't.
+    mark: KeyMark,
+    siblings: OnceLock<Siblings>,
+}
+
+/// The shards of a socket that has several.
+pub(super) struct Siblings {
+    /// All of them, by number.
+    pub(super) all: Vec<Weak<Shard>>,
+    /// How packets are spread over them, if they share a port.
+    pub(super) spread: Option<Spread>,
 }
 
 impl Shard {
-    pub(super) fn new(endpoint: Endpoint, link: Arc<dyn Link>) -> Self {
+    pub(super) fn new(
+        endpoint: Endpoint,
+        link: Arc<dyn Link>,
+        clock: Clock,
+        mark: KeyMark,
+    ) -> Self {
         Self {
-            core: Mutex::new(Core::new(endpoint)),
+            core: Mutex::new(Core::new(endpoint, mark.slots_max())),
             link,
-            clock: Clock::new(),
+            clock,
+            mark,
+            siblings: OnceLock::new(),
         }
+    }
+
+    /// Introduces the other shards of the socket. Once.
+    pub(super) fn join(&self, siblings: Siblings) {
+        let known = self.siblings.set(siblings);
+        debug_assert!(known.is_ok(), "a shard has the same siblings for good");
+    }
+
+    /// A key of the core as it is known outside.
+    pub(super) fn marked(&self, rpc: RpcKey) -> RpcKey {
+        self.mark.mark(rpc)
     }
 
     pub(super) fn link(&self) -> &dyn Link {
@@ -157,11 +188,37 @@ impl Shard {
     ) -> Result<CallKey, RpcError> {
         let peer = reachable(peer);
         let packet_bytes = self.link.packet_bytes_max(peer);
-        self.command(|core, now| {
+        let call = self.command(|core, now| {
             core.start_call(|endpoint, cookie| {
                 endpoint.send_request(now, peer, packet_bytes, request, cookie)
             })
-        })
+        })?;
+        Ok(self.mark.mark(call))
+    }
+
+    /// Takes the report that `peer` is unreachable to the shard that it is about, if that is another one:
+    /// the system gives reports about a shared port to any of its sockets. True if it was.
+    pub(super) fn pass_on(&self, peer: SocketAddr, reason: Unreachable) -> bool {
+        let Some(siblings) = self.siblings.get() else {
+            return false;
+        };
+        let Some(spread) = siblings.spread else {
+            return false;
+        };
+        let count = u32::try_from(siblings.all.len()).unwrap_or(u32::MAX);
+        let owner = spread.shard_of(peer, count) as usize;
+        let owner = siblings.all.get(owner).and_then(Weak::upgrade);
+        let Some(owner) = owner.filter(|owner| owner.mark != self.mark) else {
+            return false;
+        };
+        let mut core = owner.lock();
+        core.endpoint.handle_unreachable(peer, reason);
+        let driver = core.want_turn();
+        drop(core);
+        if let Some(driver) = driver {
+            driver.wake();
+        }
+        true
     }
 
     pub(super) fn serve(&self, sink: RequestSink) -> Result<(), RpcError> {
@@ -173,8 +230,21 @@ impl Shard {
         Ok(())
     }
 
-    /// Closes: calls in progress fail, peers are told, the driver ends.
+    /// Closes the socket: calls in progress fail, peers are told, the driver ends; and the same at the
+    /// other shards, since without this one part of the peers would meet silence.
     pub(super) fn close(&self, reason: CloseReason) {
+        self.close_alone(reason.clone());
+        let siblings = self.siblings.get().into_iter();
+        for sibling in siblings.flat_map(|siblings| &siblings.all) {
+            if let Some(sibling) = sibling.upgrade()
+                && sibling.closed().is_none()
+            {
+                sibling.close_alone(reason.clone());
+            }
+        }
+    }
+
+    fn close_alone(&self, reason: CloseReason) {
         let mut work = Work::default();
         let mut batch = Vec::new();
         let now = self.clock.now();
@@ -202,12 +272,14 @@ impl Transport for Shard {
     }
 
     fn poll_response(&self, call: CallKey, cx: &mut Context<'_>) -> Poll<Result<Bytes, RpcError>> {
+        let call = self.mark.unmark(call);
         let (outcome, old) = self.lock().poll_call(call, cx.waker());
         drop(old);
         outcome
     }
 
     fn cancel(&self, call: CallKey) {
+        let call = self.mark.unmark(call);
         let result = self.command(|core, now| {
             let forgotten = core.forget_call(call);
             if let Some((rpc, _)) = &forgotten {
@@ -227,6 +299,7 @@ impl Transport for Shard {
     }
 
     fn respond(&self, rpc: RpcKey, response: Message) -> Result<(), RpcError> {
+        let rpc = self.mark.unmark(rpc);
         let old = self.command(|core, now| {
             let peer = core.endpoint.peer_of(rpc).ok_or(RpcError::Stale)?;
             let packet_bytes = self.link.packet_bytes_max(peer);
@@ -239,6 +312,7 @@ impl Transport for Shard {
     }
 
     fn abandon(&self, rpc: RpcKey) {
+        let rpc = self.mark.unmark(rpc);
         let result = self.command(|core, now| {
             core.endpoint.abort(now, rpc);
             Ok(core.forget_request(rpc))
@@ -247,6 +321,7 @@ impl Transport for Shard {
     }
 
     fn poll_cancelled(&self, rpc: RpcKey, cx: &mut Context<'_>) -> Poll<()> {
+        let rpc = self.mark.unmark(rpc);
         let (cancelled, old) = self.lock().poll_request_cancelled(rpc, cx.waker());
         drop(old);
         cancelled

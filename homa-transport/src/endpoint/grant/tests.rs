@@ -89,7 +89,7 @@ impl Bench {
     fn check(&self) {
         let grants = &self.grants;
         let incoming: u64 = self.progress.values().map(Progress::incoming).sum();
-        assert_eq!(grants.incoming, incoming);
+        assert_eq!(grants.incoming(), incoming);
         assert!(grants.active.len() <= grants.limits.max_overcommit);
         let waiting: usize = grants.peers.values().map(|queue| queue.waiting.len()).sum();
         assert_eq!(waiting + grants.active.len(), self.progress.len());

@@ -2,6 +2,8 @@
 
 use socket2::SockFilter;
 
+use super::super::spread::{IP_HEADER, Part};
+
 /// Accepts a packet as it is.
 const WHOLE: u32 = u32::MAX;
 const NOTHING: u32 = 0;
@@ -15,10 +17,26 @@ pub(super) enum StartsWith {
     HomaHeader,
 }
 
-/// Only packets to `port`. Packets too short to have a port are not accepted.
-pub(super) fn only(port: u16, start: StartsWith) -> Vec<SockFilter> {
+/// Only packets to `port` from the addresses of `part`
+/// ([`Spread::ByAddress`](super::super::spread::Spread)). Packets too short to have a port are not accepted.
+pub(super) fn only(port: u16, part: Part, start: StartsWith) -> Vec<SockFilter> {
     let mut program = load_destination_port(start);
-    program.push(jump_if_equal(port, 0, 1));
+    if part == Part::WHOLE {
+        program.push(jump_if_equal(u32::from(port), 0, 1));
+    } else {
+        // The source address, or the last four bytes of it.
+        let source = match start {
+            StartsWith::Ipv4Header => 12,
+            StartsWith::HomaHeader => IP_HEADER + 20,
+        };
+        let remainder = libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K;
+        program.extend([
+            jump_if_equal(u32::from(port), 0, 4),
+            statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, source),
+            statement(remainder, part.of.max(1)),
+            jump_if_equal(part.number, 0, 1),
+        ]);
+    }
     program.push(accept(WHOLE));
     program.push(accept(NOTHING));
     program
@@ -34,7 +52,7 @@ pub(super) fn none_of(ports: &[u16], bytes: u32, start: StartsWith) -> Vec<SockF
     for (index, port) in ports.iter().enumerate() {
         // Over the ports that follow and the acceptance.
         let rest = u8::try_from(ports.len() - index).unwrap_or(u8::MAX);
-        program.push(jump_if_equal(*port, rest, 0));
+        program.push(jump_if_equal(u32::from(*port), rest, 0));
     }
     program.push(accept(bytes));
     program.push(accept(NOTHING));
@@ -52,7 +70,7 @@ pub(super) fn only_with_loss(port: u16, percent: u32, start: StartsWith) -> Vec<
         SockFilter::new(opcode(jump_if_greater), 1, 0, u32::MAX / 100 * percent),
         accept(NOTHING),
     ];
-    program.extend(only(port, start));
+    program.extend(only(port, Part::WHOLE, start));
     program
 }
 
@@ -75,9 +93,9 @@ fn load_destination_port(start: StartsWith) -> Vec<SockFilter> {
     }
 }
 
-fn jump_if_equal(value: u16, then: u8, otherwise: u8) -> SockFilter {
+fn jump_if_equal(value: u32, then: u8, otherwise: u8) -> SockFilter {
     let code = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
-    SockFilter::new(opcode(code), then, otherwise, u32::from(value))
+    SockFilter::new(opcode(code), then, otherwise, value)
 }
 
 fn accept(bytes: u32) -> SockFilter {

@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 
 use super::super::control::{self, array};
 use super::super::icmp::{ExtendedError, NetworkError};
+use super::super::spread::Part;
 use super::super::sys;
 use super::super::udp_socket::canonical;
 use super::super::write_waiter::WriteWaiter;
@@ -85,11 +86,11 @@ fn discard_received(socket: &Socket) {
 }
 
 impl RawSocket {
-    /// Opens a socket on `ip` for packets to `port`.
+    /// Opens a socket on `ip` for packets to `port` from the addresses of `part`.
     pub(super) fn open(
         ip: IpAddr,
         scope_id: u32,
-        port: u16,
+        (port, part): (u16, Part),
         buffers: (usize, usize),
         runtime: Handle,
     ) -> io::Result<Self> {
@@ -100,7 +101,7 @@ impl RawSocket {
             Some(Protocol::from(IPPROTO_HOMA)),
         )?;
         // First of all, since packets come from now on.
-        socket.attach_filter(&port_filter::only(port, family.starts_with()))?;
+        socket.attach_filter(&port_filter::only(port, part, family.starts_with()))?;
         socket.set_nonblocking(true)?;
         discard_received(&socket);
         // Above its limit the system takes the limit.

@@ -176,8 +176,8 @@ async fn with_a_packet_in_twenty_lost_all_calls_succeed_exactly_once() {
         server.routes.pretend_narrow(client_at(ip, &client), 1_500);
         client.routes.pretend_narrow(server.local_addr(), 1_500);
         let (to, config) = (server.local_addr(), Config::default());
-        let server = Socket::over_raw(server, config.clone()).unwrap();
-        let client = Arc::new(Socket::over_raw(client, config).unwrap());
+        let server = Socket::over_raw(server, Vec::new(), None, config.clone()).unwrap();
+        let client = Arc::new(Socket::over_raw(client, Vec::new(), None, config).unwrap());
         let echo = |incoming: Incoming| {
             incoming.responder.respond(incoming.message.into()).unwrap();
         };
@@ -222,4 +222,73 @@ async fn a_packet_that_the_device_never_takes_holds_up_the_others_once() {
     assert_eq!(sender.send(&[next]).unwrap(), 1);
     assert!(!sender.sockets[0].device_full.load(Ordering::Relaxed));
     assert_eq!(receive(&receiver, 1).await.len(), 1);
+}
+
+#[tokio::test]
+async fn each_shard_of_a_port_has_the_peers_of_its_addresses() {
+    let config = |shards| Config {
+        shards,
+        timeout: Duration::from_secs(60),
+        ..Config::default()
+    };
+    let any = IpAddr::from(Ipv6Addr::UNSPECIFIED);
+    let server = match Socket::raw(SocketAddr::new(any, 0), config(3)) {
+        Ok(server) => server,
+        Err(error @ (BindError::RawNotPermitted { .. } | BindError::ModuleLoaded)) => {
+            return eprintln!("SKIPPED: {error}");
+        }
+        Err(error) => panic!("{error}"),
+    };
+    let port = server.local_addr().port();
+    let error = Socket::raw(SocketAddr::new(any, port), config(3)).unwrap_err();
+    assert!(matches!(error, BindError::AddressInUse { .. }), "{error}");
+    let echo = |incoming: Incoming| {
+        incoming.responder.respond(incoming.message.into()).unwrap();
+    };
+    server.serve(Arc::new(echo)).unwrap();
+    let v4 = (1..=6).map(|last| IpAddr::from([127, 0, 0, last]));
+    for ip in v4.chain([IpAddr::from(Ipv6Addr::LOCALHOST)]) {
+        let to = match ip {
+            IpAddr::V4(_) => LOOPBACKS[0],
+            IpAddr::V6(_) => LOOPBACKS[1],
+        };
+        let received = || {
+            server
+                .stats_by_shard()
+                .into_iter()
+                .map(|s| s.requests_received)
+        };
+        let mut expected: Vec<_> = received().collect();
+        let owner = match ip {
+            IpAddr::V4(ip) => u32::from(ip) % 3,
+            IpAddr::V6(_) => 1,
+        };
+        // Two ports of one address, which has its own acks sent from both.
+        for _ in 0..2 {
+            let caller = Arc::new(Socket::raw(SocketAddr::new(ip, 0), config(2)).unwrap());
+            for len in [1, 3_000, 200_000] {
+                let request = pattern(len, len);
+                let answer = call(
+                    Arc::clone(&caller) as Arc<dyn Transport>,
+                    SocketAddr::new(to, port),
+                    request.clone().into(),
+                );
+                assert!(answer.await.unwrap() == request);
+                expected[owner as usize] += 1;
+            }
+        }
+        assert!(
+            received().eq(expected.iter().copied()),
+            "{ip}: {expected:?}"
+        );
+    }
+    let client = Arc::new(Socket::raw_client(config(3)).unwrap());
+    for to in LOOPBACKS {
+        let client = Arc::clone(&client) as Arc<dyn Transport>;
+        let answer = call(client, SocketAddr::new(to, port), b"?".as_slice().into()).await;
+        assert_eq!(answer.unwrap(), b"?".as_slice());
+    }
+    while server.stats().rpcs_live > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
