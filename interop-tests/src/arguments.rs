@@ -5,7 +5,7 @@ use std::str::FromStr;
 use homa_interop::wire::{OpenError, Uri, Wire};
 
 pub(crate) const USAGE: &str = "\
-usage: homa-interop serve URI
+usage: homa-interop serve URI [--stats]
        homa-interop check URI [OPTIONS]
 
 commands:
@@ -23,13 +23,16 @@ options of check:
   --count N              calls of the second check (default 1000)
   --concurrency N        of those in progress at a time (default: all of them)
 
+options of both:
+  --stats                at the end, shows the counters of the socket that are not 0
+
 exit status: 0 if all is well, 1 if a check failed, 2 if nothing could be tried.";
 
 /// What to do.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     Help,
-    Serve { uri: Uri },
+    Serve { uri: Uri, stats: bool },
     Check(CheckOptions),
 }
 
@@ -39,6 +42,7 @@ pub(crate) struct CheckOptions {
     pub(crate) size_max: usize,
     pub(crate) count: usize,
     pub(crate) concurrency: Option<usize>,
+    pub(crate) stats: bool,
 }
 
 /// What is wrong with the command line.
@@ -72,10 +76,14 @@ impl Command {
         match command.as_deref() {
             Some("serve") => {
                 let uri = uri("serve", arguments.next())?;
-                match arguments.next() {
-                    Some(more) => Err(ArgumentError::Unknown(more)),
-                    None => Ok(Self::Serve { uri }),
+                let mut stats = false;
+                for argument in arguments {
+                    match argument.as_str() {
+                        "--stats" => stats = true,
+                        _ => return Err(ArgumentError::Unknown(argument)),
+                    }
                 }
+                Ok(Self::Serve { uri, stats })
             }
             Some("check") => CheckOptions::parse(arguments).map(Self::Check),
             Some(help) if is_help(help) => Ok(Self::Help),
@@ -92,6 +100,7 @@ impl CheckOptions {
             size_max: 1_000_000,
             count: 1_000,
             concurrency: None,
+            stats: false,
         };
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
@@ -103,6 +112,7 @@ impl CheckOptions {
                     let number = number("--concurrency", 100_000, arguments.next())?;
                     options.concurrency = Some(number);
                 }
+                "--stats" => options.stats = true,
                 _ => return Err(ArgumentError::Unknown(argument)),
             }
         }
@@ -151,6 +161,7 @@ mod tests {
             size_max: 1_000_000,
             count: 1_000,
             concurrency: None,
+            stats: false,
         };
         assert_eq!(parse("check homa://h:1").unwrap(), Command::Check(defaults));
         let given = CheckOptions {
@@ -158,8 +169,9 @@ mod tests {
             size_max: 20,
             count: 3,
             concurrency: Some(2),
+            stats: true,
         };
-        let line = "check homa://h:1 --concurrency 2 --max-size 20 --count 3";
+        let line = "check homa://h:1 --concurrency 2 --stats --max-size 20 --count 3";
         assert_eq!(parse(line).unwrap(), Command::Check(given));
     }
 
@@ -178,7 +190,7 @@ mod tests {
             ("serve", "`serve` needs a URI"),
             ("serve h:1", "homa+udp://host:port"),
             ("serve homa+mem://x", "one process"),
-            ("serve homa://h:1 --count 1", "--count"),
+            ("serve homa://h:1 --stats --count 1", "--count"),
             ("check homa://h:1 --wrong", "--wrong"),
             ("check homa://h:1 --count", "1 to 10000000"),
             ("check homa://h:1 --max-size 0", "1 to 1000000, got \"0\""),
