@@ -68,12 +68,12 @@ pub(crate) enum ArgumentError {
 
 impl Command {
     pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Self, ArgumentError> {
-        let mut arguments = arguments.peekable();
-        let command = arguments.next();
-        if arguments.peek().is_some_and(|next| is_help(next)) {
+        let arguments: Vec<String> = arguments.collect();
+        if arguments.iter().any(|argument| is_help(argument)) {
             return Ok(Self::Help);
         }
-        match command.as_deref() {
+        let mut arguments = arguments.into_iter();
+        match arguments.next().as_deref() {
             Some("serve") => {
                 let uri = uri("serve", arguments.next())?;
                 let mut stats = false;
@@ -86,7 +86,6 @@ impl Command {
                 Ok(Self::Serve { uri, stats })
             }
             Some("check") => CheckOptions::parse(arguments).map(Self::Check),
-            Some(help) if is_help(help) => Ok(Self::Help),
             Some(other) => Err(ArgumentError::Command(format!("`{other}`"))),
             None => Err(ArgumentError::Command("nothing".to_owned())),
         }
@@ -177,7 +176,15 @@ mod tests {
 
     #[test]
     fn help_is_given_wherever_it_is_asked_for() {
-        for line in ["--help", "-h", "help", "serve --help", "check -h"] {
+        for line in [
+            "--help",
+            "-h",
+            "help",
+            "serve --help",
+            "check -h",
+            "serve homa://h:1 --help",
+            "check homa://h:1 --count 1 -h",
+        ] {
             assert_eq!(parse(line).unwrap(), Command::Help, "{line}");
         }
     }
