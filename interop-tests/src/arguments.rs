@@ -5,7 +5,7 @@ use std::str::FromStr;
 use homa_interop::wire::{OpenError, Uri, Wire};
 
 pub(crate) const USAGE: &str = "\
-usage: homa-interop serve URI
+usage: homa-interop serve URI [--stats]
        homa-interop check URI [OPTIONS]
 
 commands:
@@ -23,13 +23,16 @@ options of check:
   --count N              calls of the second check (default 1000)
   --concurrency N        of those in progress at a time (default: all of them)
 
+options of both:
+  --stats                at the end, shows the counters of the socket that are not 0
+
 exit status: 0 if all is well, 1 if a check failed, 2 if nothing could be tried.";
 
 /// What to do.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     Help,
-    Serve { uri: Uri },
+    Serve { uri: Uri, stats: bool },
     Check(CheckOptions),
 }
 
@@ -39,6 +42,7 @@ pub(crate) struct CheckOptions {
     pub(crate) size_max: usize,
     pub(crate) count: usize,
     pub(crate) concurrency: Option<usize>,
+    pub(crate) stats: bool,
 }
 
 /// What is wrong with the command line.
@@ -64,21 +68,24 @@ pub(crate) enum ArgumentError {
 
 impl Command {
     pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Self, ArgumentError> {
-        let mut arguments = arguments.peekable();
-        let command = arguments.next();
-        if arguments.peek().is_some_and(|next| is_help(next)) {
+        let arguments: Vec<String> = arguments.collect();
+        if arguments.iter().any(|argument| is_help(argument)) {
             return Ok(Self::Help);
         }
-        match command.as_deref() {
+        let mut arguments = arguments.into_iter();
+        match arguments.next().as_deref() {
             Some("serve") => {
                 let uri = uri("serve", arguments.next())?;
-                match arguments.next() {
-                    Some(more) => Err(ArgumentError::Unknown(more)),
-                    None => Ok(Self::Serve { uri }),
+                let mut stats = false;
+                for argument in arguments {
+                    match argument.as_str() {
+                        "--stats" => stats = true,
+                        _ => return Err(ArgumentError::Unknown(argument)),
+                    }
                 }
+                Ok(Self::Serve { uri, stats })
             }
             Some("check") => CheckOptions::parse(arguments).map(Self::Check),
-            Some(help) if is_help(help) => Ok(Self::Help),
             Some(other) => Err(ArgumentError::Command(format!("`{other}`"))),
             None => Err(ArgumentError::Command("nothing".to_owned())),
         }
@@ -92,6 +99,7 @@ impl CheckOptions {
             size_max: 1_000_000,
             count: 1_000,
             concurrency: None,
+            stats: false,
         };
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
@@ -103,6 +111,7 @@ impl CheckOptions {
                     let number = number("--concurrency", 100_000, arguments.next())?;
                     options.concurrency = Some(number);
                 }
+                "--stats" => options.stats = true,
                 _ => return Err(ArgumentError::Unknown(argument)),
             }
         }
@@ -151,6 +160,7 @@ mod tests {
             size_max: 1_000_000,
             count: 1_000,
             concurrency: None,
+            stats: false,
         };
         assert_eq!(parse("check homa://h:1").unwrap(), Command::Check(defaults));
         let given = CheckOptions {
@@ -158,14 +168,23 @@ mod tests {
             size_max: 20,
             count: 3,
             concurrency: Some(2),
+            stats: true,
         };
-        let line = "check homa://h:1 --concurrency 2 --max-size 20 --count 3";
+        let line = "check homa://h:1 --concurrency 2 --stats --max-size 20 --count 3";
         assert_eq!(parse(line).unwrap(), Command::Check(given));
     }
 
     #[test]
     fn help_is_given_wherever_it_is_asked_for() {
-        for line in ["--help", "-h", "help", "serve --help", "check -h"] {
+        for line in [
+            "--help",
+            "-h",
+            "help",
+            "serve --help",
+            "check -h",
+            "serve homa://h:1 --help",
+            "check homa://h:1 --count 1 -h",
+        ] {
             assert_eq!(parse(line).unwrap(), Command::Help, "{line}");
         }
     }
@@ -178,7 +197,7 @@ mod tests {
             ("serve", "`serve` needs a URI"),
             ("serve h:1", "homa+udp://host:port"),
             ("serve homa+mem://x", "one process"),
-            ("serve homa://h:1 --count 1", "--count"),
+            ("serve homa://h:1 --stats --count 1", "--count"),
             ("check homa://h:1 --wrong", "--wrong"),
             ("check homa://h:1 --count", "1 to 10000000"),
             ("check homa://h:1 --max-size 0", "1 to 1000000, got \"0\""),

@@ -8,7 +8,7 @@ use homa_transport::Config;
 use tokio::time::Instant;
 
 use crate::arguments::CheckOptions;
-use crate::{FAILED, GOOD, NOT_STARTED};
+use crate::{FAILED, GOOD, NOT_STARTED, print_stats};
 
 /// Runs the checks that need a client alone. Returns the exit status.
 pub(crate) async fn run(options: &CheckOptions) -> u8 {
@@ -31,6 +31,9 @@ pub(crate) async fn run(options: &CheckOptions) -> u8 {
             Ok(concurrency(&client, load).await?.len())
         })
         .await;
+    if options.stats {
+        print_stats(&client.transport().stats());
+    }
     client.transport().close();
     if good { GOOD } else { FAILED }
 }

@@ -7,6 +7,7 @@ mod serve;
 use std::process::ExitCode;
 
 use arguments::{Command, USAGE};
+use homa_transport::Stats;
 
 /// Everything was as it should be.
 const GOOD: u8 = 0;
@@ -41,9 +42,22 @@ fn main() -> ExitCode {
     let code = runtime.block_on(async {
         match command {
             Command::Help => GOOD,
-            Command::Serve { uri } => serve::run(&uri).await,
+            Command::Serve { uri, stats } => serve::run(&uri, stats).await,
             Command::Check(options) => check::run(&options).await,
         }
     });
     code.into()
+}
+
+/// Prints what is worth it of the counters of a socket.
+fn print_stats(stats: &Stats) {
+    if let Some(backend) = stats.backend {
+        println!("  {:24} {backend}", "backend");
+    }
+    for (name, _, value) in stats.iter() {
+        // None in progress says more than most numbers.
+        if value != 0 || name == "rpcs_live" {
+            println!("  {name:24} {value}");
+        }
+    }
 }

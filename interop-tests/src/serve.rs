@@ -8,10 +8,10 @@ use homa_interop::wire::Uri;
 use homa_transport::Config;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{FAILED, GOOD, NOT_STARTED};
+use crate::{FAILED, GOOD, NOT_STARTED, print_stats};
 
 /// Echoes until it is told to stop. Returns the exit status.
-pub(crate) async fn run(uri: &Uri) -> u8 {
+pub(crate) async fn run(uri: &Uri, stats: bool) -> u8 {
     let server = match EchoServer::open(uri, &Config::default()).await {
         Ok(server) => server,
         Err(error) => {
@@ -35,6 +35,9 @@ pub(crate) async fn run(uri: &Uri) -> u8 {
     };
     let totals = server.totals();
     println!("{} requests, {} bytes", totals.requests, totals.bytes);
+    if stats {
+        print_stats(&server.transport().stats());
+    }
     // Sends the acks that it owes: a server of the kernel module would ask for them for ever.
     server.stop();
     code

@@ -89,6 +89,7 @@ impl RawLink {
         addr: SocketAddr,
         members: u32,
     ) -> Result<(Self, Vec<Self>), BindError> {
+        check_module()?;
         let addr = canonical(addr);
         let (port, reservation) = match addr.port() {
             0 => first_free(addr, 1, 1, SERVER_PORT_MAX)?,
@@ -107,6 +108,7 @@ impl RawLink {
     /// # Panics
     /// As [`RawLink::bind`].
     pub fn client() -> Result<Self, BindError> {
+        check_module()?;
         let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
         let io_error = |source| BindError::Io { addr: any, source };
         // Not the port that the last process had: what is still on its way to that is not for us.
@@ -125,11 +127,6 @@ impl RawLink {
         reservation: PortReservation,
     ) -> Result<(Self, Vec<Self>), BindError> {
         let runtime = Handle::try_current().map_err(|_| BindError::NoRuntime)?;
-        match kernel_module::is_loaded() {
-            Ok(false) => {}
-            Ok(true) => return Err(BindError::ModuleLoaded),
-            Err(error) => tracing::debug!(%error, "cannot see whether the Homa module is loaded"),
-        }
         let bind_error = |source: io::Error| match source.raw_os_error() {
             Some(libc::EPERM | libc::EACCES) => BindError::RawNotPermitted { source },
             _ => BindError::Io {
@@ -331,6 +328,16 @@ impl Link for RawLink {
             |socket: &RawSocket| u64::from(sys::receive_drops(socket.socket()).unwrap_or(0));
         self.sockets.iter().map(drops).sum()
     }
+}
+
+/// First of all: beside the module nothing here is of use.
+fn check_module() -> Result<(), BindError> {
+    match kernel_module::is_loaded() {
+        Ok(false) => {}
+        Ok(true) => return Err(BindError::ModuleLoaded),
+        Err(error) => tracing::debug!(%error, "cannot see whether the Homa module is loaded"),
+    }
+    Ok(())
 }
 
 /// One socket for an address, two for "any" of IPv6, of which one may be missing.

@@ -89,17 +89,18 @@ async fn refused(
 /// # Errors
 /// The first that is not as it should be.
 pub async fn concurrency(client: &EchoClient, load: Load) -> Result<Vec<u64>, Failure> {
-    let outcomes = run(client, load).await?;
+    let outcomes = run(client, load, Result::is_ok).await?;
     outcomes
         .into_iter()
         .map(|(id, outcome)| outcome.map(|()| id))
         .collect()
 }
 
-/// The id and the outcome of each call of a load.
+/// The id and the outcome of each call of a load, up to the first with whose outcome it does not `go_on`.
 pub(super) async fn run(
     client: &EchoClient,
     load: Load,
+    go_on: impl Fn(&Result<(), Failure>) -> bool,
 ) -> Result<Vec<(u64, Result<(), Failure>)>, Failure> {
     let size_max = load.size_max.min(client.transport().message_bytes_max());
     let mut running = JoinSet::new();
@@ -110,12 +111,18 @@ pub(super) async fn run(
         {
             outcomes.push(outcome?);
         }
+        if outcomes.last().is_some_and(|(_, outcome)| !go_on(outcome)) {
+            return Ok(outcomes);
+        }
         let (client, id) = (client.clone(), next_id());
         let len = mixed_size(index).min(size_max);
         running.spawn(async move { (id, echo(&client, id, len).await) });
     }
     while let Some(outcome) = running.join_next().await {
         outcomes.push(outcome?);
+        if outcomes.last().is_some_and(|(_, outcome)| !go_on(outcome)) {
+            break;
+        }
     }
     Ok(outcomes)
 }
@@ -156,4 +163,30 @@ pub(super) async fn echo(client: &EchoClient, id: u64, len: usize) -> Result<(),
 pub(super) fn next_id() -> u64 {
     static LAST: AtomicU64 = AtomicU64::new(0);
     LAST.fetch_add(1, Ordering::Relaxed)
+}
+
+#[cfg(test)]
+mod tests {
+    use homa_transport::Config;
+
+    use super::*;
+    use crate::echo::EchoServer;
+    use crate::wire::Uri;
+
+    #[tokio::test]
+    async fn a_load_ends_with_the_first_call_that_fails() {
+        let uri: Uri = "homa+mem://a_load_ends".parse().unwrap();
+        let config = Config::default();
+        let server = EchoServer::open(&uri, &config).await.unwrap();
+        let client = EchoClient::open(&uri, &config).await.unwrap();
+        server.stop();
+        let load = Load {
+            calls: 1_000,
+            outstanding: 10,
+            size_max: 100,
+        };
+        let error = concurrency(&client, load).await.unwrap_err();
+        assert!(matches!(error, Failure::Call { .. }), "{error}");
+        assert_eq!(client.transport().stats().requests_sent, 10);
+    }
 }

@@ -30,7 +30,7 @@ pub async fn at_most_once(
 ) -> Result<Option<Failure>, Failure> {
     let client = client.clone();
     let outcomes = ends
-        .at_client(async move { run(&client, load).await })
+        .at_client(async move { run(&client, load, |_| true).await })
         .await?;
     let asked = server.times_asked();
     let mut failed = None;
