@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::oracle::Invariant;
+use crate::endpoint::RpcKey;
 use crate::units::RpcId;
 use crate::wire::Data;
 
@@ -41,6 +42,8 @@ pub(super) struct GrantLedger {
 
 #[derive(Debug)]
 struct Incoming {
+    /// An RPC that ends can begin again under its id, and what it was granted before is void then.
+    rpc: RpcKey,
     length: u32,
     granted: u32,
     received: u32,
@@ -79,15 +82,22 @@ impl GrantLedger {
         id: RpcId,
         data: &Data,
         len: usize,
-        alive: impl Fn(usize, RpcId) -> bool,
+        rpc_of: impl Fn(usize, RpcId) -> Option<RpcKey>,
     ) {
         let key = (peer, id);
+        let rpc = rpc_of(peer, id);
+        if let Some(known) = self.messages.get(&key)
+            && Some(known.rpc) != rpc
+        {
+            self.outstanding -= known.outstanding();
+            self.messages.remove(&key);
+        }
+        let Some(rpc) = rpc else {
+            return;
+        };
         if !self.messages.contains_key(&key) {
-            if !alive(peer, id) {
-                return;
-            }
             if self.messages.len() >= self.tidy_at {
-                self.forget_dead(&alive);
+                self.forget_dead(&rpc_of);
                 self.tidy_at = 2 * self.messages.len() + TIDY_AT_MIN;
             }
             let announced = if data.incoming == 0 {
@@ -98,6 +108,7 @@ impl GrantLedger {
             self.messages.insert(
                 key,
                 Incoming {
+                    rpc,
                     length: data.message_length,
                     granted: announced.min(data.message_length),
                     received: 0,
@@ -126,7 +137,7 @@ impl GrantLedger {
         id: RpcId,
         offset: u32,
         bounds: GrantBounds,
-        alive: impl Fn(usize, RpcId) -> bool,
+        rpc_of: impl Fn(usize, RpcId) -> Option<RpcKey>,
     ) -> Result<(), (Invariant, String)> {
         let Some(message) = self.messages.get_mut(&(peer, id)) else {
             let detail = format!("GRANT {id:?} to {offset} for a message that is not coming in");
@@ -144,7 +155,7 @@ impl GrantLedger {
         self.granted += raise;
         let bound = bounds.max_incoming + SLACK;
         if self.outstanding > bound {
-            self.forget_dead(alive);
+            self.forget_dead(rpc_of);
         }
         if self.outstanding <= bound {
             return Ok(());
@@ -163,15 +174,23 @@ impl GrantLedger {
     }
 
     /// Forgets messages whose RPCs have ended.
-    fn forget_dead(&mut self, alive: impl Fn(usize, RpcId) -> bool) {
-        self.messages.retain(|(peer, id), _| alive(*peer, *id));
+    fn forget_dead(&mut self, rpc_of: impl Fn(usize, RpcId) -> Option<RpcKey>) {
+        self.messages
+            .retain(|(peer, id), message| rpc_of(*peer, *id) == Some(message.rpc));
         self.outstanding = self.messages.values().map(Incoming::outstanding).sum();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use slotmap::SlotMap;
+
     use super::*;
+
+    fn keys() -> [RpcKey; 2] {
+        let mut keys = SlotMap::<RpcKey, ()>::with_key();
+        [keys.insert(()), keys.insert(())]
+    }
 
     fn data(length: u32, offset: u32) -> Data {
         Data {
@@ -193,26 +212,34 @@ mod tests {
 
     #[test]
     fn what_has_come_twice_or_out_of_order_counts_once() {
+        let [rpc, _] = keys();
         let mut ledger = GrantLedger::default();
         let id = RpcId::new(2);
         for offset in [0, 3_000, 1_000, 1_000, 2_500] {
-            ledger.on_data(1, id, &data(500_000, offset), 1_000, |_, _| true);
+            ledger.on_data(1, id, &data(500_000, offset), 1_000, |_, _| Some(rpc));
         }
         assert_eq!(ledger.outstanding, 0, "nothing was granted by us");
-        assert!(ledger.on_grant(1, id, 100_000, BOUNDS, |_, _| true).is_ok());
+        assert!(
+            ledger
+                .on_grant(1, id, 100_000, BOUNDS, |_, _| Some(rpc))
+                .is_ok()
+        );
         assert_eq!(ledger.outstanding, 100_000 - 3_500);
     }
 
     #[test]
     fn grants_beyond_the_message_or_the_bound_are_seen() {
+        let [rpc, _] = keys();
         let mut ledger = GrantLedger::default();
         for call in 1..=5 {
             ledger.on_data(1, RpcId::new(call * 2), &data(500_000, 0), 1_000, |_, _| {
-                true
+                Some(rpc)
             });
         }
-        let grant = |ledger: &mut GrantLedger, id, offset, live| {
-            ledger.on_grant(1, RpcId::new(id), offset, BOUNDS, |_, _| live)
+        let grant = |ledger: &mut GrantLedger, id, offset, live: bool| {
+            ledger.on_grant(1, RpcId::new(id), offset, BOUNDS, |_, _| {
+                live.then_some(rpc)
+            })
         };
         let seen = |result: Result<(), (Invariant, String)>| result.unwrap_err().0;
         assert_eq!(
@@ -236,19 +263,43 @@ mod tests {
     }
 
     #[test]
+    fn what_an_rpc_was_granted_before_it_began_again_does_not_count() {
+        let [first, second] = keys();
+        let mut ledger = GrantLedger::default();
+        let id = RpcId::new(2);
+        ledger.on_data(1, id, &data(500_000, 0), 1_000, |_, _| Some(first));
+        assert!(
+            ledger
+                .on_grant(1, id, 400_000, BOUNDS, |_, _| Some(first))
+                .is_ok()
+        );
+        ledger.on_data(1, id, &data(500_000, 2_000), 1_000, |_, _| Some(second));
+        assert_eq!(ledger.outstanding, 0);
+        assert!(
+            ledger
+                .on_grant(1, id, 100_000, BOUNDS, |_, _| Some(second))
+                .is_ok()
+        );
+        assert_eq!(ledger.outstanding, 99_000);
+        ledger.on_data(1, id, &data(500_000, 3_000), 1_000, |_, _| None);
+        assert_eq!(ledger.outstanding, 0, "it is over");
+    }
+
+    #[test]
     fn a_share_for_the_oldest_may_be_beyond_the_bound_and_no_more() {
         let bounds = GrantBounds {
             fifo_permille: 50,
             ..BOUNDS
         };
+        let [rpc, _] = keys();
         let mut ledger = GrantLedger::default();
         for call in 1..=5 {
             ledger.on_data(1, RpcId::new(call * 2), &data(900_000, 0), 1_000, |_, _| {
-                true
+                Some(rpc)
             });
         }
         let mut grant =
-            |id, offset| ledger.on_grant(1, RpcId::new(id), offset, bounds, |_, _| true);
+            |id, offset| ledger.on_grant(1, RpcId::new(id), offset, bounds, |_, _| Some(rpc));
         assert!(grant(2, 400_000).is_ok());
         assert!(grant(4, 90_000).is_ok(), "one increment");
         assert!(grant(6, 90_000).is_err());

@@ -6,6 +6,7 @@ use super::fault::Damaged;
 use super::ledger::{GrantBounds, GrantLedger};
 use super::scenario::Scenario;
 use crate::config::Config;
+use crate::endpoint::RpcKey;
 use crate::error::{Delivery, RpcError};
 use crate::units::{Instant, Priority, RpcId};
 use crate::wire::{Header, Malformed, Packet};
@@ -359,12 +360,12 @@ impl Oracle {
         Ok(())
     }
 
-    /// A host sends a packet. `alive` says whether an RPC is in its table.
+    /// A host sends a packet. `rpc_of` finds an RPC in its table.
     pub(super) fn on_sent(
         &mut self,
         host: usize,
         sent: &Sent<'_>,
-        alive: impl Fn(usize, RpcId) -> bool,
+        rpc_of: impl Fn(usize, RpcId) -> Option<RpcKey>,
     ) -> Result<(), Breach> {
         let Sent {
             to: peer,
@@ -405,7 +406,7 @@ impl Oracle {
                 fifo_permille: u64::from(self.config.grant_fifo_permille),
                 fifo_increment: u64::from(self.config.fifo_grant_increment_bytes),
             };
-            let granted = ledger.on_grant(to, id, grant.offset, bounds, alive);
+            let granted = ledger.on_grant(to, id, grant.offset, bounds, rpc_of);
             if let Err((invariant, detail)) = granted
                 // The ledger may have the length of a damaged packet that the endpoint did not keep.
                 && !(self.lenient && invariant == Invariant::GrantWithinMessage)
@@ -416,20 +417,20 @@ impl Oracle {
         Ok(())
     }
 
-    /// A host was handed a packet, and `alive` says whether its RPC is in the host's table now.
+    /// A host was handed a packet, and `rpc_of` finds its RPC in the host's table now.
     pub(super) fn on_received(
         &mut self,
         host: usize,
         peer: usize,
         packet: &Result<(Header, Packet<'_>), Malformed>,
-        alive: impl Fn(usize, RpcId) -> bool,
+        rpc_of: impl Fn(usize, RpcId) -> Option<RpcKey>,
     ) {
         let Ok((header, Packet::Data(data, bytes))) = packet else {
             return;
         };
         let whole = data.offset == 0 && bytes.len() >= data.message_length as usize;
         if !whole && let Some(ledger) = self.ledgers.get_mut(host) {
-            ledger.on_data(peer, header.sender_id, data, bytes.len(), alive);
+            ledger.on_data(peer, header.sender_id, data, bytes.len(), rpc_of);
         }
     }
 

@@ -378,7 +378,7 @@ impl World {
         let parsed = wire::parse(bytes);
         let endpoint = &host.endpoint;
         self.oracle.on_received(at, from, &parsed, |_, id| {
-            endpoint.find_rpc(peer, local, id.other_side()).is_some()
+            endpoint.find_rpc(peer, local, id.other_side())
         });
         self.trace.add(Record {
             step: self.step,
@@ -467,11 +467,9 @@ impl World {
             packet: &parsed,
         };
         self.oracle.on_sent(at, &sent, |peer, id| {
-            let (Some(host), Some(peer)) = (hosts.get(at), hosts.get(peer)) else {
-                return false;
-            };
+            let (host, peer) = (hosts.get(at)?, hosts.get(peer)?);
             let (local, id) = (host.addr.ip(), id.other_side());
-            host.endpoint.find_rpc(peer.addr, local, id).is_some()
+            host.endpoint.find_rpc(peer.addr, local, id)
         })?;
         let to = to.unwrap_or(at);
         let what = What::Sent(Summary::of(to, &parsed, len));
