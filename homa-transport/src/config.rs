@@ -140,6 +140,7 @@ pub struct Config {
     ///
     /// Default 5 s. Kernel: none (a duplicate that comes after the ack is executed again). A client
     /// that was told that its request is unknown relies on its server's memory being as long as its own.
+    /// One that was stopped, and heard nothing for as long, does not send its request again.
     pub delivered_memory: Duration,
     /// How long a socket asks the system for packets, again and again, before it sleeps; zero: not
     /// at all.

@@ -97,7 +97,7 @@ impl Endpoint {
     /// not sent again (it may have been executed before a restart), but fails.
     pub(super) fn rpc_unknown(&mut self, arrival: Arrival, key: RpcKey) {
         if !arrival.id.is_client() {
-            self.remember_delivered(&arrival);
+            self.remember_cancelled(&arrival);
             self.end_served(key);
             return;
         }
@@ -142,18 +142,14 @@ impl Endpoint {
                 // Not at the price of a peer that is known: anyone can send this.
                 self.peers.find_or_insert(arrival.peer, arrival.now);
             }
-            self.remember_delivered(arrival);
+            self.remember_cancelled(arrival);
         }
     }
 
-    pub(super) fn remember_delivered(&mut self, arrival: &Arrival) {
-        let memory = self.config.delivered_memory;
-        if let Some(peer) = self.sender_of(arrival)
-            && !peer
-                .delivered
-                .insert(arrival.id, arrival.memory_now, memory)
-        {
-            self.stats.delivered_ids_evicted += 1;
+    fn remember_cancelled(&mut self, arrival: &Arrival) {
+        let known = arrival.known_peer;
+        if let Some(peer) = known.or_else(|| self.peers.find(arrival.peer)) {
+            self.remember_delivered(peer, arrival.id);
         }
     }
 
@@ -226,7 +222,7 @@ impl Endpoint {
             .is_some_and(|rpc| rpc.state != State::Responding)
         {
             // The call was given up while we had it: late DATA must not revive it.
-            self.remember_delivered(&Arrival { id, ..*arrival });
+            self.remember_cancelled(&Arrival { id, ..*arrival });
         }
         self.end_served(key);
     }

@@ -56,6 +56,11 @@ impl MemoryClock {
         self.now = self.now + passed.min(STEP_MAX);
         self.now
     }
+
+    /// The last present it was asked for.
+    pub(crate) const fn latest(&self) -> Instant {
+        self.now
+    }
 }
 
 #[derive(Debug, Default)]
@@ -88,11 +93,18 @@ impl Delivered {
         windows.current.contains(number) || windows.previous.contains(number)
     }
 
+    /// True if there was never anything to remember.
+    pub(crate) const fn is_unused(&self) -> bool {
+        self.windows.is_none()
+    }
+
     /// True if no id is remembered.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.windows
-            .as_ref()
-            .is_none_or(|windows| windows.current.ids == 0 && windows.previous.ids == 0)
+    pub(crate) fn is_empty(&mut self, now: Instant, memory: Duration) -> bool {
+        let Some(windows) = self.windows.as_mut() else {
+            return true;
+        };
+        windows.rotate(now, memory);
+        windows.current.ids == 0 && windows.previous.ids == 0
     }
 }
 

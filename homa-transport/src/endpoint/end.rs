@@ -4,6 +4,7 @@ use super::peer::PeerKey;
 use super::rpc::{Rpc, State};
 use super::{Endpoint, Event, RpcKey};
 use crate::error::RpcError;
+use crate::units::RpcId;
 use crate::wire::{AckEntry, Packet};
 
 impl Endpoint {
@@ -34,9 +35,13 @@ impl Endpoint {
         }
     }
 
-    /// Removes an RPC from every table.
+    /// Removes an RPC from every table. A request that was delivered is remembered from now on; until
+    /// now it was here.
     pub(super) fn remove(&mut self, key: RpcKey) -> Option<Rpc> {
         let mut rpc = self.table.remove(key)?;
+        if rpc.was_delivered() {
+            self.remember_delivered(rpc.peer, rpc.id);
+        }
         if let Some(out) = rpc.out.as_mut() {
             let length = out.length() as usize;
             self.outbound_bytes -= length;
@@ -83,14 +88,24 @@ impl Endpoint {
     /// Forgets a peer that is gone, unless it had our requests: their ids stay remembered for their
     /// time, so that a duplicate still on its way is not executed again.
     pub(super) fn forget_peer(&mut self, key: PeerKey) {
-        if self
-            .peers
-            .get(key)
-            .is_some_and(|peer| peer.rpcs == 0 && peer.delivered.is_empty())
-        {
+        let (now, memory) = (self.memory_clock.latest(), self.config.delivered_memory);
+        let Some(peer) = self.peers.get_mut(key) else {
+            return;
+        };
+        if peer.rpcs == 0 && peer.delivered.is_empty(now, memory) {
             self.peers.remove(key);
-        } else if let Some(peer) = self.peers.get_mut(key) {
+        } else {
             peer.forget_acks();
+        }
+    }
+
+    /// Keeps late packets of a peer's request from beginning it (again).
+    pub(super) fn remember_delivered(&mut self, peer: PeerKey, id: RpcId) {
+        let (now, memory) = (self.memory_clock.latest(), self.config.delivered_memory);
+        if let Some(peer) = self.peers.get_mut(peer)
+            && !peer.delivered.insert(id, now, memory)
+        {
+            self.stats.delivered_ids_evicted += 1;
         }
     }
 }

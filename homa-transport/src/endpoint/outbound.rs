@@ -162,6 +162,11 @@ impl OutMessage {
         self.queue_resend(0..self.sent, None);
     }
 
+    /// Drops what was to be sent again.
+    pub(crate) fn forget_resends(&mut self) {
+        self.resends.clear();
+    }
+
     fn queue_resend(&mut self, range: Range<u32>, priority: Option<Priority>) {
         if range.start >= range.end {
             return;

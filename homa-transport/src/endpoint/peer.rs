@@ -254,7 +254,6 @@ impl PeerTable {
             return Some(key);
         }
         if self.peers.len() >= self.max {
-            self.sweep(now);
             self.evict();
         }
         if self.peers.len() >= self.max {
@@ -330,20 +329,12 @@ impl PeerTable {
     }
 
     /// Makes room by forgetting a peer that has no RPCs, however recently it was heard, looking at a
-    /// bounded number: who is here already must not lock out who comes.
+    /// bounded number: who is here already must not lock out who comes. Rather one of which no request
+    /// was ever delivered.
     fn evict(&mut self) {
-        for _ in 0..SWEEP_PEERS.min(self.sweep.len()) {
-            if self.peers.len() < self.max {
-                return;
-            }
-            let Some(key) = self.sweep.pop_front() else {
-                return;
-            };
-            if self.peers.get(key).is_some_and(|peer| peer.rpcs == 0) {
-                self.remove(key);
-            } else if self.peers.contains_key(key) {
-                self.sweep.push_back(key);
-            }
+        self.remove_some(1, |peer| peer.rpcs == 0 && peer.delivered.is_unused());
+        if self.peers.len() >= self.max {
+            self.remove_some(1, |peer| peer.rpcs == 0);
         }
     }
 
@@ -352,17 +343,33 @@ impl PeerTable {
         (!self.peers.is_empty()).then_some(self.next_sweep)
     }
 
-    /// Forgets idle peers, looking at a bounded number of them.
-    pub(crate) fn sweep(&mut self, now: Instant) {
+    /// Forgets idle peers, looking at a bounded number of them, once their requests need not be
+    /// remembered any more.
+    pub(crate) fn sweep(&mut self, now: Instant, memory_now: Instant, memory: Duration) {
         self.next_sweep = now + SWEEP_INTERVAL;
+        self.remove_some(usize::MAX, |peer| {
+            peer.is_idle(now) && peer.delivered.is_empty(memory_now, memory)
+        });
+    }
+
+    /// Removes up to `max` peers for which `may_go`, looking at a bounded number.
+    fn remove_some(&mut self, max: usize, may_go: impl Fn(&mut Peer) -> bool) {
+        let mut removed = 0;
         for _ in 0..SWEEP_PEERS.min(self.sweep.len()) {
             let Some(key) = self.sweep.pop_front() else {
                 return;
             };
-            if self.peers.get(key).is_some_and(|peer| peer.is_idle(now)) {
-                self.remove(key);
-            } else if self.peers.contains_key(key) {
+            let Some(peer) = self.peers.get_mut(key) else {
+                continue;
+            };
+            if !may_go(peer) {
                 self.sweep.push_back(key);
+                continue;
+            }
+            self.remove(key);
+            removed += 1;
+            if removed == max {
+                return;
             }
         }
     }
@@ -490,7 +497,7 @@ mod tests {
         assert_eq!(peers.find(addr(2)), None);
         assert_eq!(peers.find(addr(1)), Some(busy));
         peers.get_mut(busy).unwrap().rpcs = 0;
-        peers.sweep(later + IDLE_MAX);
+        peers.sweep(later + IDLE_MAX, later, Duration::ZERO);
         assert_eq!(peers.next_sweep(), None);
     }
 }

@@ -97,7 +97,7 @@ impl Endpoint {
         if !matches!(packet, Packet::RpcUnknown)
             && let Some(entry) = rpc.and_then(|key| self.table.get_mut(key))
         {
-            entry.liveness.heard = now;
+            entry.liveness.on_heard(now, self.config.delivered_memory);
         }
         match (packet, rpc) {
             (Packet::Data(data, bytes), rpc) => self.data(arrival, rpc, data, bytes),
@@ -348,9 +348,6 @@ impl Endpoint {
     }
 
     fn message_complete(&mut self, arrival: &Arrival, key: RpcKey) {
-        let Arrival {
-            now, memory_now, ..
-        } = *arrival;
         let Some(rpc) = self.table.get_mut(key) else {
             return;
         };
@@ -373,15 +370,9 @@ impl Endpoint {
             return;
         }
         rpc.state = State::InService;
-        rpc.liveness.on_nothing_due(now);
-        let (id, peer) = (rpc.id, rpc.addr);
+        rpc.liveness.on_nothing_due(arrival.now);
+        let peer = rpc.addr;
         self.stats.requests_received += 1;
-        let memory = self.config.delivered_memory;
-        if let Some(known) = self.peers.get_mut(rpc.peer)
-            && !known.delivered.insert(id, memory_now, memory)
-        {
-            self.stats.delivered_ids_evicted += 1;
-        }
         self.events.push_back(Event::Request {
             rpc: key,
             peer,

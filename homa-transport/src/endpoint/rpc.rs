@@ -10,6 +10,7 @@
 //! RPC_UNKNOWN ends a server's RPC in any state. Source: homa_rpc.h, `struct homa_rpc`.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use super::inbound::InMessage;
 use super::outbound::OutMessage;
@@ -92,6 +93,10 @@ pub(crate) struct Liveness {
     pub(crate) peer_was_quiet: bool,
     /// A RESEND was sent since the last RPC_UNKNOWN.
     pub(crate) asked_since_unknown: bool,
+    /// At some time nothing was heard for as long as a server remembers what it executed.
+    pub(crate) overslept: bool,
+    /// The request was asked for again, too late for an answer.
+    pub(crate) asked_too_late: bool,
 }
 
 impl Liveness {
@@ -108,7 +113,22 @@ impl Liveness {
             not_delivered_at: now,
             peer_was_quiet: false,
             asked_since_unknown: false,
+            overslept: false,
+            asked_too_late: false,
         }
+    }
+
+    /// A packet for this RPC has come. `memory`: how long servers remember what they executed.
+    pub(crate) fn on_heard(&mut self, now: Instant, memory: Duration) {
+        self.overslept |= self.is_out_of_date(now, memory);
+        self.heard = now;
+    }
+
+    /// True if so much time has passed since the last packet, or once did between two, that a server may
+    /// have executed the request and forgotten it since what it said last.
+    pub(crate) fn is_out_of_date(&self, now: Instant, memory: Duration) -> bool {
+        let silent = now.saturating_since(self.heard);
+        self.overslept || (!memory.is_zero() && silent >= memory)
     }
 
     /// DATA, GRANT or BUSY has come: the silence is over.
@@ -138,5 +158,13 @@ impl Rpc {
     /// True for our own calls.
     pub(crate) const fn is_client(&self) -> bool {
         self.id.is_client()
+    }
+
+    /// True for a request of the peer that the application was given.
+    pub(crate) const fn was_delivered(&self) -> bool {
+        matches!(
+            self.state,
+            State::InService | State::Responding | State::Abandoned
+        )
     }
 }

@@ -136,6 +136,15 @@ impl Endpoint {
     fn next_data_of(&mut self, key: RpcKey, now: Instant) -> Option<Transmit> {
         let rpc = self.table.get_mut(key)?;
         let out = rpc.out.as_mut()?;
+        let memory = self.config.delivered_memory;
+        let whole = rpc.id.is_client() && out.sent() == out.length();
+        if whole && rpc.liveness.is_out_of_date(now, memory) {
+            // The server may have executed the request, and forgotten that.
+            out.forget_resends();
+            rpc.liveness.asked_too_late = true;
+            self.set_timer(key, now);
+            return None;
+        }
         let segment = out.next_segment()?;
         // In simulated experiments every one knows the cutoffs, and they apply to what is left.
         let (cutoffs, ranked_bytes) = match &self.rules.paper {

@@ -35,13 +35,17 @@ enum Verdict {
     GiveUp,
     /// The peer was silent for so long, so many requests unanswered.
     PeerDead(PeerKey, Duration, u32),
+    /// The server may have executed the request and forgotten it.
+    Forgotten,
 }
 
 impl Endpoint {
     /// Does what is due at `now`. Hand in all packets that have arrived first.
     pub fn handle_timeout(&mut self, now: Instant) {
+        let memory_now = self.memory_clock.at(now);
         if self.peers.next_sweep().is_some_and(|at| at <= now) {
-            self.peers.sweep(now);
+            let memory = self.config.delivered_memory;
+            self.peers.sweep(now, memory_now, memory);
         }
         let mut due = std::mem::take(&mut self.due);
         self.timers.expire(now, &mut due);
@@ -73,6 +77,12 @@ impl Endpoint {
                 }
             },
             Verdict::GiveUp => return self.give_up(now, key),
+            Verdict::Forgotten => {
+                if let Some(peer) = self.table.get(key).map(|rpc| rpc.addr) {
+                    self.fail(key, RpcError::PeerRestarted { peer });
+                }
+                return;
+            }
             Verdict::PeerDead(peer, silent, resends) => {
                 return self.peer_dead(peer, silent, resends);
             }
@@ -119,6 +129,9 @@ impl Endpoint {
         let Some(rpc) = self.table.get_mut(key) else {
             return Verdict::GiveUp;
         };
+        if rpc.liveness.asked_too_late && rpc.state == State::Outgoing {
+            return Verdict::Forgotten;
+        }
         if rpc.waits_for_room.is_some() {
             return rpc.liveness.waiting_client(now, config.timeout);
         }
