@@ -278,6 +278,12 @@ pub(crate) fn encode_bin(key: &str, value: &[u8]) -> Result<HeaderValue, Metadat
         .map_err(|_| MetadataError::Base64(key.to_owned()))
 }
 
+/// Number of bytes that the value of a `-bin` header stands for, if it is valid.
+pub(crate) fn bin_len(value: &HeaderValue) -> usize {
+    let padding = value.as_bytes().iter().rev().take_while(|b| **b == b'=');
+    (value.len() - padding.count()) * 3 / 4
+}
+
 /// The value of a `-bin` header to bytes.
 pub(crate) fn decode_bin(key: &str, value: &HeaderValue) -> Result<Bytes, MetadataError> {
     BASE64
@@ -318,6 +324,7 @@ mod tests {
             metadata.insert_bin("x-bin", &all[..len]).unwrap();
             let back = metadata.get_bin("x-bin").unwrap().unwrap();
             assert_eq!(back, all[..len]);
+            assert_eq!(bin_len(&metadata.as_headers()["x-bin"]), len);
         }
     }
 
@@ -328,6 +335,7 @@ mod tests {
         headers.insert("y-bin", HeaderValue::from_static("!"));
         let metadata = Metadata::from_headers(headers);
         assert_eq!(metadata.get_bin("x-bin").unwrap().unwrap(), "a");
+        assert_eq!(bin_len(&metadata.as_headers()["x-bin"]), 1);
         assert_eq!(
             metadata.get_bin("y-bin"),
             Err(MetadataError::Base64("y-bin".into()))

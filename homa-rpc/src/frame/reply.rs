@@ -5,7 +5,7 @@ use homa_transport::Message;
 use http::HeaderMap;
 
 use super::header::{HEADER_LEN, Header, Kind, flag};
-use super::request::{INLINE_MAX, finish, unary_only};
+use super::request::{finish, unary_only};
 use super::{FrameError, section, too_long};
 use crate::metadata::Metadata;
 use crate::status::{Code, Status};
@@ -41,27 +41,19 @@ pub(crate) fn encode_reply(
         flags |= flag::REFUSED;
     }
     let message = message.unwrap_or_default();
-    let bound = HEADER_LEN
-        + section::metadata_len_max(head.initial)
-        + section::metadata_len_max(head.trailing)
-        + text.len()
-        + details.len();
-    let inline = if message.len() <= INLINE_MAX {
-        message.len()
-    } else {
-        0
-    };
-    let mut out = Vec::with_capacity(bound + inline);
-    out.resize(HEADER_LEN, 0);
-    let initial_len = section::put_metadata(&mut out, head.initial)?;
-    let trailing_len = section::put_metadata(&mut out, head.trailing)?;
-    out.extend_from_slice(text.as_bytes());
-    out.extend_from_slice(details);
-    let frame_len = out.len() + message.len();
+    let metadata_len =
+        section::metadata_len(head.initial)? + section::metadata_len(head.trailing)?;
+    let sections_len = metadata_len + text.len() + details.len();
+    let frame_len = HEADER_LEN + sections_len + message.len();
     let too_long = |_| too_long("response", frame_len, message.len(), max);
     if frame_len > max {
         return Err(too_long(()));
     }
+    let mut sections = Vec::with_capacity(sections_len);
+    let initial_len = section::put_metadata(&mut sections, head.initial)?;
+    let trailing_len = section::put_metadata(&mut sections, head.trailing)?;
+    sections.extend_from_slice(text.as_bytes());
+    sections.extend_from_slice(details);
     let len = |len: usize| u32::try_from(len).map_err(|_| too_long(()));
     let header = Header {
         kind: head.kind.reply_byte(),
@@ -76,7 +68,7 @@ pub(crate) fn encode_reply(
         message_len: len(message.len())?,
         ..Header::default()
     };
-    Ok(finish(out, &header, message))
+    Ok(finish(&header, "", &sections, message))
 }
 
 /// A reply, checked.

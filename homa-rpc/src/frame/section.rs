@@ -13,24 +13,41 @@ const PAIR_HEADER: usize = 6;
 /// Bit of an extension's type that says: do not go on without understanding this.
 const MUST_UNDERSTAND: u16 = 0x8000;
 
-/// An upper bound of the bytes that [`put_metadata`] appends.
-pub(super) fn metadata_len_max(headers: &HeaderMap) -> usize {
-    headers
-        .iter()
-        .map(|(name, value)| PAIR_HEADER + name.as_str().len() + value.len())
-        .sum()
+/// Bytes that [`put_metadata`] will append. RESOURCE_EXHAUSTED if the headers that are metadata are
+/// too many or too long.
+pub(super) fn metadata_len(headers: &HeaderMap) -> Result<usize, Status> {
+    let (mut pairs, mut len) = (0, 0);
+    for (name, value) in headers {
+        if metadata::is_protocol_header(name) {
+            continue;
+        }
+        let value_len = if metadata::is_binary(name.as_str()) {
+            metadata::bin_len(value)
+        } else {
+            value.len()
+        };
+        pairs += 1;
+        len += PAIR_HEADER + name.as_str().len() + value_len;
+    }
+    if pairs > metadata::PAIRS_MAX || len > metadata::BYTES_MAX {
+        return Err(Status::resource_exhausted(format!(
+            "metadata of {pairs} pairs and {len} bytes is over the limit of {} pairs or {} bytes",
+            metadata::PAIRS_MAX,
+            metadata::BYTES_MAX
+        ))
+        .with_delivery(homa_transport::Delivery::NotSent));
+    }
+    Ok(len)
 }
 
 /// Appends the headers that are metadata and returns how many bytes that took. Values of `-bin`
 /// keys become raw.
 pub(super) fn put_metadata(out: &mut Vec<u8>, headers: &HeaderMap) -> Result<u32, Status> {
     let start = out.len();
-    let mut pairs = 0;
     for (name, value) in headers {
         if metadata::is_protocol_header(name) {
             continue;
         }
-        pairs += 1;
         let key = name.as_str();
         if metadata::is_binary(key) {
             let value = metadata::decode_bin(key, value)
@@ -40,16 +57,7 @@ pub(super) fn put_metadata(out: &mut Vec<u8>, headers: &HeaderMap) -> Result<u32
             put_pair(out, key, value.as_bytes())?;
         }
     }
-    let len = out.len() - start;
-    if pairs > metadata::PAIRS_MAX || len > metadata::BYTES_MAX {
-        return Err(Status::resource_exhausted(format!(
-            "metadata of {pairs} pairs and {len} bytes is over the limit of {} pairs or {} bytes",
-            metadata::PAIRS_MAX,
-            metadata::BYTES_MAX
-        ))
-        .with_delivery(homa_transport::Delivery::NotSent));
-    }
-    u32::try_from(len).map_err(|_| Status::internal("metadata over 4 GiB"))
+    u32::try_from(out.len() - start).map_err(|_| Status::internal("metadata over 4 GiB"))
 }
 
 fn put_pair(out: &mut Vec<u8>, key: &str, value: &[u8]) -> Result<(), Status> {
@@ -142,6 +150,7 @@ mod tests {
         let mut out = Vec::new();
         let len = put_metadata(&mut out, &headers).unwrap();
         assert_eq!(usize::try_from(len).unwrap(), out.len());
+        assert_eq!(metadata_len(&headers).unwrap(), out.len());
         assert!(out.windows(7).any(|window| window == b"x-bin\0\xff"));
         let back = read_metadata(out.into()).unwrap();
         assert_eq!(back.len(), 4);
