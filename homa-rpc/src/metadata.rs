@@ -10,7 +10,10 @@ use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
+use homa_transport::Message;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::names;
 
 /// Pairs that one side of a call may send at once.
 pub const PAIRS_MAX: usize = 512;
@@ -256,7 +259,7 @@ fn name(key: &str, binary: bool) -> Result<HeaderName, MetadataError> {
             binary: is_binary(key),
         });
     }
-    HeaderName::from_lowercase(key.as_bytes()).map_err(|_| MetadataError::Key(key.to_owned()))
+    names::header_name(key.as_bytes()).map_err(|_| MetadataError::Key(key.to_owned()))
 }
 
 fn text_pair(key: &str, value: &str) -> Result<(HeaderName, HeaderValue), MetadataError> {
@@ -264,8 +267,10 @@ fn text_pair(key: &str, value: &str) -> Result<(HeaderName, HeaderValue), Metada
     if !value.bytes().all(|b| (0x20..=0x7e).contains(&b)) {
         return Err(MetadataError::Value(key.to_owned()));
     }
-    let value = HeaderValue::from_str(value).map_err(|_| MetadataError::Value(key.to_owned()))?;
-    Ok((name, value))
+    // Cheap to clone, which layers that retry do with every request.
+    let value = Message::copy_of(&[value.as_bytes()]).into_bytes();
+    let value = HeaderValue::from_maybe_shared(value);
+    Ok((name, value.map_err(|_| MetadataError::Value(key.to_owned()))?))
 }
 
 fn binary_pair(key: &str, value: &[u8]) -> Result<(HeaderName, HeaderValue), MetadataError> {

@@ -8,6 +8,7 @@ use super::header::{HEADER_LEN, Header, Kind, flag};
 use super::request::{finish, unary_only};
 use super::{FrameError, section, too_long};
 use crate::metadata::Metadata;
+use crate::scratch;
 use crate::status::{Code, Status};
 
 /// What a reply says besides its message.
@@ -41,19 +42,14 @@ pub(crate) fn encode_reply(
         flags |= flag::REFUSED;
     }
     let message = message.unwrap_or_default();
-    let metadata_len =
-        section::metadata_len(head.initial)? + section::metadata_len(head.trailing)?;
-    let sections_len = metadata_len + text.len() + details.len();
+    let initial_len = section::metadata_len(head.initial)?;
+    let trailing_len = section::metadata_len(head.trailing)?;
+    let sections_len = initial_len + trailing_len + text.len() + details.len();
     let frame_len = HEADER_LEN + sections_len + message.len();
     let too_long = |_| too_long("response", frame_len, message.len(), max);
     if frame_len > max {
         return Err(too_long(()));
     }
-    let mut sections = Vec::with_capacity(sections_len);
-    let initial_len = section::put_metadata(&mut sections, head.initial)?;
-    let trailing_len = section::put_metadata(&mut sections, head.trailing)?;
-    sections.extend_from_slice(text.as_bytes());
-    sections.extend_from_slice(details);
     let len = |len: usize| u32::try_from(len).map_err(|_| too_long(()));
     let header = Header {
         kind: head.kind.reply_byte(),
@@ -61,14 +57,20 @@ pub(crate) fn encode_reply(
         code: head.status.map_or(0, |status| status.code().number()),
         call_id: head.call_id,
         time_or_load: u64::from(head.load) << 32,
-        initial_len,
-        trailing_len,
+        initial_len: len(initial_len)?,
+        trailing_len: len(trailing_len)?,
         status_message_len: len(text.len())?,
         details_len: len(details.len())?,
         message_len: len(message.len())?,
         ..Header::default()
     };
-    Ok(finish(&header, "", &sections, message))
+    scratch::with(sections_len, |sections| {
+        section::put_metadata(sections, head.initial)?;
+        section::put_metadata(sections, head.trailing)?;
+        sections.extend_from_slice(text.as_bytes());
+        sections.extend_from_slice(details);
+        Ok(finish(&header, "", sections, message))
+    })
 }
 
 /// A reply, checked.

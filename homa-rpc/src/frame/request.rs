@@ -10,6 +10,7 @@ use http::uri::PathAndQuery;
 use super::header::{HEADER_LEN, Header, Kind, flag};
 use super::section;
 use super::{FrameError, too_long};
+use crate::scratch;
 use crate::status::Status;
 
 /// Payloads up to this length are copied behind the header: cheaper than a further slice.
@@ -41,8 +42,6 @@ pub(crate) fn encode_call(
     if frame_len > max {
         return Err(too_long());
     }
-    let mut sections = Vec::with_capacity(metadata_len);
-    let initial_len = section::put_metadata(&mut sections, head.metadata)?;
     let mut flags = flag::MESSAGE | flag::END | flag::SINGLE;
     if head.cancel_frame {
         flags |= flag::CANCEL_FRAME;
@@ -54,11 +53,14 @@ pub(crate) fn encode_call(
         time_or_load: timeout_nanos(head.timeout),
         path_len: u16::try_from(head.path.len())
             .map_err(|_| Status::internal("the method path is longer than 65,535 bytes"))?,
-        initial_len,
+        initial_len: u32::try_from(metadata_len).map_err(|_| too_long())?,
         message_len: u32::try_from(message.len()).map_err(|_| too_long())?,
         ..Header::default()
     };
-    Ok(finish(&header, head.path, &sections, message))
+    scratch::with(metadata_len, |sections| {
+        section::put_metadata(sections, head.metadata)?;
+        Ok(finish(&header, head.path, sections, message))
+    })
 }
 
 /// The frame that gives a call up.

@@ -1,10 +1,11 @@
 //! The sections behind the header: metadata and extensions.
 
 use bytes::{Buf, Bytes};
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{HeaderMap, HeaderValue};
 
 use super::FrameError;
 use crate::metadata::{self, MetadataError};
+use crate::names;
 use crate::status::Status;
 
 /// Bytes in front of each pair: length of the key (2) and of the value (4).
@@ -40,10 +41,8 @@ pub(super) fn metadata_len(headers: &HeaderMap) -> Result<usize, Status> {
     Ok(len)
 }
 
-/// Appends the headers that are metadata and returns how many bytes that took. Values of `-bin`
-/// keys become raw.
-pub(super) fn put_metadata(out: &mut Vec<u8>, headers: &HeaderMap) -> Result<u32, Status> {
-    let start = out.len();
+/// Appends the headers that are metadata. Values of `-bin` keys become raw.
+pub(super) fn put_metadata(out: &mut Vec<u8>, headers: &HeaderMap) -> Result<(), Status> {
     for (name, value) in headers {
         if metadata::is_protocol_header(name) {
             continue;
@@ -57,7 +56,7 @@ pub(super) fn put_metadata(out: &mut Vec<u8>, headers: &HeaderMap) -> Result<u32
             put_pair(out, key, value.as_bytes())?;
         }
     }
-    u32::try_from(out.len() - start).map_err(|_| Status::internal("metadata over 4 GiB"))
+    Ok(())
 }
 
 fn put_pair(out: &mut Vec<u8>, key: &str, value: &[u8]) -> Result<(), Status> {
@@ -85,7 +84,7 @@ pub(super) fn read_metadata(mut section: Bytes) -> Result<HeaderMap, FrameError>
         let value_len = usize::try_from(value_len).map_err(|_| FrameError::Metadata)?;
         let key = take(&mut section, key_len, "metadata key")?;
         let value = take(&mut section, value_len, "metadata value")?;
-        let name = HeaderName::from_lowercase(&key).map_err(|_| FrameError::Metadata)?;
+        let name = names::header_name(&key).map_err(|_| FrameError::Metadata)?;
         let value = if metadata::is_binary(name.as_str()) {
             metadata::encode_bin(name.as_str(), &value).map_err(|_| FrameError::Metadata)?
         } else {
@@ -148,8 +147,7 @@ mod tests {
         headers.append("grpc-timeout", HeaderValue::from_static("1S"));
         headers.append("x-bin", metadata::encode_bin("x-bin", &[0, 255]).unwrap());
         let mut out = Vec::new();
-        let len = put_metadata(&mut out, &headers).unwrap();
-        assert_eq!(usize::try_from(len).unwrap(), out.len());
+        put_metadata(&mut out, &headers).unwrap();
         assert_eq!(metadata_len(&headers).unwrap(), out.len());
         assert!(out.windows(7).any(|window| window == b"x-bin\0\xff"));
         let back = read_metadata(out.into()).unwrap();
@@ -200,7 +198,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         let value = HeaderValue::from_str(&"v".repeat(metadata::BYTES_MAX)).unwrap();
         headers.insert("k", value);
-        let status = put_metadata(&mut Vec::new(), &headers).unwrap_err();
+        let status = metadata_len(&headers).unwrap_err();
         assert!(status.message().contains("65543 bytes"), "{status}");
         assert!(status.message().contains("65536 bytes"), "{status}");
     }
