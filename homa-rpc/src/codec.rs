@@ -4,8 +4,13 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use bytes::Bytes;
+use homa_transport::Message;
 
+use crate::scratch;
 use crate::status::Status;
+
+/// Messages up to this length are copied once more, in bytes, to spare an allocation when they are cloned.
+const SHORT_MAX: usize = 1024;
 
 /// Turns messages of one type into bytes and bytes into messages of another.
 ///
@@ -53,7 +58,15 @@ where
     type Decode = D;
 
     fn encode(&self, message: E) -> Result<Bytes, Status> {
-        Ok(message.encode_to_vec().into())
+        let len = message.encoded_len();
+        if len > SHORT_MAX {
+            return Ok(message.encode_to_vec().into());
+        }
+        // Cheap to clone, which layers that retry do with every request.
+        Ok(scratch::with(len, |bytes| {
+            message.encode_raw(bytes);
+            Message::copy_of(&[bytes]).into_bytes()
+        }))
     }
 
     fn decode(&self, bytes: Bytes) -> Result<D, Status> {

@@ -63,12 +63,11 @@ impl ResponseFuture {
             .as_ref()
             .map_or_else(|_| CallInfo::default(), |body| *body.info());
         let (deadline, own) = effective_deadline(&channel, info.deadline, &parts.headers);
-        let outgoing = |message| Outgoing {
+        let outgoing = Outgoing {
             channel: Arc::clone(&channel),
             uri: parts.uri.clone(),
             headers: parts.headers,
             deadline,
-            message,
         };
         let mut state = match body.map(Body::into_whole) {
             _ if deadline::has_passed(deadline) => {
@@ -76,11 +75,11 @@ impl ResponseFuture {
                 State::Failed(Some(status.with_delivery(Delivery::NotSent)))
             }
             Ok(Ok(whole)) => match whole.message {
-                Some(message) => State::of(outgoing(message)),
+                Some(message) => State::of(outgoing, message),
                 None => State::Failed(Some(no_message())),
             },
-            Ok(Err(body)) => State::Boxed(Box::pin(read_and_send(outgoing(Bytes::new()), body))),
-            Err(body) => State::Boxed(Box::pin(read_and_send(outgoing(Bytes::new()), body))),
+            Ok(Err(body)) => State::Boxed(Box::pin(read_and_send(outgoing, body))),
+            Err(body) => State::Boxed(Box::pin(read_and_send(outgoing, body))),
         };
         let mut timer = None;
         if let Some(own) = own {
@@ -133,19 +132,19 @@ fn no_message() -> Status {
 }
 
 impl State {
-    fn of(outgoing: Outgoing) -> Self {
+    fn of(outgoing: Outgoing, message: Bytes) -> Self {
         match outgoing.channel.routes.now() {
-            Ok(Some(route)) => match outgoing.start(&route) {
+            Ok(Some(route)) => match outgoing.start(&route, message) {
                 Ok(attempt) => Self::Sent(attempt, route),
                 Err(status) => Self::Failed(Some(status)),
             },
-            Ok(None) => Self::Boxed(Box::pin(send(outgoing))),
+            Ok(None) => Self::Boxed(Box::pin(send(outgoing, message))),
             Err(status) => Self::Failed(Some(status)),
         }
     }
 }
 
-async fn read_and_send<B>(mut outgoing: Outgoing, body: B) -> Result<http::Response<Body>, Status>
+async fn read_and_send<B>(outgoing: Outgoing, body: B) -> Result<http::Response<Body>, Status>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
@@ -162,12 +161,12 @@ where
             .message_bytes_max(),
     };
     let (whole, _) = body::collect(body, message_max).await?;
-    outgoing.message = whole.message.ok_or_else(no_message)?;
-    send(outgoing).await
+    let message = whole.message.ok_or_else(no_message)?;
+    send(outgoing, message).await
 }
 
 /// Sends the call, to one address of the host after the other while it provably arrived nowhere.
-async fn send(outgoing: Outgoing) -> Result<http::Response<Body>, Status> {
+async fn send(outgoing: Outgoing, message: Bytes) -> Result<http::Response<Body>, Status> {
     let routes = &outgoing.channel.routes;
     let mut attempts = 0;
     loop {
@@ -176,7 +175,7 @@ async fn send(outgoing: Outgoing) -> Result<http::Response<Body>, Status> {
             Some(route) => route,
             None => routes.look_up().await?,
         };
-        match outgoing.start(&route)?.await {
+        match outgoing.start(&route, message.clone())?.await {
             Ok(response) => {
                 routes.worked(&route);
                 return response;
