@@ -501,7 +501,7 @@ fn an_endpoint_gets_its_part_while_the_other_has_all_that_it_can_get() {
     }
     host.carry_back(0);
     let greedy = host.incoming();
-    assert!(greedy >= 100_000, "{greedy}");
+    assert!(greedy >= 80_000, "{greedy}");
     host.send(1, 400_000);
     let mut rounds = 0..4_000;
     while host.received(1) == 0 {

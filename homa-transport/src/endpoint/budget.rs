@@ -46,13 +46,14 @@ impl LinkBudget {
         }
     }
 
-    /// Takes as much of the pool as is there, up to `wanted`; nothing if that is less than `least`.
-    fn take(&self, wanted: u64, least: u64) -> u64 {
+    /// Takes as much of the pool as is there but for `spare` bytes, up to `wanted`; nothing if that is less
+    /// than `least`.
+    fn take(&self, wanted: u64, least: u64, spare: u64) -> u64 {
         let mut got = 0;
         let _nothing = self
             .taken
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| {
-                got = wanted.min(self.pool.saturating_sub(taken));
+                got = wanted.min(self.pool.saturating_sub(taken + spare));
                 if got < least {
                     got = 0;
                 }
@@ -97,15 +98,18 @@ impl Incoming {
         self.bytes
     }
 
-    /// Adds up to `wanted` bytes, as many as the ceiling allows; none if that is less than `least`, or
-    /// less than is guaranteed. Returns how many.
-    pub(super) fn reserve(&mut self, wanted: u64, least: u64) -> u64 {
+    /// Adds up to `wanted` bytes, as many as the ceiling allows if `spare` bytes are left for others; none
+    /// if that is less than `least`, or less than is guaranteed. Returns how many.
+    pub(super) fn reserve(&mut self, wanted: u64, least: u64, spare: u64) -> u64 {
         let (got, least) = match &self.shared {
-            None => (wanted.min(self.max.saturating_sub(self.bytes)), least),
+            None => {
+                let room = self.max.saturating_sub(self.bytes + spare);
+                (wanted.min(room), least)
+            }
             Some(budget) => {
                 let least = least.min(budget.guaranteed);
                 let own = wanted.min(budget.guaranteed.saturating_sub(self.bytes));
-                let taken = budget.take(wanted - own, least.saturating_sub(own));
+                let taken = budget.take(wanted - own, least.saturating_sub(own), spare);
                 (own + taken, least)
             }
         };
@@ -212,21 +216,21 @@ mod tests {
     #[test]
     fn one_takes_all_but_what_is_guaranteed_to_the_other() {
         let (_, [mut greedy, mut late]) = pair(400_000);
-        assert_eq!(greedy.reserve(1_000_000, 1), 300_000);
-        assert_eq!(greedy.reserve(1_000_000, 1), 0);
-        assert_eq!(late.reserve(1_000_000, 1), 100_000);
-        assert_eq!(late.reserve(1, 1), 0);
+        assert_eq!(greedy.reserve(1_000_000, 1, 0), 300_000);
+        assert_eq!(greedy.reserve(1_000_000, 1, 0), 0);
+        assert_eq!(late.reserve(1_000_000, 1, 0), 100_000);
+        assert_eq!(late.reserve(1, 1, 0), 0);
     }
 
     #[test]
     fn what_is_received_or_gone_can_be_had_by_the_other() {
         let (budget, [mut one, mut other]) = pair(400_000);
-        assert_eq!(one.reserve(300_000, 1), 300_000);
+        assert_eq!(one.reserve(300_000, 1, 0), 300_000);
         one.remove(50_000);
-        assert_eq!(other.reserve(400_000, 1), 150_000);
+        assert_eq!(other.reserve(400_000, 1, 0), 150_000);
         drop(one);
         assert_eq!(
-            other.reserve(400_000, 1),
+            other.reserve(400_000, 1, 0),
             150_000,
             "the guarantee stays the other's"
         );
@@ -237,9 +241,9 @@ mod tests {
     #[test]
     fn a_step_larger_than_the_guarantee_does_not_starve() {
         let (_, [mut greedy, mut late]) = pair(80_000);
-        assert_eq!(greedy.reserve(60_000, 1), 60_000);
-        assert_eq!(late.reserve(70_000, 62_000), 20_000);
-        assert_eq!(late.reserve(50_000, 62_000), 0);
+        assert_eq!(greedy.reserve(60_000, 1, 0), 60_000);
+        assert_eq!(late.reserve(70_000, 62_000, 0), 20_000);
+        assert_eq!(late.reserve(50_000, 62_000, 0), 0);
     }
 
     #[test]
@@ -247,9 +251,9 @@ mod tests {
         let (_, [mut one, mut other]) = pair(400_000);
         one.add(500_000);
         assert_eq!(one.bytes(), 500_000);
-        assert_eq!(other.reserve(400_000, 1), 100_000);
+        assert_eq!(other.reserve(400_000, 1, 0), 100_000);
         one.remove(500_000);
-        assert_eq!(other.reserve(400_000, 1), 200_000);
+        assert_eq!(other.reserve(400_000, 1, 0), 200_000);
     }
 
     #[test]
@@ -261,7 +265,7 @@ mod tests {
                 let budget = &budget;
                 scope.spawn(move || {
                     for round in 0..20_000_u64 {
-                        incoming.reserve(round * 7_919 % 90_000, 1);
+                        incoming.reserve(round * 7_919 % 90_000, 1, 0);
                         assert!(budget.taken.load(Ordering::Relaxed) <= budget.pool);
                         incoming.remove(incoming.bytes().min(round * 104_729 % 120_000));
                     }

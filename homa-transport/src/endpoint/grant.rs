@@ -288,9 +288,11 @@ impl GrantScheduler {
         None
     }
 
-    /// Source: homa_grant.c, `homa_grant_try_send`, `homa_grant_check_needy`.
+    /// Source: homa_grant.c, `homa_grant_try_send`, `homa_grant_check_needy`. Differs: see
+    /// [`GrantScheduler::kept_for_the_first`].
     fn next_by_rank(&mut self, now: Instant) -> Option<Grant> {
         let window = self.window();
+        let kept = self.kept_for_the_first(window);
         self.paused_until = None;
         for (rank, rpc) in self.active.iter().enumerate() {
             let Some(message) = self.messages.get_mut(*rpc) else {
@@ -304,7 +306,10 @@ impl GrantScheduler {
             if wanted < least {
                 continue;
             }
-            let raise = self.incoming.reserve(u64::from(wanted), u64::from(least));
+            let spare = if rank == 0 { 0 } else { kept };
+            let raise = self
+                .incoming
+                .reserve(u64::from(wanted), u64::from(least), spare);
             let raise = u32::try_from(raise).unwrap_or(wanted);
             if raise < wanted && self.incoming.is_shared() {
                 self.paused_until = Some(now + budget::TICK);
@@ -360,6 +365,17 @@ impl GrantScheduler {
             offset: message.granted,
             priority: self.limits.fifo_priority,
         })
+    }
+
+    /// Bytes of the ceiling that only the first in rank gets: two windows, with what it has of one.
+    ///
+    /// Messages that others have outranked keep what they were granted, for long if their senders have
+    /// better to do. When that fills the ceiling, a short message that comes has to wait for them though
+    /// it is the first, which took up to twenty times as long (W4 at 80 %, messages of 40 to 270 kB).
+    fn kept_for_the_first(&self, window: u32) -> u64 {
+        let window = u64::from(window).min(self.limits.max_incoming / 3);
+        let first = self.active.first().and_then(|rpc| self.messages.get(*rpc));
+        2 * window - first.map_or(0, Progress::incoming).min(window)
     }
 
     /// Source: homa_grant.c, `homa_grant_update_sysctl_deps`.

@@ -232,13 +232,38 @@ fn fifty_messages_of_fifty_peers_are_served_shortest_first() {
 fn nine_messages_of_nine_peers_leave_the_longest_waiting_until_a_slot_is_free() {
     let mut bench = Bench::new(limits());
     let all: Vec<RpcKey> = (0..9_u32)
-        .map(|i| bench.add(u8::try_from(i).unwrap(), 900_000 - i * 1_000))
+        .map(|i| {
+            bench.add_with(
+                u8::try_from(i).unwrap(),
+                900_000 - i * 1_000,
+                30_000,
+                40_000,
+            )
+        })
         .collect();
     let given = bench.drain();
     assert_eq!(given.len(), 8);
     assert!(given.iter().all(|grant| grant.rpc != all[0]));
     bench.finish(all[8]);
     assert_eq!(bench.drain().last().map(|grant| grant.rpc), Some(all[0]));
+}
+
+#[test]
+fn a_short_message_finds_room_though_outranked_ones_keep_what_they_were_granted() {
+    let mut bench = Bench::new(limits());
+    for peer in 0..4 {
+        bench.add_with(peer, 900_000, 40_000, 40_000);
+    }
+    assert_eq!(offsets(&bench.drain()), [120_000; 4], "a window is a fifth");
+    for peer in 4..8 {
+        bench.add_with(peer, 800_000, 40_000, 40_000);
+    }
+    // Of the 80,000 bytes left only the first gets its window, a ninth.
+    assert_eq!(offsets(&bench.drain()), [84_444]);
+    let short = bench.add_with(8, 60_000, 40_000, 40_000);
+    let given = bench.drain();
+    assert_eq!((given[0].rpc, given[0].offset), (short, 60_000));
+    assert_eq!(given.len(), 1);
 }
 
 #[test]
