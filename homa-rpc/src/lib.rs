@@ -71,7 +71,7 @@ pub use error::BoxError;
 pub use homa_transport::{Delivery, NativeBackend};
 pub use limits::MessageLimits;
 pub use metadata::{Metadata, MetadataError};
-pub use method::{CallInfo, MethodDescriptor};
+pub use method::{CallInfo, Idempotency, MethodDescriptor};
 pub use request::{IntoRequest, Request};
 pub use response::Response;
 pub use server::{BoundServer, Server, ServerBuilder, ServerError};
@@ -89,5 +89,19 @@ pub use uri::UriError;
 macro_rules! include_proto {
     ($package:tt) => {
         include!(concat!(env!("OUT_DIR"), "/", $package, ".rs"));
+    };
+}
+
+/// The descriptors that `homa-rpc-build` wrote to `OUT_DIR`, encoded, as `&[u8]`: of the file
+/// `name.bin` if the build script said
+/// `file_descriptor_set_path(out_dir.join("name.bin"))`.
+///
+/// ```ignore
+/// const DESCRIPTORS: &[u8] = homa_rpc::include_file_descriptor_set!("helloworld");
+/// ```
+#[macro_export]
+macro_rules! include_file_descriptor_set {
+    ($name:tt) => {
+        include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".bin"))
     };
 }

@@ -11,6 +11,28 @@ pub struct MethodDescriptor {
     service: &'static str,
     method: &'static str,
     path: &'static str,
+    idempotency: Idempotency,
+}
+
+/// What the definition of a method says about calling it more than once: the option
+/// `idempotency_level` in the `.proto` file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Idempotency {
+    /// Nothing is said: a second execution may do harm.
+    #[default]
+    Unknown,
+    /// The method only reads (`NO_SIDE_EFFECTS`).
+    NoSideEffects,
+    /// Several executions do what one does (`IDEMPOTENT`).
+    Idempotent,
+}
+
+impl Idempotency {
+    /// Whether the method can be called again when it is unknown if the first call was executed.
+    #[must_use]
+    pub const fn is_safe_to_repeat(self) -> bool {
+        matches!(self, Self::NoSideEffects | Self::Idempotent)
+    }
 }
 
 impl MethodDescriptor {
@@ -21,7 +43,15 @@ impl MethodDescriptor {
             service,
             method,
             path,
+            idempotency: Idempotency::Unknown,
         }
+    }
+
+    /// The same with what its definition says about calling it more than once.
+    #[must_use]
+    pub const fn with_idempotency(mut self, idempotency: Idempotency) -> Self {
+        self.idempotency = idempotency;
+        self
     }
 
     /// Full name of the service, `package.Service`.
@@ -40,6 +70,12 @@ impl MethodDescriptor {
     #[must_use]
     pub const fn path(&self) -> &'static str {
         self.path
+    }
+
+    /// What the definition says about calling it more than once.
+    #[must_use]
+    pub const fn idempotency(&self) -> Idempotency {
+        self.idempotency
     }
 }
 
