@@ -3,9 +3,14 @@
 //! Rustdoc compiles and runs code blocks that don't say what they are, and those marked as Rust.
 //! So blocks by fence get a language, and blocks by indentation get a fence. References of the form
 //! `[Book][library.v1.Book]`, a convention in `.proto` files, would be broken links: only their
-//! text is kept. (URLs and other brackets are escaped by prost-build.)
+//! text is kept. (URLs and other brackets are escaped by prost-build.) `<name>` would be taken for
+//! HTML. Characters that rustc refuses in comments are left out.
 
-use prost_types::FileDescriptorSet;
+use std::collections::BTreeSet;
+
+use prost_types::{FileDescriptorSet, source_code_info::Location};
+
+use crate::items;
 
 /// How much deeper than the text around it a line must be to be code, in Markdown.
 const CODE_INDENT: usize = 4;
@@ -22,9 +27,45 @@ pub(crate) fn make_safe(set: &mut FileDescriptorSet) {
             &mut location.trailing_comments,
         ];
         for text in comments.into_iter().flatten() {
-            *text = for_rustdoc(text);
+            *text = for_rustdoc(&without_refused(text));
+        }
+        for text in &mut location.leading_detached_comments {
+            *text = without_refused(text);
         }
     }
+}
+
+/// Gives every item a place in the source, if any has one: prost-build panics otherwise.
+pub(crate) fn complete_places(set: &mut FileDescriptorSet) {
+    for file in &mut set.file {
+        let Some(info) = &file.source_code_info else {
+            continue;
+        };
+        let known: BTreeSet<_> = info.location.iter().map(|place| &place.path).collect();
+        let mut missing = Vec::new();
+        items::walk(file, |path, _| {
+            let path = path.into_vec();
+            if !known.contains(&path) {
+                missing.push(Location {
+                    path,
+                    ..Location::default()
+                });
+            }
+        });
+        file.source_code_info
+            .get_or_insert_default()
+            .location
+            .extend(missing);
+    }
+}
+
+/// A carriage return within a line, and characters that change the direction of text, are errors
+/// in the comments of Rust.
+fn without_refused(comment: &str) -> String {
+    let is_refused = |c| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\0');
+    let mut text = comment.replace("\r\n", "\n").replace('\r', " ");
+    text.retain(|c| !is_refused(c));
+    text
 }
 
 fn for_rustdoc(comment: &str) -> String {
@@ -110,7 +151,7 @@ impl Marker {
             .collect();
         if fence.len() < 3 {
             self.block = Block::Text;
-            self.out.push(without_references(line));
+            self.out.push(without_tags(&without_references(line)));
             return;
         }
         let runs = content
@@ -156,6 +197,27 @@ fn without_references(line: &str) -> String {
         }
     }
     out.push_str(rest);
+    out
+}
+
+/// Escapes what rustdoc would take for an HTML tag, outside of code.
+fn without_tags(line: &str) -> String {
+    let mut out = String::new();
+    for (index, part) in line.split('`').enumerate() {
+        if index > 0 {
+            out.push('`');
+        }
+        let is_code = index % 2 == 1;
+        let mut rest = part;
+        while let Some((before, after)) = rest.split_once('<').filter(|_| !is_code) {
+            let is_tag = after.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/');
+            let is_link = after.starts_with("http://") || after.starts_with("https://");
+            out.push_str(before);
+            out.push_str(if is_tag && !is_link { "\\<" } else { "<" });
+            rest = after;
+        }
+        out.push_str(rest);
+    }
     out
 }
 
@@ -256,6 +318,19 @@ mod tests {
             for_rustdoc(" ```rust,no_run\n x\n ```\n"),
             " ```text\n x\n ```\n"
         );
+    }
+
+    #[test]
+    fn tags_are_escaped_outside_of_code() {
+        assert_eq!(
+            for_rustdoc(" A map<string, T> or `Vec<T>`, a < b, </p> <https://x.org>\n"),
+            " A map\\<string, T> or `Vec<T>`, a < b, \\</p> <https://x.org>\n"
+        );
+    }
+
+    #[test]
+    fn characters_that_rustc_refuses_are_left_out() {
+        assert_eq!(without_refused(" a\r\n b\rc \u{202e}d\0\n"), " a\n b c d\n");
     }
 
     #[test]

@@ -44,15 +44,21 @@
 mod attributes;
 mod builder;
 mod check;
+mod clash;
 mod comments;
+mod compile;
 mod error;
 mod generate;
+mod items;
+pub mod manual;
+mod output;
 mod source;
 
 use std::path::Path;
 
 pub use builder::Builder;
 pub use error::Error;
+pub use prost_types::FileDescriptorSet;
 
 /// Compiles one `.proto` file with the default options; its directory is the include path.
 ///
@@ -69,8 +75,16 @@ pub fn compile_protos(proto: impl AsRef<Path>) -> Result<(), Error> {
     configure().compile_protos(&[proto], &[include.unwrap_or(Path::new("."))])
 }
 
+/// Generates code for descriptors that were made elsewhere, with the default options.
+///
+/// # Errors
+///
+/// See [`Builder::compile_fds`].
+pub fn compile_fds(set: FileDescriptorSet) -> Result<(), Error> {
+    configure().compile_fds(set)
+}
+
 /// The options of a compilation, to be changed before [`Builder::compile_protos`].
-#[must_use]
 pub fn configure() -> Builder {
     Builder::new()
 }

@@ -1,9 +1,7 @@
 use proc_macro2::TokenStream;
 use quote::quote;
 
-use super::{
-    Idempotency, Method, Service, Shape, allowed_lints, async_attribute, trait_method,
-};
+use super::{Idempotency, Method, Service, Shape, allowed_lints, async_attribute, trait_method};
 
 /// `pub mod greeter_client { .. }`
 pub(super) fn module(service: &Service, shape: Shape) -> TokenStream {

@@ -1,6 +1,8 @@
 //! From protobuf names to Rust names.
 
+use heck::ToSnakeCase as _;
 use proc_macro2::{Ident, Span, TokenStream};
+use prost_build::Module;
 use quote::{format_ident, quote};
 
 /// `package.Service`, or only `Service` without a package.
@@ -12,16 +14,15 @@ pub(crate) fn full(package: &str, service: &str) -> String {
     }
 }
 
+/// The snake case of prost-build, keywords escaped.
+pub(crate) fn snake(name: &str) -> String {
+    let module = Module::from_protobuf_package_name(name);
+    module.parts().collect()
+}
+
 /// `HttpService` and `server` to `http_service_server`.
-pub(super) fn module(service: &str, suffix: &str) -> Ident {
-    let mut snake = String::new();
-    for letter in service.chars() {
-        if letter.is_uppercase() && !snake.is_empty() && !snake.ends_with('_') {
-            snake.push('_');
-        }
-        snake.extend(letter.to_lowercase());
-    }
-    format_ident!("{}_{suffix}", snake.trim_end_matches('_'))
+pub(crate) fn module(service: &str, suffix: &str) -> Ident {
+    format_ident!("{}_{suffix}", service.to_snake_case())
 }
 
 /// The trait of a server. `async_trait` writes `Box`, so no trait beside it can have that name.

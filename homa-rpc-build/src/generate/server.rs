@@ -143,7 +143,10 @@ fn server_type(service: &Service) -> TokenStream {
 /// `Service` over HTTP requests: from the path to the method.
 fn dispatch(service: &Service, shape: Shape) -> TokenStream {
     let (handler, server) = (service.handler(), service.server());
-    let arms = service.methods.iter().map(|method| arm(service, method, shape));
+    let arms = service
+        .methods
+        .iter()
+        .map(|method| arm(service, method, shape));
 
     // `self::` since a service can have the name of one of the type parameters.
     quote! {

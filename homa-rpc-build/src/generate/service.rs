@@ -91,6 +91,10 @@ impl Service {
         }
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(super) fn client_module(&self) -> Ident {
         names::module(&self.base, "client")
     }
