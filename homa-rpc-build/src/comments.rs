@@ -26,8 +26,10 @@ pub(crate) fn make_safe(set: &mut FileDescriptorSet) {
             &mut location.leading_comments,
             &mut location.trailing_comments,
         ];
-        for text in comments.into_iter().flatten() {
-            *text = for_rustdoc(&without_refused(text));
+        for comment in comments {
+            if let Some(text) = comment.take().filter(|text| !text.trim().is_empty()) {
+                *comment = Some(for_rustdoc(&without_refused(&text)));
+            }
         }
         for text in &mut location.leading_detached_comments {
             *text = without_refused(text);
@@ -59,13 +61,44 @@ pub(crate) fn complete_places(set: &mut FileDescriptorSet) {
     }
 }
 
+/// Gives fields that are groups the comment of the message that such a field declares as well.
+pub(crate) fn document_groups(set: &mut FileDescriptorSet) {
+    for file in &mut set.file {
+        let groups = items::groups(file);
+        let Some(info) = &mut file.source_code_info else {
+            continue;
+        };
+        for (field, message) in groups {
+            let comment_of = |path: &[i32]| {
+                let mut places = info.location.iter();
+                let place = places.find(|place| place.path == path)?;
+                place.leading_comments.clone()
+            };
+            let (field, comment) = (field.into_vec(), comment_of(&message.into_vec()));
+            let mut places = info.location.iter_mut();
+            match places.find(|place| place.path == field) {
+                Some(place) => place.leading_comments = place.leading_comments.take().or(comment),
+                None => info.location.push(Location {
+                    path: field,
+                    leading_comments: comment,
+                    ..Location::default()
+                }),
+            }
+        }
+    }
+}
+
 /// A carriage return within a line, and characters that change the direction of text, are errors
-/// in the comments of Rust.
+/// in the comments of Rust; lints mind tabs and blanks at the end of a line.
 fn without_refused(comment: &str) -> String {
     let is_refused = |c| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\0');
-    let mut text = comment.replace("\r\n", "\n").replace('\r', " ");
+    let mut text = comment
+        .replace("\r\n", "\n")
+        .replace('\r', " ")
+        .replace('\t', "    ");
     text.retain(|c| !is_refused(c));
-    text
+    let lines: Vec<_> = text.split('\n').map(str::trim_end).collect();
+    lines.join("\n")
 }
 
 fn for_rustdoc(comment: &str) -> String {

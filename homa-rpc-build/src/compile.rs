@@ -60,6 +60,7 @@ impl Job {
         if let Some(path) = self.descriptor_set.take() {
             output::write(path, &input.encoded)?;
         }
+        comments::document_groups(&mut input.set);
         comments::make_safe(&mut input.set);
         comments::complete_places(&mut input.set);
         let include_file = self.include_file.take();
@@ -93,6 +94,7 @@ impl Job {
             .map(|(module, code)| {
                 let name = names.get(&module).cloned().unwrap_or_default();
                 let file = module.to_file_name_or(&self.default_package_filename);
+                let code = own_words(&code);
                 let code = output::format(&code, &format!("package `{name}`"))?;
                 Ok((module, Package { file, name }, code))
             })
@@ -119,4 +121,12 @@ impl Job {
             }
         }
     }
+}
+
+/// What prost-build says the same way for every enum, as strict lints want it.
+fn own_words(code: &str) -> String {
+    let allow = "#[allow(deprecated, reason = \"a value of the schema, whoever uses it\")]";
+    code.replace("in the ProtoBuf definition", "in the `.proto` file")
+        .replace("if the ProtoBuf definition", "if the `.proto` file")
+        .replace("#[allow(deprecated)]", allow)
 }

@@ -1,7 +1,8 @@
 //! The items of a `.proto` file, in the order of its descriptor.
 
 use prost_types::{
-    DescriptorProto, EnumDescriptorProto, FileDescriptorProto, ServiceDescriptorProto,
+    DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorProto,
+    ServiceDescriptorProto, field_descriptor_proto::Type,
 };
 
 use crate::source::Paths;
@@ -61,6 +62,31 @@ pub(crate) fn walk(file: &FileDescriptorProto, mut visit: impl FnMut(ItemPath, &
     }
     for (index, service) in file.service.iter().enumerate() {
         walk_service(service, root.child(number::FILE_SERVICE, index), &mut visit);
+    }
+}
+
+/// The fields that are groups, a thing of proto2, each with the message it declares.
+pub(crate) fn groups(file: &FileDescriptorProto) -> Vec<(ItemPath, ItemPath)> {
+    let mut found = Vec::new();
+    for (index, message) in file.message_type.iter().enumerate() {
+        let path = ItemPath::default().child(number::FILE_MESSAGE, index);
+        groups_in(message, &path, &mut found);
+    }
+    found
+}
+
+fn groups_in(message: &DescriptorProto, path: &ItemPath, found: &mut Vec<(ItemPath, ItemPath)>) {
+    let nested = message.nested_type.iter().enumerate();
+    for (index, group) in nested {
+        let group_path = path.child(number::MESSAGE_MESSAGE, index);
+        groups_in(group, &group_path, found);
+        let end = format!(".{}.{}", message.name(), group.name());
+        let is_field = |field: &FieldDescriptorProto| {
+            field.r#type() == Type::Group && field.type_name().ends_with(&end)
+        };
+        if let Some(index) = message.field.iter().position(is_field) {
+            found.push((path.child(number::MESSAGE_FIELD, index), group_path));
+        }
     }
 }
 

@@ -53,6 +53,7 @@ mod items;
 pub mod manual;
 mod output;
 mod source;
+mod tidy;
 
 use std::path::Path;
 

@@ -15,8 +15,8 @@ pub use {http, http_body};
 pub use crate::client::{CallService, Caller};
 pub use crate::server::{MessageLimits, NamedService};
 pub use crate::{
-    Body, Channel, Codec, Idempotency, IntoRequest, MethodDescriptor, ProstCodec, Request, Response,
-    Status,
+    Body, Channel, Codec, Idempotency, IntoRequest, MethodDescriptor, ProstCodec, Request,
+    Response, Status,
 };
 
 /// Any error.

@@ -38,3 +38,26 @@ pub mod googleapis {
 pub mod awkward {
     include!(concat!(env!("OUT_DIR"), "/awkward.rs"));
 }
+
+/// A documented schema: what is generated for it passes the strictest lints.
+#[deny(missing_docs, warnings, clippy::all, clippy::pedantic, rustdoc::all)]
+pub mod documented {
+    include!(concat!(env!("OUT_DIR"), "/strict.rs"));
+}
+
+/// The forms that options give to generated code, for services named like what Rust code uses.
+#[allow(missing_docs, reason = "the schema has no comments")]
+pub mod forms {
+    /// `use_arc_self`.
+    pub mod boxed_arc {
+        include!(concat!(env!("OUT_DIR"), "/boxed_arc/all.rs"));
+    }
+    /// `native_async`.
+    pub mod native {
+        include!(concat!(env!("OUT_DIR"), "/native/all.rs"));
+    }
+    /// `native_async` and `use_arc_self`.
+    pub mod native_arc {
+        include!(concat!(env!("OUT_DIR"), "/native_arc/all.rs"));
+    }
+}

@@ -127,7 +127,7 @@ fn client_trait(service: &Service, native_async: bool) -> TokenStream {
     let forwarded = service.methods.iter().map(|method| {
         let (ident, signature) = (&method.ident, signature(method));
         let awaited = (!native_async).then(|| quote!(.await));
-        quote!(#signature { #client::<T>::#ident(self, request) #awaited })
+        quote!(#signature { Self::#ident(self, request) #awaited })
     });
 
     quote! {

@@ -141,11 +141,14 @@ fn allowed_lints() -> TokenStream {
             deprecated,
             unused_imports,
             unused_qualifications,
+            clippy::doc_lazy_continuation,
             clippy::doc_markdown,
+            clippy::doc_overindented_list_items,
             clippy::match_single_binding,
             clippy::missing_errors_doc,
             clippy::too_many_lines,
             clippy::unit_arg,
+            clippy::wrong_self_convention,
             reason = "generated from a schema, whose names and comments are not Rust"
         )]
     }
