@@ -205,6 +205,11 @@ impl Metadata {
         self.headers
     }
 
+    /// Metadata from HTTP headers, all of them, to become headers again.
+    pub(crate) const fn of_layer(headers: HeaderMap) -> Self {
+        Self { headers }
+    }
+
     /// Metadata from HTTP headers, without those that the protocol keeps for itself.
     #[must_use]
     pub fn from_headers(mut headers: HeaderMap) -> Self {

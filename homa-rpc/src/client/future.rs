@@ -4,22 +4,24 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{self, Poll};
 
 use bytes::Bytes;
 use homa_transport::Delivery;
 use http::{HeaderMap, Uri};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use super::attempt::{Attempt, Outgoing};
 use super::channel::Inner;
 use super::resolve::Route;
 use crate::body::{self, Body};
 use crate::cast::try_cast;
+use crate::context::Context;
 use crate::deadline;
 use crate::error::BoxError;
 use crate::method::{CallInfo, deadline_after, parse_grpc_timeout};
 use crate::status::{Code, Status};
+use crate::timer::Timer;
 
 /// Addresses of one host that a call tries at most.
 const ADDRESSES_MAX: usize = 8;
@@ -34,7 +36,7 @@ pin_project_lite::pin_project! {
         state: State,
         // Only for limits that no stub enforces.
         #[pin]
-        timer: Option<Sleep>,
+        timer: Option<Timer>,
     }
 }
 
@@ -108,11 +110,10 @@ fn effective_deadline(
         .get("grpc-timeout")
         .and_then(|value| value.to_str().ok())
         .and_then(parse_grpc_timeout);
-    let own = match (header, channel.timeout) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
-    };
-    match (stub, own.and_then(deadline_after)) {
+    let own = [header, channel.timeout].into_iter().flatten().min();
+    let own = own.and_then(deadline_after);
+    let own = [own, Context::current().deadline()].into_iter().flatten().min();
+    match (stub, own) {
         (Some(stub), Some(own)) if own < stub => (Some(own), Some(own)),
         (Some(stub), _) => (Some(stub), None),
         (None, own) => (own, own),
@@ -194,7 +195,7 @@ async fn send(outgoing: Outgoing, message: Bytes) -> Result<http::Response<Body>
 impl Future for ResponseFuture {
     type Output = Result<http::Response<Body>, Status>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let result = match this.state {
             State::Failed(status) => Poll::Ready(Err(status
