@@ -41,6 +41,7 @@
 //! | [`Request`], [`Response`], [`Status`], [`Metadata`] | what users see of a call |
 //! | [`Body`], [`CallInfo`] | a call as tower layers see it: HTTP requests and responses |
 //! | [`Codec`] | messages to bytes and back |
+//! | [`layer`] | interceptors |
 //!
 //! Messages travel as frames of the format specified in `WIRE.md`, one Homa message each. There is
 //! no encryption and source addresses can be forged: use it in trusted networks only.
@@ -49,32 +50,38 @@ mod body;
 mod cast;
 pub mod client;
 mod codec;
+mod context;
 pub mod codegen;
 mod deadline;
 mod error;
 mod frame;
+pub mod layer;
 mod limits;
 pub mod metadata;
 mod method;
+mod names;
 mod request;
 mod response;
+mod scratch;
 pub mod server;
 mod sockets;
 mod status;
+mod timer;
 mod uri;
 
 pub use async_trait::async_trait;
 pub use body::{Body, final_status, try_clone_request};
 pub use client::{Channel, ChannelBuilder, ChannelError};
 pub use codec::{Codec, ProstCodec};
+pub use context::{Context, Scope, detached};
 pub use error::BoxError;
-pub use homa_transport::{Delivery, NativeBackend};
+pub use homa_transport::{Delivery, NativeBackend, Stats};
 pub use limits::MessageLimits;
 pub use metadata::{Metadata, MetadataError};
 pub use method::{CallInfo, Idempotency, MethodDescriptor};
 pub use request::{IntoRequest, Request};
 pub use response::Response;
-pub use server::{BoundServer, Server, ServerBuilder, ServerError};
+pub use server::{BoundServer, Server, ServerBuilder, ServerError, ServerMonitor, ServerStats};
 pub use status::{Code, Status};
 pub use uri::UriError;
 

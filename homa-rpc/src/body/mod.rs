@@ -79,11 +79,7 @@ impl Body {
     pub const fn empty() -> Self {
         Self {
             kind: Kind::Empty,
-            info: CallInfo {
-                peer: None,
-                deadline: None,
-                method: None,
-            },
+            info: CallInfo::NONE,
         }
     }
 

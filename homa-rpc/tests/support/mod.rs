@@ -151,6 +151,12 @@ macro_rules! echo_service {
                 }
             }
 
+            const METHODS: &[MethodDescriptor] = &[MethodDescriptor::unary(
+                $name,
+                "Say",
+                concat!("/", $name, "/Say"),
+            )];
+
             impl<T: $trait, B> Service<http::Request<B>> for $server<T>
             where
                 B: http_body::Body<Data = Bytes> + Send + 'static,
