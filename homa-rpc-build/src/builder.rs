@@ -268,6 +268,25 @@ impl Builder {
         self
     }
 
+    /// Puts `domain`, such as `type.googleapis.com`, before the names in the type URLs of messages
+    /// that match one of `paths`. See [`enable_type_names`](Self::enable_type_names).
+    pub fn type_name_domain(
+        mut self,
+        paths: impl IntoIterator<Item = impl AsRef<str>>,
+        domain: impl AsRef<str>,
+    ) -> Self {
+        let domain = domain.as_ref();
+        if domain.contains(['"', '\\']) {
+            self.refuse("type_name_domain", "a domain", domain);
+        }
+        for path in paths {
+            if self.path("type_name_domain", path.as_ref()) {
+                self.prost.type_name_domain([path], domain);
+            }
+        }
+        self
+    }
+
     /// Leaves the name of an enum at the beginning of its values, which otherwise lose it: of the
     /// enum `Color`, `COLOR_RED` becomes `Red`. Default: no.
     pub fn retain_enum_prefix(mut self, enable: bool) -> Self {

@@ -1,7 +1,7 @@
 use proc_macro2::TokenStream;
 use quote::quote;
 
-use super::{Idempotency, Method, Service, Shape, allowed_lints, async_attribute, trait_method};
+use super::{Method, Service, Shape, allowed_lints, async_attribute, descriptor, trait_method};
 
 /// `pub mod greeter_client { .. }`
 pub(super) fn module(service: &Service, shape: Shape) -> TokenStream {
@@ -95,19 +95,6 @@ fn call(service: &Service, method: &Method) -> TokenStream {
             self.inner.unary(request.into_request(), &METHOD, codec)
         }
     }
-}
-
-/// What the runtime knows of a method.
-fn descriptor(service: &Service, method: &Method) -> TokenStream {
-    let (service_name, name, path) = (&service.name, &method.name, service.path(method));
-    let level = match method.idempotency {
-        Idempotency::Unknown => TokenStream::new(),
-        Idempotency::NoSideEffects => {
-            quote!(.with_idempotency(codegen::Idempotency::NoSideEffects))
-        }
-        Idempotency::Idempotent => quote!(.with_idempotency(codegen::Idempotency::Idempotent)),
-    };
-    quote!(codegen::MethodDescriptor::unary(#service_name, #name, #path)#level)
 }
 
 /// A trait with the methods of the client, which the client implements and mocks can.

@@ -104,6 +104,19 @@ impl prost_build::ServiceGenerator for Generator {
     }
 }
 
+/// What the runtime knows of a method.
+fn descriptor(service: &Service, method: &Method) -> TokenStream {
+    let (service_name, name, path) = (&service.name, &method.name, service.path(method));
+    let level = match method.idempotency {
+        Idempotency::Unknown => TokenStream::new(),
+        Idempotency::NoSideEffects => {
+            quote!(.with_idempotency(codegen::Idempotency::NoSideEffects))
+        }
+        Idempotency::Idempotent => quote!(.with_idempotency(codegen::Idempotency::Idempotent)),
+    };
+    quote!(codegen::MethodDescriptor::unary(#service_name, #name, #path)#level)
+}
+
 /// A method of a trait: `async fn`, or what that stands for.
 fn trait_method(
     method: &Method,

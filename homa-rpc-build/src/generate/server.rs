@@ -1,7 +1,7 @@
 use proc_macro2::TokenStream;
 use quote::quote;
 
-use super::{Method, Service, Shape, allowed_lints, async_attribute, trait_method};
+use super::{Method, Service, Shape, allowed_lints, async_attribute, descriptor, trait_method};
 
 /// `pub mod greeter_server { .. }`
 pub(super) fn module(service: &Service, shape: Shape) -> TokenStream {
@@ -14,6 +14,10 @@ pub(super) fn module(service: &Service, shape: Shape) -> TokenStream {
     let server_type = server_type(service);
     let dispatch = dispatch(service, shape);
     let name = &service.name;
+    let descriptors = service
+        .methods
+        .iter()
+        .map(|method| descriptor(service, method));
 
     quote! {
         #[doc = #module_docs]
@@ -31,6 +35,7 @@ pub(super) fn module(service: &Service, shape: Shape) -> TokenStream {
 
             impl<T> codegen::NamedService for #server<T> {
                 const NAME: &'static str = SERVICE_NAME;
+                const METHODS: &'static [codegen::MethodDescriptor] = &[#(#descriptors),*];
             }
         }
     }

@@ -42,6 +42,10 @@ pub mod outer {
     }
     /// One of several.
     #[derive(Clone, PartialEq, ::prost::Oneof)]
+    #[allow(
+        clippy::large_enum_variant,
+        reason = "generated from a schema, whose names and comments are not Rust"
+    )]
     pub enum Choice {
         /// Text.
         #[prost(string, tag = "1")]
@@ -60,11 +64,14 @@ pub mod keywords_client {
         deprecated,
         unused_imports,
         unused_qualifications,
+        clippy::doc_lazy_continuation,
         clippy::doc_markdown,
+        clippy::doc_overindented_list_items,
         clippy::match_single_binding,
         clippy::missing_errors_doc,
         clippy::too_many_lines,
         clippy::unit_arg,
+        clippy::wrong_self_convention,
         reason = "generated from a schema, whose names and comments are not Rust"
     )]
     use homa_rpc::codegen;
@@ -250,11 +257,14 @@ pub mod keywords_server {
         deprecated,
         unused_imports,
         unused_qualifications,
+        clippy::doc_lazy_continuation,
         clippy::doc_markdown,
+        clippy::doc_overindented_list_items,
         clippy::match_single_binding,
         clippy::missing_errors_doc,
         clippy::too_many_lines,
         clippy::unit_arg,
+        clippy::wrong_self_convention,
         reason = "generated from a schema, whose names and comments are not Rust"
     )]
     use homa_rpc::codegen;
@@ -476,6 +486,38 @@ pub mod keywords_server {
     }
     impl<T> codegen::NamedService for KeywordsServer<T> {
         const NAME: &'static str = SERVICE_NAME;
+        const METHODS: &'static [codegen::MethodDescriptor] = &[
+            codegen::MethodDescriptor::unary(
+                "features.v1.Keywords",
+                "Type",
+                "/features.v1.Keywords/Type",
+            ),
+            codegen::MethodDescriptor::unary(
+                "features.v1.Keywords",
+                "Self",
+                "/features.v1.Keywords/Self",
+            ),
+            codegen::MethodDescriptor::unary(
+                "features.v1.Keywords",
+                "New",
+                "/features.v1.Keywords/New",
+            ),
+            codegen::MethodDescriptor::unary(
+                "features.v1.Keywords",
+                "Clone",
+                "/features.v1.Keywords/Clone",
+            ),
+            codegen::MethodDescriptor::unary(
+                "features.v1.Keywords",
+                "Async",
+                "/features.v1.Keywords/Async",
+            ),
+            codegen::MethodDescriptor::unary(
+                "features.v1.Keywords",
+                "Old",
+                "/features.v1.Keywords/Old",
+            ),
+        ];
     }
 }
 /// Client of `features.v1.HTTPImports`.
@@ -484,11 +526,14 @@ pub mod http_imports_client {
         deprecated,
         unused_imports,
         unused_qualifications,
+        clippy::doc_lazy_continuation,
         clippy::doc_markdown,
+        clippy::doc_overindented_list_items,
         clippy::match_single_binding,
         clippy::missing_errors_doc,
         clippy::too_many_lines,
         clippy::unit_arg,
+        clippy::wrong_self_convention,
         reason = "generated from a schema, whose names and comments are not Rust"
     )]
     use homa_rpc::codegen;
@@ -621,11 +666,14 @@ pub mod http_imports_server {
         deprecated,
         unused_imports,
         unused_qualifications,
+        clippy::doc_lazy_continuation,
         clippy::doc_markdown,
+        clippy::doc_overindented_list_items,
         clippy::match_single_binding,
         clippy::missing_errors_doc,
         clippy::too_many_lines,
         clippy::unit_arg,
+        clippy::wrong_self_convention,
         reason = "generated from a schema, whose names and comments are not Rust"
     )]
     use homa_rpc::codegen;
@@ -801,6 +849,28 @@ pub mod http_imports_server {
     }
     impl<T> codegen::NamedService for HttpImportsServer<T> {
         const NAME: &'static str = SERVICE_NAME;
+        const METHODS: &'static [codegen::MethodDescriptor] = &[
+            codegen::MethodDescriptor::unary(
+                "features.v1.HTTPImports",
+                "Foreign",
+                "/features.v1.HTTPImports/Foreign",
+            ),
+            codegen::MethodDescriptor::unary(
+                "features.v1.HTTPImports",
+                "Nothing",
+                "/features.v1.HTTPImports/Nothing",
+            ),
+            codegen::MethodDescriptor::unary(
+                "features.v1.HTTPImports",
+                "Known",
+                "/features.v1.HTTPImports/Known",
+            ),
+            codegen::MethodDescriptor::unary(
+                "features.v1.HTTPImports",
+                "Wrapped",
+                "/features.v1.HTTPImports/Wrapped",
+            ),
+        ];
     }
 }
 /// Client of `features.v1.Service`.
@@ -809,11 +879,14 @@ pub mod service_client {
         deprecated,
         unused_imports,
         unused_qualifications,
+        clippy::doc_lazy_continuation,
         clippy::doc_markdown,
+        clippy::doc_overindented_list_items,
         clippy::match_single_binding,
         clippy::missing_errors_doc,
         clippy::too_many_lines,
         clippy::unit_arg,
+        clippy::wrong_self_convention,
         reason = "generated from a schema, whose names and comments are not Rust"
     )]
     use homa_rpc::codegen;
@@ -903,11 +976,14 @@ pub mod service_server {
         deprecated,
         unused_imports,
         unused_qualifications,
+        clippy::doc_lazy_continuation,
         clippy::doc_markdown,
+        clippy::doc_overindented_list_items,
         clippy::match_single_binding,
         clippy::missing_errors_doc,
         clippy::too_many_lines,
         clippy::unit_arg,
+        clippy::wrong_self_convention,
         reason = "generated from a schema, whose names and comments are not Rust"
     )]
     use homa_rpc::codegen;
@@ -1032,6 +1108,18 @@ pub mod service_server {
     }
     impl<T> codegen::NamedService for ServiceServer<T> {
         const NAME: &'static str = SERVICE_NAME;
+        const METHODS: &'static [codegen::MethodDescriptor] = &[
+            codegen::MethodDescriptor::unary(
+                "features.v1.Service",
+                "Call",
+                "/features.v1.Service/Call",
+            ),
+            codegen::MethodDescriptor::unary(
+                "features.v1.Service",
+                "PollReady",
+                "/features.v1.Service/PollReady",
+            ),
+        ];
     }
 }
 /// Client of `features.v1.Send`.
@@ -1040,11 +1128,14 @@ pub mod send_client {
         deprecated,
         unused_imports,
         unused_qualifications,
+        clippy::doc_lazy_continuation,
         clippy::doc_markdown,
+        clippy::doc_overindented_list_items,
         clippy::match_single_binding,
         clippy::missing_errors_doc,
         clippy::too_many_lines,
         clippy::unit_arg,
+        clippy::wrong_self_convention,
         reason = "generated from a schema, whose names and comments are not Rust"
     )]
     use homa_rpc::codegen;
@@ -1111,11 +1202,14 @@ pub mod send_server {
         deprecated,
         unused_imports,
         unused_qualifications,
+        clippy::doc_lazy_continuation,
         clippy::doc_markdown,
+        clippy::doc_overindented_list_items,
         clippy::match_single_binding,
         clippy::missing_errors_doc,
         clippy::too_many_lines,
         clippy::unit_arg,
+        clippy::wrong_self_convention,
         reason = "generated from a schema, whose names and comments are not Rust"
     )]
     use homa_rpc::codegen;
@@ -1220,6 +1314,13 @@ pub mod send_server {
     }
     impl<T> codegen::NamedService for SendServer<T> {
         const NAME: &'static str = SERVICE_NAME;
+        const METHODS: &'static [codegen::MethodDescriptor] = &[
+            codegen::MethodDescriptor::unary(
+                "features.v1.Send",
+                "Send",
+                "/features.v1.Send/Send",
+            ),
+        ];
     }
 }
 /// Client of `features.v1.Nothing`.
@@ -1228,11 +1329,14 @@ pub mod nothing_client {
         deprecated,
         unused_imports,
         unused_qualifications,
+        clippy::doc_lazy_continuation,
         clippy::doc_markdown,
+        clippy::doc_overindented_list_items,
         clippy::match_single_binding,
         clippy::missing_errors_doc,
         clippy::too_many_lines,
         clippy::unit_arg,
+        clippy::wrong_self_convention,
         reason = "generated from a schema, whose names and comments are not Rust"
     )]
     use homa_rpc::codegen;
@@ -1274,11 +1378,14 @@ pub mod nothing_server {
         deprecated,
         unused_imports,
         unused_qualifications,
+        clippy::doc_lazy_continuation,
         clippy::doc_markdown,
+        clippy::doc_overindented_list_items,
         clippy::match_single_binding,
         clippy::missing_errors_doc,
         clippy::too_many_lines,
         clippy::unit_arg,
+        clippy::wrong_self_convention,
         reason = "generated from a schema, whose names and comments are not Rust"
     )]
     use homa_rpc::codegen;
@@ -1358,5 +1465,6 @@ pub mod nothing_server {
     }
     impl<T> codegen::NamedService for NothingServer<T> {
         const NAME: &'static str = SERVICE_NAME;
+        const METHODS: &'static [codegen::MethodDescriptor] = &[];
     }
 }

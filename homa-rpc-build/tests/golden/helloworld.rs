@@ -19,11 +19,14 @@ pub mod greeter_client {
         deprecated,
         unused_imports,
         unused_qualifications,
+        clippy::doc_lazy_continuation,
         clippy::doc_markdown,
+        clippy::doc_overindented_list_items,
         clippy::match_single_binding,
         clippy::missing_errors_doc,
         clippy::too_many_lines,
         clippy::unit_arg,
+        clippy::wrong_self_convention,
         reason = "generated from a schema, whose names and comments are not Rust"
     )]
     use homa_rpc::codegen;
@@ -89,11 +92,14 @@ pub mod greeter_server {
         deprecated,
         unused_imports,
         unused_qualifications,
+        clippy::doc_lazy_continuation,
         clippy::doc_markdown,
+        clippy::doc_overindented_list_items,
         clippy::match_single_binding,
         clippy::missing_errors_doc,
         clippy::too_many_lines,
         clippy::unit_arg,
+        clippy::wrong_self_convention,
         reason = "generated from a schema, whose names and comments are not Rust"
     )]
     use homa_rpc::codegen;
@@ -196,5 +202,12 @@ pub mod greeter_server {
     }
     impl<T> codegen::NamedService for GreeterServer<T> {
         const NAME: &'static str = SERVICE_NAME;
+        const METHODS: &'static [codegen::MethodDescriptor] = &[
+            codegen::MethodDescriptor::unary(
+                "helloworld.Greeter",
+                "SayHello",
+                "/helloworld.Greeter/SayHello",
+            ),
+        ];
     }
 }

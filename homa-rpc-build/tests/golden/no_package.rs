@@ -12,11 +12,14 @@ pub mod bare_client {
         deprecated,
         unused_imports,
         unused_qualifications,
+        clippy::doc_lazy_continuation,
         clippy::doc_markdown,
+        clippy::doc_overindented_list_items,
         clippy::match_single_binding,
         clippy::missing_errors_doc,
         clippy::too_many_lines,
         clippy::unit_arg,
+        clippy::wrong_self_convention,
         reason = "generated from a schema, whose names and comments are not Rust"
     )]
     use homa_rpc::codegen;
@@ -82,11 +85,14 @@ pub mod bare_server {
         deprecated,
         unused_imports,
         unused_qualifications,
+        clippy::doc_lazy_continuation,
         clippy::doc_markdown,
+        clippy::doc_overindented_list_items,
         clippy::match_single_binding,
         clippy::missing_errors_doc,
         clippy::too_many_lines,
         clippy::unit_arg,
+        clippy::wrong_self_convention,
         reason = "generated from a schema, whose names and comments are not Rust"
     )]
     use homa_rpc::codegen;
@@ -189,5 +195,8 @@ pub mod bare_server {
     }
     impl<T> codegen::NamedService for BareServer<T> {
         const NAME: &'static str = SERVICE_NAME;
+        const METHODS: &'static [codegen::MethodDescriptor] = &[
+            codegen::MethodDescriptor::unary("Bare", "Ping", "/Bare/Ping"),
+        ];
     }
 }

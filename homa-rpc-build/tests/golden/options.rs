@@ -21,11 +21,14 @@ pub mod common_client {
         deprecated,
         unused_imports,
         unused_qualifications,
+        clippy::doc_lazy_continuation,
         clippy::doc_markdown,
+        clippy::doc_overindented_list_items,
         clippy::match_single_binding,
         clippy::missing_errors_doc,
         clippy::too_many_lines,
         clippy::unit_arg,
+        clippy::wrong_self_convention,
         reason = "generated from a schema, whose names and comments are not Rust"
     )]
     use homa_rpc::codegen;
@@ -90,11 +93,14 @@ pub mod common_server {
         deprecated,
         unused_imports,
         unused_qualifications,
+        clippy::doc_lazy_continuation,
         clippy::doc_markdown,
+        clippy::doc_overindented_list_items,
         clippy::match_single_binding,
         clippy::missing_errors_doc,
         clippy::too_many_lines,
         clippy::unit_arg,
+        clippy::wrong_self_convention,
         reason = "generated from a schema, whose names and comments are not Rust"
     )]
     use homa_rpc::codegen;
@@ -201,5 +207,8 @@ pub mod common_server {
     }
     impl<T> codegen::NamedService for CommonServer<T> {
         const NAME: &'static str = SERVICE_NAME;
+        const METHODS: &'static [codegen::MethodDescriptor] = &[
+            codegen::MethodDescriptor::unary("Common", "Echo", "/Common/Echo"),
+        ];
     }
 }
