@@ -9,7 +9,7 @@ pub use std::task::{Context, Poll};
 
 pub use async_trait::async_trait;
 pub use bytes::Bytes;
-pub use tower::Service;
+pub use tower::{Layer, Service};
 pub use {http, http_body};
 
 pub use crate::client::{CallService, Caller};

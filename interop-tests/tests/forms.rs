@@ -292,3 +292,81 @@ async fn services_named_like_parameters_and_like_what_macros_use_are_served() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn layers_of_one_service_do_not_touch_the_others() {
+    use homa_rpc::{layer::interceptor, server::layered};
+    fn refuse(_: Request<()>) -> Result<Request<()>, Status> {
+        Err(Status::permission_denied("not this service"))
+    }
+    let closed = plain::b_server::BServer::new(Everything);
+    let server = Server::builder()
+        .add_service(plain::t_server::TServer::new(Everything))
+        .add_service(layered(&interceptor(refuse), closed))
+        .add_service(plain::box_server::BoxServer::with_interceptor(
+            Everything, refuse,
+        ))
+        .bind("homa+mem://forms-layers")
+        .unwrap();
+    with_server(server, async |channel| {
+        let client = plain::t_client::TClient::new(channel.clone());
+        client.t(names::prelude::T::default()).await.unwrap();
+        let client = plain::b_client::BClient::new(channel.clone());
+        let status = client.b(names::prelude::B::default()).await.unwrap_err();
+        assert_eq!(
+            (status.code(), status.message()),
+            (Code::PermissionDenied, "not this service")
+        );
+        let client = plain::box_client::BoxClient::new(channel);
+        let status = client
+            .r#box(names::prelude::Box::default())
+            .await
+            .unwrap_err();
+        assert_eq!(status.code(), Code::PermissionDenied);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_error_of_a_layer_that_is_not_ready_is_the_status_of_the_call() {
+    use homa_rpc::server::layered;
+    use std::task::{Context, Poll};
+    use tower::{Layer, Service};
+
+    /// A layer that is never ready.
+    #[derive(Clone)]
+    struct Broken<S>(S);
+    struct Break;
+    impl<S> Layer<S> for Break {
+        type Service = Broken<S>;
+        fn layer(&self, inner: S) -> Broken<S> {
+            Broken(inner)
+        }
+    }
+    impl<S: Service<R>, R> Service<R> for Broken<S> {
+        type Response = S::Response;
+        type Error = Status;
+        type Future = std::future::Ready<Result<S::Response, Status>>;
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Status>> {
+            Poll::Ready(Err(Status::unavailable("broken")))
+        }
+        fn call(&mut self, _: R) -> Self::Future {
+            panic!("called although it was not ready");
+        }
+    }
+    let server = Server::builder()
+        .add_service(layered(&Break, plain::t_server::TServer::new(Everything)))
+        .bind("homa+mem://forms-broken")
+        .unwrap();
+    with_server(server, async |channel| {
+        let client = plain::t_client::TClient::new(channel);
+        for _ in 0..2 {
+            let status = client.t(names::prelude::T::default()).await.unwrap_err();
+            assert_eq!(
+                (status.code(), status.message()),
+                (Code::Unavailable, "broken")
+            );
+        }
+    })
+    .await;
+}

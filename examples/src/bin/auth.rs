@@ -12,8 +12,7 @@ use homa_examples::{
         greeter_server::{Greeter, GreeterServer},
     },
 };
-use homa_rpc::{Channel, Request, Response, Server, Status, layer::interceptor};
-use tower::Layer as _;
+use homa_rpc::{Channel, Request, Response, Server, Status};
 
 const USAGE: &str = "\
 usage: auth server [URI]         serve users who know a token: until Ctrl-C
@@ -62,14 +61,14 @@ impl Greeter for Personal {
 
 async fn client(uri: &str, token: Option<&str>) -> cli::Result {
     let token = token.map(|token| format!("Bearer {token}"));
-    let with_token = interceptor(move |mut request: Request<()>| {
+    let add_token = move |mut request: Request<()>| {
         if let Some(token) = &token {
             let added = request.metadata_mut().insert(AUTHORIZATION, token);
             added.map_err(|error| Status::invalid_argument(error.to_string()))?;
         }
         Ok(request)
-    });
-    let client = GreeterClient::new(with_token.layer(Channel::new(uri)?));
+    };
+    let client = GreeterClient::with_interceptor(Channel::new(uri)?, add_token);
     let request = HelloRequest {
         name: "world".to_owned(),
     };
@@ -78,11 +77,7 @@ async fn client(uri: &str, token: Option<&str>) -> cli::Result {
 }
 
 async fn auth(words: &[&str]) -> cli::Result {
-    let server = || {
-        Server::builder()
-            .layer(interceptor(check))
-            .add_service(GreeterServer::new(Personal))
-    };
+    let server = || Server::builder().add_service(GreeterServer::with_interceptor(Personal, check));
     match *words {
         ["server"] => cli::serve(server().bind(DEFAULT_URI)?).await,
         ["server", uri] => cli::serve(server().bind(uri)?).await,

@@ -54,6 +54,19 @@ fn client(service: &Service) -> TokenStream {
                 Self { inner: homa_rpc::client::Caller::new(service) }
             }
 
+            /// A client that lets `interceptor` see all its calls on `service`.
+            #[must_use]
+            pub fn with_interceptor<I>(
+                service: T,
+                interceptor: I,
+            ) -> #client<homa_rpc::layer::InterceptedService<T, I>>
+            where
+                I: homa_rpc::layer::Interceptor,
+            {
+                let layer = homa_rpc::layer::interceptor(interceptor);
+                #client { inner: homa_rpc::client::Caller::new(codegen::Layer::layer(&layer, service)) }
+            }
+
             /// Refuses replies longer than `limit` bytes.
             #[must_use]
             pub fn max_decoding_message_size(self, limit: usize) -> Self {

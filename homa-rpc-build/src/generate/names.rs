@@ -39,9 +39,10 @@ pub(crate) fn method(name: &str) -> Ident {
     match name.strip_prefix("r#") {
         Some(keyword) => Ident::new_raw(keyword, Span::call_site()),
         None => match name {
-            "new" | "max_decoding_message_size" | "max_encoding_message_size" => {
-                format_ident!("{name}_")
-            }
+            "new"
+            | "with_interceptor"
+            | "max_decoding_message_size"
+            | "max_encoding_message_size" => format_ident!("{name}_"),
             name => format_ident!("{name}"),
         },
     }

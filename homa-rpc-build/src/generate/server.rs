@@ -124,6 +124,19 @@ fn server_type(service: &Service) -> TokenStream {
                 Self { inner, limits: homa_rpc::server::MessageLimits::default() }
             }
 
+            /// Serves `inner`, and lets `interceptor` see all calls.
+            #[must_use]
+            pub fn with_interceptor<I>(
+                inner: T,
+                interceptor: I,
+            ) -> homa_rpc::server::Layered<homa_rpc::layer::InterceptedService<Self, I>, Self>
+            where
+                I: homa_rpc::layer::Interceptor,
+            {
+                let layer = homa_rpc::layer::interceptor(interceptor);
+                homa_rpc::server::layered(&layer, Self::new(inner))
+            }
+
             /// Refuses requests longer than `limit` bytes.
             #[must_use]
             pub fn max_decoding_message_size(self, limit: usize) -> Self {

@@ -93,6 +93,22 @@ pub mod keywords_client {
                 inner: homa_rpc::client::Caller::new(service),
             }
         }
+        /// A client that lets `interceptor` see all its calls on `service`.
+        #[must_use]
+        pub fn with_interceptor<I>(
+            service: T,
+            interceptor: I,
+        ) -> KeywordsClient<homa_rpc::layer::InterceptedService<T, I>>
+        where
+            I: homa_rpc::layer::Interceptor,
+        {
+            let layer = homa_rpc::layer::interceptor(interceptor);
+            KeywordsClient {
+                inner: homa_rpc::client::Caller::new(
+                    codegen::Layer::layer(&layer, service),
+                ),
+            }
+        }
         /// Refuses replies longer than `limit` bytes.
         #[must_use]
         pub fn max_decoding_message_size(self, limit: usize) -> Self {
@@ -333,6 +349,21 @@ pub mod keywords_server {
                 limits: homa_rpc::server::MessageLimits::default(),
             }
         }
+        /// Serves `inner`, and lets `interceptor` see all calls.
+        #[must_use]
+        pub fn with_interceptor<I>(
+            inner: T,
+            interceptor: I,
+        ) -> homa_rpc::server::Layered<
+            homa_rpc::layer::InterceptedService<Self, I>,
+            Self,
+        >
+        where
+            I: homa_rpc::layer::Interceptor,
+        {
+            let layer = homa_rpc::layer::interceptor(interceptor);
+            homa_rpc::server::layered(&layer, Self::new(inner))
+        }
         /// Refuses requests longer than `limit` bytes.
         #[must_use]
         pub fn max_decoding_message_size(self, limit: usize) -> Self {
@@ -553,6 +584,22 @@ pub mod http_imports_client {
                 inner: homa_rpc::client::Caller::new(service),
             }
         }
+        /// A client that lets `interceptor` see all its calls on `service`.
+        #[must_use]
+        pub fn with_interceptor<I>(
+            service: T,
+            interceptor: I,
+        ) -> HttpImportsClient<homa_rpc::layer::InterceptedService<T, I>>
+        where
+            I: homa_rpc::layer::Interceptor,
+        {
+            let layer = homa_rpc::layer::interceptor(interceptor);
+            HttpImportsClient {
+                inner: homa_rpc::client::Caller::new(
+                    codegen::Layer::layer(&layer, service),
+                ),
+            }
+        }
         /// Refuses replies longer than `limit` bytes.
         #[must_use]
         pub fn max_decoding_message_size(self, limit: usize) -> Self {
@@ -733,6 +780,21 @@ pub mod http_imports_server {
                 limits: homa_rpc::server::MessageLimits::default(),
             }
         }
+        /// Serves `inner`, and lets `interceptor` see all calls.
+        #[must_use]
+        pub fn with_interceptor<I>(
+            inner: T,
+            interceptor: I,
+        ) -> homa_rpc::server::Layered<
+            homa_rpc::layer::InterceptedService<Self, I>,
+            Self,
+        >
+        where
+            I: homa_rpc::layer::Interceptor,
+        {
+            let layer = homa_rpc::layer::interceptor(interceptor);
+            homa_rpc::server::layered(&layer, Self::new(inner))
+        }
         /// Refuses requests longer than `limit` bytes.
         #[must_use]
         pub fn max_decoding_message_size(self, limit: usize) -> Self {
@@ -906,6 +968,22 @@ pub mod service_client {
                 inner: homa_rpc::client::Caller::new(service),
             }
         }
+        /// A client that lets `interceptor` see all its calls on `service`.
+        #[must_use]
+        pub fn with_interceptor<I>(
+            service: T,
+            interceptor: I,
+        ) -> ServiceClient<homa_rpc::layer::InterceptedService<T, I>>
+        where
+            I: homa_rpc::layer::Interceptor,
+        {
+            let layer = homa_rpc::layer::interceptor(interceptor);
+            ServiceClient {
+                inner: homa_rpc::client::Caller::new(
+                    codegen::Layer::layer(&layer, service),
+                ),
+            }
+        }
         /// Refuses replies longer than `limit` bytes.
         #[must_use]
         pub fn max_decoding_message_size(self, limit: usize) -> Self {
@@ -1022,6 +1100,21 @@ pub mod service_server {
                 inner,
                 limits: homa_rpc::server::MessageLimits::default(),
             }
+        }
+        /// Serves `inner`, and lets `interceptor` see all calls.
+        #[must_use]
+        pub fn with_interceptor<I>(
+            inner: T,
+            interceptor: I,
+        ) -> homa_rpc::server::Layered<
+            homa_rpc::layer::InterceptedService<Self, I>,
+            Self,
+        >
+        where
+            I: homa_rpc::layer::Interceptor,
+        {
+            let layer = homa_rpc::layer::interceptor(interceptor);
+            homa_rpc::server::layered(&layer, Self::new(inner))
         }
         /// Refuses requests longer than `limit` bytes.
         #[must_use]
@@ -1156,6 +1249,22 @@ pub mod send_client {
                 inner: homa_rpc::client::Caller::new(service),
             }
         }
+        /// A client that lets `interceptor` see all its calls on `service`.
+        #[must_use]
+        pub fn with_interceptor<I>(
+            service: T,
+            interceptor: I,
+        ) -> SendClient<homa_rpc::layer::InterceptedService<T, I>>
+        where
+            I: homa_rpc::layer::Interceptor,
+        {
+            let layer = homa_rpc::layer::interceptor(interceptor);
+            SendClient {
+                inner: homa_rpc::client::Caller::new(
+                    codegen::Layer::layer(&layer, service),
+                ),
+            }
+        }
         /// Refuses replies longer than `limit` bytes.
         #[must_use]
         pub fn max_decoding_message_size(self, limit: usize) -> Self {
@@ -1245,6 +1354,21 @@ pub mod send_server {
                 inner,
                 limits: homa_rpc::server::MessageLimits::default(),
             }
+        }
+        /// Serves `inner`, and lets `interceptor` see all calls.
+        #[must_use]
+        pub fn with_interceptor<I>(
+            inner: T,
+            interceptor: I,
+        ) -> homa_rpc::server::Layered<
+            homa_rpc::layer::InterceptedService<Self, I>,
+            Self,
+        >
+        where
+            I: homa_rpc::layer::Interceptor,
+        {
+            let layer = homa_rpc::layer::interceptor(interceptor);
+            homa_rpc::server::layered(&layer, Self::new(inner))
         }
         /// Refuses requests longer than `limit` bytes.
         #[must_use]
@@ -1356,6 +1480,22 @@ pub mod nothing_client {
                 inner: homa_rpc::client::Caller::new(service),
             }
         }
+        /// A client that lets `interceptor` see all its calls on `service`.
+        #[must_use]
+        pub fn with_interceptor<I>(
+            service: T,
+            interceptor: I,
+        ) -> NothingClient<homa_rpc::layer::InterceptedService<T, I>>
+        where
+            I: homa_rpc::layer::Interceptor,
+        {
+            let layer = homa_rpc::layer::interceptor(interceptor);
+            NothingClient {
+                inner: homa_rpc::client::Caller::new(
+                    codegen::Layer::layer(&layer, service),
+                ),
+            }
+        }
         /// Refuses replies longer than `limit` bytes.
         #[must_use]
         pub fn max_decoding_message_size(self, limit: usize) -> Self {
@@ -1413,6 +1553,21 @@ pub mod nothing_server {
                 inner,
                 limits: homa_rpc::server::MessageLimits::default(),
             }
+        }
+        /// Serves `inner`, and lets `interceptor` see all calls.
+        #[must_use]
+        pub fn with_interceptor<I>(
+            inner: T,
+            interceptor: I,
+        ) -> homa_rpc::server::Layered<
+            homa_rpc::layer::InterceptedService<Self, I>,
+            Self,
+        >
+        where
+            I: homa_rpc::layer::Interceptor,
+        {
+            let layer = homa_rpc::layer::interceptor(interceptor);
+            homa_rpc::server::layered(&layer, Self::new(inner))
         }
         /// Refuses requests longer than `limit` bytes.
         #[must_use]

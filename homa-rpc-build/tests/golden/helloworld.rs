@@ -46,6 +46,22 @@ pub mod greeter_client {
                 inner: homa_rpc::client::Caller::new(service),
             }
         }
+        /// A client that lets `interceptor` see all its calls on `service`.
+        #[must_use]
+        pub fn with_interceptor<I>(
+            service: T,
+            interceptor: I,
+        ) -> GreeterClient<homa_rpc::layer::InterceptedService<T, I>>
+        where
+            I: homa_rpc::layer::Interceptor,
+        {
+            let layer = homa_rpc::layer::interceptor(interceptor);
+            GreeterClient {
+                inner: homa_rpc::client::Caller::new(
+                    codegen::Layer::layer(&layer, service),
+                ),
+            }
+        }
         /// Refuses replies longer than `limit` bytes.
         #[must_use]
         pub fn max_decoding_message_size(self, limit: usize) -> Self {
@@ -133,6 +149,21 @@ pub mod greeter_server {
                 inner,
                 limits: homa_rpc::server::MessageLimits::default(),
             }
+        }
+        /// Serves `inner`, and lets `interceptor` see all calls.
+        #[must_use]
+        pub fn with_interceptor<I>(
+            inner: T,
+            interceptor: I,
+        ) -> homa_rpc::server::Layered<
+            homa_rpc::layer::InterceptedService<Self, I>,
+            Self,
+        >
+        where
+            I: homa_rpc::layer::Interceptor,
+        {
+            let layer = homa_rpc::layer::interceptor(interceptor);
+            homa_rpc::server::layered(&layer, Self::new(inner))
         }
         /// Refuses requests longer than `limit` bytes.
         #[must_use]

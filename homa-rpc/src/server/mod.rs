@@ -5,6 +5,7 @@ mod builder;
 mod cancel;
 mod dispatch;
 mod gate;
+mod layered;
 mod quota;
 mod reply;
 mod router;
@@ -13,6 +14,7 @@ mod unary;
 
 pub use bound::{BoundServer, ServerError, ServerMonitor};
 pub use builder::{Server, ServerBuilder};
+pub use layered::{Layered, LayeredFuture, layered};
 pub use router::{NamedService, Router};
 pub use stats::ServerStats;
 pub use unary::{unary, unimplemented_method};
