@@ -29,7 +29,10 @@ impl Interceptor for Noting {
 
     fn after(&self, call: &Call, outcome: Result<(), &Status>) {
         let code = outcome.map_or_else(Status::code, |()| Code::Ok);
-        self.seen.lock().unwrap().push((call.path().to_owned(), code));
+        self.seen
+            .lock()
+            .unwrap()
+            .push((call.path().to_owned(), code));
     }
 }
 
@@ -44,15 +47,17 @@ fn noting(key: &'static str) -> (Noting, Seen) {
 
 /// Answers with what the key `seen-by` says, or fails with the code that the message names.
 fn answering() -> EchoServer<Handle> {
-    handler(async |request: Request<Msg>| match request.get_ref().text() {
-        "fail" => Err(Status::not_found("nothing there")),
-        "panic" => panic!("on purpose"),
-        "hang" => pending().await,
-        _ => {
-            let seen: Vec<_> = request.metadata().get_all("seen-by").collect();
-            Ok(Response::new(Msg::of(&seen.join(" "))))
-        }
-    })
+    handler(
+        async |request: Request<Msg>| match request.get_ref().text() {
+            "fail" => Err(Status::not_found("nothing there")),
+            "panic" => panic!("on purpose"),
+            "hang" => pending().await,
+            _ => {
+                let seen: Vec<_> = request.metadata().get_all("seen-by").collect();
+                Ok(Response::new(Msg::of(&seen.join(" "))))
+            }
+        },
+    )
 }
 
 async fn an_interceptor_changes_requests_and_sees_every_final_status_on_both_sides(wire: Wire) {
@@ -65,8 +70,14 @@ async fn an_interceptor_changes_requests_and_sees_every_final_status_on_both_sid
     let echo = EchoClient::new(interceptor(on_client).layer(running.channel.clone()));
     let reply = echo.say(Msg::of("")).await.unwrap();
     assert_eq!(reply.get_ref().text(), "client server");
-    assert_eq!(echo.say(Msg::of("fail")).await.unwrap_err().code(), Code::NotFound);
-    assert_eq!(echo.missing(Msg::of("")).await.unwrap_err().code(), Code::Unimplemented);
+    assert_eq!(
+        echo.say(Msg::of("fail")).await.unwrap_err().code(),
+        Code::NotFound
+    );
+    assert_eq!(
+        echo.missing(Msg::of("")).await.unwrap_err().code(),
+        Code::Unimplemented
+    );
     let expected = [
         ("/test.Echo/Say".to_owned(), Code::Ok),
         ("/test.Echo/Say".to_owned(), Code::NotFound),
@@ -87,7 +98,10 @@ async fn an_interceptor_sees_deadlines_and_calls_that_are_given_up() {
     let echo = EchoClient::new(interceptor(on_client).layer(running.channel.clone()));
     let mut request = Request::new(Msg::of("hang"));
     request.set_timeout(Duration::from_millis(20));
-    assert_eq!(echo.say(request).await.unwrap_err().code(), Code::DeadlineExceeded);
+    assert_eq!(
+        echo.say(request).await.unwrap_err().code(),
+        Code::DeadlineExceeded
+    );
     let wait_for = async |calls| {
         while running.monitor.stats().calls_in_progress != calls {
             tokio::task::yield_now().await;
@@ -166,12 +180,17 @@ async fn an_async_interceptor_waits_changes_and_sees_the_final_status(wire: Wire
             }
         })
     };
-    let server = Server::builder().layer(layer.clone()).add_service(answering());
+    let server = Server::builder()
+        .layer(layer.clone())
+        .add_service(answering());
     let running = run(server, wire.pair());
     let echo = EchoClient::new(layer.layer(running.channel.clone()));
     let reply = echo.say(Msg::of("")).await.unwrap();
     assert_eq!(reply.get_ref().text(), "async async");
-    assert_eq!(echo.say(Msg::of("fail")).await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(
+        echo.say(Msg::of("fail")).await.unwrap_err().code(),
+        Code::NotFound
+    );
     let codes: Vec<Code> = seen.lock().unwrap().iter().map(|(_, code)| *code).collect();
     assert_eq!(codes, [Code::Ok, Code::Ok, Code::NotFound, Code::NotFound]);
 }
@@ -180,13 +199,18 @@ async fn an_async_interceptor_can_answer_itself_on_either_side(wire: Wire) {
     let refusing = around(async |_: http::Request<Body>, _: Next| {
         Err(Status::resource_exhausted("not today"))
     });
-    let server = Server::builder().layer(refusing.clone()).add_service(echo());
+    let server = Server::builder()
+        .layer(refusing.clone())
+        .add_service(echo());
     let running = run(server, wire.pair());
     let status = running.echo().say(Msg::of("")).await.unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted);
     let before = running.client.stats().requests_sent;
     let echo = EchoClient::new(refusing.layer(running.channel.clone()));
-    assert_eq!(echo.say(Msg::of("")).await.unwrap_err().message(), "not today");
+    assert_eq!(
+        echo.say(Msg::of("")).await.unwrap_err().message(),
+        "not today"
+    );
     assert_eq!(running.client.stats().requests_sent, before);
 }
 
@@ -195,7 +219,9 @@ async fn a_panic_of_an_interceptor_on_a_server_is_unknown_and_the_server_lives_o
         assert!(!request.metadata().contains_key("touch"), "on purpose");
         Ok(request)
     };
-    let server = Server::builder().layer(interceptor(touchy)).add_service(echo());
+    let server = Server::builder()
+        .layer(interceptor(touchy))
+        .add_service(echo());
     let running = run(server, wire.pair());
     let mut request = Request::new(Msg::default());
     request.metadata_mut().insert("touch", "").unwrap();

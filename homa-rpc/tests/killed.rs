@@ -106,7 +106,11 @@ async fn no_call_outlives_a_server_that_is_killed_under_load_and_each_gets_the_r
     // Some hang in their handlers, with little time or with much.
     let mut hanging = JoinSet::new();
     for number in 0..CALLERS {
-        let timeout = if number % 2 == 0 { TIMEOUT } else { Duration::from_millis(1) };
+        let timeout = if number % 2 == 0 {
+            TIMEOUT
+        } else {
+            Duration::from_millis(1)
+        };
         let call = echo.say(within("hang", timeout));
         hanging.spawn(async move { (timeout, call.await.unwrap_err()) });
     }
@@ -124,7 +128,11 @@ async fn no_call_outlives_a_server_that_is_killed_under_load_and_each_gets_the_r
         let (timeout, status) = ended.unwrap();
         if timeout == TIMEOUT {
             assert_eq!(status.code(), Code::Unavailable, "{status}");
-            assert_eq!(status.delivery(), Delivery::Unknown, "it was executed: {status}");
+            assert_eq!(
+                status.delivery(),
+                Delivery::Unknown,
+                "it was executed: {status}"
+            );
         } else {
             assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
         }

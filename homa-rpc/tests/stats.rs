@@ -88,7 +88,10 @@ async fn other_services_of_the_server_are_spawned_as_usual() {
     let running = run(server, Wire::Mem.pair());
     running.echo().say(Msg::default()).await.unwrap();
     let other = support::other_client::OtherClient::new(running.channel.clone());
-    assert_eq!(other.say(Msg::default()).await.unwrap_err().code(), Code::Aborted);
+    assert_eq!(
+        other.say(Msg::default()).await.unwrap_err().code(),
+        Code::Aborted
+    );
     let stats = running.monitor.stats();
     assert_eq!((stats.handlers_spawned, stats.handlers_inline), (1, 1));
 }
