@@ -78,7 +78,11 @@ impl<F: Future> Future for Scope<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<F::Output> {
         let this = self.project();
-        let _outer = Entered(CURRENT.try_with(|current| current.replace(*this.context)).ok());
+        let _outer = Entered(
+            CURRENT
+                .try_with(|current| current.replace(*this.context))
+                .ok(),
+        );
         this.future.poll(cx)
     }
 }

@@ -275,7 +275,10 @@ fn text_pair(key: &str, value: &str) -> Result<(HeaderName, HeaderValue), Metada
     // Cheap to clone, which layers that retry do with every request.
     let value = Message::copy_of(&[value.as_bytes()]).into_bytes();
     let value = HeaderValue::from_maybe_shared(value);
-    Ok((name, value.map_err(|_| MetadataError::Value(key.to_owned()))?))
+    Ok((
+        name,
+        value.map_err(|_| MetadataError::Value(key.to_owned()))?,
+    ))
 }
 
 fn binary_pair(key: &str, value: &[u8]) -> Result<(HeaderName, HeaderValue), MetadataError> {

@@ -112,7 +112,10 @@ fn effective_deadline(
         .and_then(parse_grpc_timeout);
     let own = [header, channel.timeout].into_iter().flatten().min();
     let own = own.and_then(deadline_after);
-    let own = [own, Context::current().deadline()].into_iter().flatten().min();
+    let own = [own, Context::current().deadline()]
+        .into_iter()
+        .flatten()
+        .min();
     match (stub, own) {
         (Some(stub), Some(own)) if own < stub => (Some(own), Some(own)),
         (Some(stub), _) => (Some(stub), None),

@@ -12,8 +12,7 @@ mod section;
 pub(crate) use header::{Kind, VERSION};
 pub(crate) use reply::{ReplyHead, decode_reply, encode_reply};
 pub(crate) use request::{
-    Call, CallHead, Request, decode_request, encode_call, encode_cancel, peek,
-    peek_service,
+    Call, CallHead, Request, decode_request, encode_call, encode_cancel, peek, peek_service,
 };
 
 use crate::metadata;

@@ -18,7 +18,7 @@ where
 {
     match final_status(&response) {
         Some(outcome) => {
-            end(outcome.as_ref().map(|()| ()));
+            end(outcome.as_ref().copied());
             response
         }
         None => response.map(|body| {
@@ -59,16 +59,16 @@ impl<E: FnOnce(Result<(), &Status>)> http_body::Body for Observed<E> {
         let frame = ready!(this.body.poll_frame(cx));
         let outcome = match &frame {
             Some(Ok(frame)) if frame.is_data() => None,
-            Some(Ok(frame)) => frame.trailers_ref().map(|trailers| {
-                status_in(trailers).unwrap_or_else(|| Err(without_status()))
-            }),
+            Some(Ok(frame)) => frame
+                .trailers_ref()
+                .map(|trailers| status_in(trailers).unwrap_or_else(|| Err(without_status()))),
             Some(Err(status)) => Some(Err(status.clone())),
             None => Some(Err(without_status())),
         };
         if let Some(outcome) = outcome
             && let Some(end) = this.end.take()
         {
-            end(outcome.as_ref().map(|()| ()));
+            end(outcome.as_ref().copied());
         }
         Poll::Ready(frame)
     }

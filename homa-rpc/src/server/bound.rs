@@ -53,7 +53,9 @@ pub enum ServerError {
         name: &'static str,
     },
     /// A limit is set for a method of a service that was not added.
-    #[error("a concurrency limit is set for {path:?}, whose service is not served here; expected /package.Service/Method")]
+    #[error(
+        "a concurrency limit is set for {path:?}, whose service is not served here; expected /package.Service/Method"
+    )]
     MethodNotServed {
         /// The path.
         path: String,

@@ -1,8 +1,8 @@
 //! From a request frame to the handler and back: one task per call.
 
+use std::collections::{HashMap, HashSet};
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
-use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use tower::Service;
 
 use super::cancel::{Cancellable, Cancellations};
 use super::gate::{Gate, Permit};
-use super::reply::{Answer, PendingReply};
 use super::quota::{MethodPermit, MethodQuota, PeerPermit, PeerQuota};
+use super::reply::{Answer, PendingReply};
 use super::stats::Counters;
 use crate::body::{self, Body, End, Whole};
 use crate::context::Context;

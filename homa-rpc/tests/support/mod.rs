@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use homa_rpc::codegen::BoxFuture;
 use homa_rpc::server::Router;
 use homa_rpc::{Body, BoundServer, BoxError, Channel, Request, Response, ServerError, Status};
-use homa_rpc::{Server, ServerBuilder};
+use homa_rpc::{Server, ServerBuilder, ServerMonitor};
 use homa_transport::{Config, Socket, Transport};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -151,12 +151,6 @@ macro_rules! echo_service {
                 }
             }
 
-            const METHODS: &[MethodDescriptor] = &[MethodDescriptor::unary(
-                $name,
-                "Say",
-                concat!("/", $name, "/Say"),
-            )];
-
             impl<T: $trait, B> Service<http::Request<B>> for $server<T>
             where
                 B: http_body::Body<Data = Bytes> + Send + 'static,
@@ -195,6 +189,11 @@ macro_rules! echo_service {
 
             impl<T> NamedService for $server<T> {
                 const NAME: &'static str = $name;
+                const METHODS: &'static [MethodDescriptor] = &[MethodDescriptor::unary(
+                    $name,
+                    "Say",
+                    concat!("/", $name, "/Say"),
+                )];
             }
         }
     };
@@ -266,6 +265,7 @@ pub struct Running {
     pub uri: String,
     pub client: Arc<dyn Transport>,
     pub server: Arc<dyn Transport>,
+    pub monitor: ServerMonitor,
     stop: Option<oneshot::Sender<()>>,
     pub task: JoinHandle<Result<(), ServerError>>,
 }
@@ -296,6 +296,7 @@ where
     B::Error: Into<BoxError>,
 {
     let bound: BoundServer = builder.bind_socket(Arc::clone(&server)).unwrap();
+    let monitor = bound.monitor();
     let (stop, stopped) = oneshot::channel::<()>();
     let task = tokio::spawn(bound.serve_with_shutdown(async move {
         // A test that ends without stopping its server drops the sender.
@@ -310,6 +311,7 @@ where
         uri,
         client,
         server,
+        monitor,
         stop: Some(stop),
         task,
     }
