@@ -15,8 +15,9 @@ use crate::body::Body;
 use crate::deadline;
 use crate::error::BoxError;
 use crate::metadata::Metadata;
-use crate::method::{CallInfo, deadline_after};
+use crate::method::{CallInfo, MethodDescriptor, deadline_after};
 use crate::request::Request;
+use crate::server::NamedService;
 use crate::status::Status;
 use crate::timer::Timer;
 
@@ -113,6 +114,11 @@ impl<S, I> Layer<S> for InterceptorLayer<I> {
             interceptor: Arc::clone(&self.interceptor),
         }
     }
+}
+
+impl<S: NamedService, I> NamedService for InterceptedService<S, I> {
+    const NAME: &'static str = S::NAME;
+    const METHODS: &'static [MethodDescriptor] = S::METHODS;
 }
 
 impl<S, I, B, R> Service<http::Request<B>> for InterceptedService<S, I>
