@@ -119,6 +119,29 @@ async fn an_interceptor_sees_deadlines_and_calls_that_are_given_up() {
     assert_eq!(server, [Code::DeadlineExceeded, Code::Cancelled]);
 }
 
+#[tokio::test]
+async fn an_interceptor_of_a_server_sees_panics_and_shutdown() {
+    let (noting, seen) = noting("server");
+    let server = Server::builder()
+        .drain_timeout(Duration::ZERO)
+        .layer(interceptor(noting))
+        .add_service(answering());
+    let mut running = run(server, net::pair());
+    let status = running.echo().say(Msg::of("panic")).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unknown);
+    let call = tokio::spawn(running.echo().say(Msg::of("hang")));
+    while running.monitor.stats().handlers_spawned < 2 {
+        tokio::task::yield_now().await;
+    }
+    running.stop();
+    let status = call.await.unwrap().unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    let codes: Vec<Code> = seen.lock().unwrap().iter().map(|(_, code)| *code).collect();
+    assert_eq!(codes, [Code::Unknown, Code::Unavailable]);
+    let stats = running.monitor.stats();
+    assert_eq!((stats.handlers_panicked, stats.calls_stopped), (1, 1));
+}
+
 async fn a_function_is_an_interceptor_and_can_refuse_calls(wire: Wire) {
     let guard = |request: Request<()>| match request.metadata().get("token") {
         Some("good") => Ok(request),

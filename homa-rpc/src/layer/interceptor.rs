@@ -12,6 +12,7 @@ use tower::{Layer, Service};
 
 use super::observed;
 use crate::body::Body;
+use crate::context::Cause;
 use crate::deadline;
 use crate::error::BoxError;
 use crate::metadata::Metadata;
@@ -51,7 +52,8 @@ pub trait Interceptor: Send + Sync + 'static {
     fn before(&self, request: Request<()>) -> Result<Request<()>, Status>;
 
     /// Sees how the call ended, once. A call that was given up has the status CANCELLED, or
-    /// DEADLINE_EXCEEDED if that is why.
+    /// DEADLINE_EXCEEDED if that is why; on a server also UNAVAILABLE if that was stopped, and UNKNOWN
+    /// if the handler panicked.
     fn after(&self, call: &Call, outcome: Result<(), &Status>) {
         let _ = (call, outcome);
     }
@@ -272,12 +274,14 @@ impl<I: Interceptor> CallEnd<I> {
 impl<I: Interceptor> Drop for CallEnd<I> {
     fn drop(&mut self) {
         if let Some(interceptor) = self.interceptor.take() {
-            let status = if deadline::has_passed(self.call.info.deadline) {
-                Status::deadline_exceeded("the deadline passed before the call was over")
-            } else {
-                Status::cancelled("the call was given up")
-            };
-            interceptor.after(&self.call, Err(&status));
+            let cause = Cause::current().unwrap_or_else(|| {
+                if deadline::has_passed(self.call.info.deadline) {
+                    Cause::Deadline
+                } else {
+                    Cause::Cancelled
+                }
+            });
+            interceptor.after(&self.call, Err(&cause.status()));
         }
     }
 }

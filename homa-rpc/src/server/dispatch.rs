@@ -21,7 +21,7 @@ use super::quota::{MethodPermit, MethodQuota, PeerPermit, PeerQuota};
 use super::reply::{Answer, PendingReply};
 use super::stats::Counters;
 use crate::body::{self, Body, End, Whole};
-use crate::context::Context;
+use crate::context::{Cause, Context};
 use crate::deadline;
 use crate::error::{self, BoxError};
 use crate::frame::{self, Call, Kind, Request};
@@ -211,8 +211,12 @@ where
         let outcome = {
             // Pinned here: passed on by value it would be stored twice in the task.
             let handler = handle(&self.service, request(call, info), message_max);
-            let handler = pin!(Context::new(deadline).scope(handler));
-            race(handler, &shared.gate, &reply, deadline, cancellable).await
+            let mut handler = pin!(Some(Context::new(deadline).scope(handler)));
+            let gate = &shared.gate;
+            let outcome = race(handler.as_mut(), gate, &reply, deadline, cancellable).await;
+            // Layers that are dropped with it learn why.
+            Cause::tell(outcome.cause(), || handler.set(None));
+            outcome
         };
         match outcome {
             Outcome::Answer(answer) => reply.send(answer),
@@ -267,9 +271,21 @@ enum Outcome {
     Stopped,
 }
 
+impl Outcome {
+    const fn cause(&self) -> Option<Cause> {
+        match self {
+            Self::Answer(_) => None,
+            Self::Cancelled => Some(Cause::Cancelled),
+            Self::Panicked => Some(Cause::Panic),
+            Self::DeadlinePassed => Some(Cause::Deadline),
+            Self::Stopped => Some(Cause::Shutdown),
+        }
+    }
+}
+
 /// Runs the handler until it is done or not wanted any more.
 async fn race(
-    mut handler: Pin<&mut impl Future<Output = Answer>>,
+    mut handler: Pin<&mut Option<impl Future<Output = Answer>>>,
     gate: &Gate,
     reply: &PendingReply,
     deadline: Option<Instant>,
@@ -279,7 +295,10 @@ async fn race(
     let mut timer = pin!(deadline.map(Timer::new));
     poll_fn(|cx| {
         // The handler first: one that is done at once costs nothing more.
-        match catch_unwind(AssertUnwindSafe(|| handler.as_mut().poll(cx))) {
+        let Some(running) = handler.as_mut().as_pin_mut() else {
+            return Poll::Ready(Outcome::Stopped);
+        };
+        match catch_unwind(AssertUnwindSafe(|| running.poll(cx))) {
             Ok(Poll::Ready(answer)) => {
                 // A passed deadline wins.
                 return Poll::Ready(if deadline::has_passed(deadline) {
