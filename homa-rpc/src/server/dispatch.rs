@@ -46,16 +46,16 @@ pub(super) struct Shared {
 
 /// A call that was let in.
 struct Entered {
-    _server: Permit,
-    _peer: Option<PeerPermit>,
+    server: Permit,
+    peer: Option<PeerPermit>,
 }
 
 impl Shared {
     /// Lets a call in, or says why not.
     fn enter(&self, peer: SocketAddr) -> Result<Entered, Status> {
         Ok(Entered {
-            _server: self.gate.enter()?,
-            _peer: match &self.peer_quota {
+            server: self.gate.enter()?,
+            peer: match &self.peer_quota {
                 Some(quota) => Some(quota.enter(peer)?),
                 None => None,
             },
@@ -164,7 +164,7 @@ where
         self: Arc<Self>,
         peer: SocketAddr,
         frame: Bytes,
-        entered: Entered,
+        mut entered: Entered,
         reply: PendingReply,
         arrived: Instant,
     ) {
@@ -218,6 +218,9 @@ where
             Cause::tell(outcome.cause(), || handler.set(None));
             outcome
         };
+        // A client that has its reply may call again before this task is over.
+        drop((method_permit, entered.peer.take()));
+        entered.server.make_room();
         match outcome {
             Outcome::Answer(answer) => reply.send(answer),
             Outcome::Cancelled => {
@@ -243,7 +246,7 @@ where
             }
         }
         // Leaves after the reply, so that a server that waits for its calls has sent them.
-        drop((method_permit, entered));
+        drop(entered);
     }
 }
 
