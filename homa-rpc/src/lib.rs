@@ -41,6 +41,7 @@
 //! | [`Request`], [`Response`], [`Status`], [`Metadata`] | what users see of a call |
 //! | [`Body`], [`CallInfo`] | a call as tower layers see it: HTTP requests and responses |
 //! | [`Codec`] | messages to bytes and back |
+//! | `types` (feature) | `google.rpc.Status` and the standard details of errors |
 //!
 //! Messages travel as frames of the format specified in `WIRE.md`, one Homa message each. There is
 //! no encryption and source addresses can be forged: use it in trusted networks only.
@@ -61,6 +62,8 @@ mod response;
 pub mod server;
 mod sockets;
 mod status;
+#[cfg(feature = "types")]
+pub mod types;
 mod uri;
 
 pub use async_trait::async_trait;

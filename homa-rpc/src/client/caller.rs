@@ -13,8 +13,8 @@ use tower::Service;
 use crate::body::{self, Body, End};
 use crate::codec::Codec;
 use crate::deadline;
-use crate::error::{self, BoxError};
-use crate::limits::MessageLimits;
+use crate::error::BoxError;
+use crate::limits::{DECODING_LIMIT, MessageLimits};
 use crate::metadata::Metadata;
 use crate::method::{CallInfo, MethodDescriptor, deadline_after};
 use crate::request::Request;
@@ -162,18 +162,28 @@ impl<T: CallService> Caller<T> {
             .await
             .map_err(|error| Status::from_error(error.into()))?;
         let (parts, body) = response.into_parts();
-        if parts.status != http::StatusCode::OK {
-            return Err(error::from_http_status(parts.status));
+        let told = || {
+            let (headers, extensions) = (&parts.headers, &parts.extensions);
+            body::failure_in_head(parts.status, headers, extensions, None)
+        };
+        if parts.status != http::StatusCode::OK
+            && let Some(status) = told()
+        {
+            return Err(status);
         }
-        let (whole, _) = body::collect(body, self.limits.decoding_max()).await?;
+        let max = self.limits.decoding_max();
+        let (whole, _) = body::collect(body, max, DECODING_LIMIT).await?;
         let trailing = match whole.end {
+            End::Failed(status) if whole.message.is_none() => {
+                return Err(body::as_told(&parts.headers, status));
+            }
             End::Failed(status) => return Err(status),
             End::Ok(trailing) => trailing,
             // Not a response of ours, so the status can stand in the headers.
-            End::Request => match body::read_status(&parts.headers) {
-                Some(Err(status)) => return Err(status),
-                _ => return Err(Status::unknown("the response ended without a status")),
-            },
+            End::Request => {
+                return Err(told()
+                    .unwrap_or_else(|| Status::unknown("the response ended without a status")));
+            }
         };
         let Some(message) = whole.message else {
             return Err(Status::unimplemented(

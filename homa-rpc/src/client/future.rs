@@ -18,6 +18,7 @@ use crate::body::{self, Body};
 use crate::cast::try_cast;
 use crate::deadline;
 use crate::error::BoxError;
+use crate::limits::FRAME_LIMIT;
 use crate::method::{CallInfo, deadline_after, parse_grpc_timeout};
 use crate::status::{Code, Status};
 
@@ -161,7 +162,7 @@ where
             .socket
             .message_bytes_max(),
     };
-    let (whole, _) = body::collect(body, message_max).await?;
+    let (whole, _) = body::collect(body, message_max, FRAME_LIMIT).await?;
     outgoing.message = whole.message.ok_or_else(no_message)?;
     send(outgoing).await
 }

@@ -19,8 +19,9 @@ use super::gate::{Gate, Permit};
 use super::reply::{Answer, PendingReply};
 use crate::body::{self, Body, End, Whole};
 use crate::deadline;
-use crate::error::{self, BoxError};
+use crate::error::BoxError;
 use crate::frame::{self, Call, Kind, Request};
+use crate::limits::FRAME_LIMIT;
 use crate::method::CallInfo;
 use crate::status::Status;
 
@@ -253,10 +254,16 @@ where
     B::Error: Into<BoxError>,
 {
     let (parts, body) = response.into_parts();
-    if parts.status != http::StatusCode::OK {
-        return Err(error::from_http_status(parts.status));
+    let told = || {
+        let (headers, extensions) = (&parts.headers, &parts.extensions);
+        body::failure_in_head(parts.status, headers, extensions, None)
+    };
+    if parts.status != http::StatusCode::OK
+        && let Some(status) = told()
+    {
+        return Err(status);
     }
-    let (Whole { message, end }, _) = body::collect(body, message_max).await?;
+    let (Whole { message, end }, _) = body::collect(body, message_max, FRAME_LIMIT).await?;
     match end {
         End::Ok(trailing) => Ok(Answer {
             initial: parts.headers,
@@ -266,8 +273,8 @@ where
         }),
         // The status stands in the headers, which then are its metadata.
         End::Failed(status) if message.is_none() => Ok(Answer {
+            status: Some(body::as_told(&parts.headers, status)),
             trailing: parts.headers,
-            status: Some(status),
             ..Answer::default()
         }),
         End::Failed(status) => Ok(Answer {
@@ -276,11 +283,7 @@ where
             message,
             status: Some(status),
         }),
-        End::Request => match body::read_status(&parts.headers) {
-            Some(Err(status)) => Err(status),
-            _ => Err(Status::unknown(
-                "the service's response ended without a status",
-            )),
-        },
+        End::Request => Err(told()
+            .unwrap_or_else(|| Status::unknown("the service's response ended without a status"))),
     }
 }
