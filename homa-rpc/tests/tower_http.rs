@@ -62,8 +62,9 @@ macro_rules! trace {
         TraceLayer::new_for_grpc()
             .on_eos(
                 move |trailers: Option<&http::HeaderMap>, _: Duration, _: &tracing::Span| {
-                    let status = trailers.and_then(|trailers| trailers.get("grpc-status"));
-                    ended.note(format!("end {}", status.unwrap().to_str().unwrap()));
+                    if let Some(trailers) = trailers {
+                        ended.note(format!("end {}", trailers["grpc-status"].to_str().unwrap()));
+                    }
                 },
             )
             .on_failure(
