@@ -54,6 +54,8 @@ pub mod codegen;
 mod deadline;
 mod error;
 mod frame;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod limits;
 pub mod metadata;
 mod method;
