@@ -140,7 +140,11 @@ fn make(source: &mut Source<'_>) -> ErrorDetails {
             }),
             1 => details.with(RetryInfo {
                 retry_delay: Some(prost_types::Duration {
-                    seconds: source.word().cast_signed(),
+                    seconds: match source.byte() % 4 {
+                        0 => i64::MIN,
+                        1 => i64::MAX,
+                        _ => source.word().cast_signed(),
+                    },
                     nanos: source.long().cast_signed(),
                 }),
             }),
