@@ -13,7 +13,7 @@ use crate::body::{self, Body, End};
 use crate::status::{Code, Status};
 
 /// Longest message taken, in bytes.
-const MAX: usize = 100;
+const MAX: usize = 24;
 
 /// Reads a foreign body that is cut into frames as the bytes say, with trailers of any kind. What is
 /// taken must be one message within the limit; taken from our own body, which says the same in its
@@ -30,12 +30,15 @@ pub fn body(data: &[u8]) {
         content.push(u8::from(source.chance(16)));
         content.extend(u32::try_from(message.len()).unwrap().to_be_bytes());
         content.extend(message);
-        if source.chance(32) {
-            content.extend(bytes(&mut source));
+        match source.byte() % 8 {
+            0 => content.extend(bytes(&mut source)),
+            1 => drop(content.pop()),
+            _ => {}
         }
     } else {
         content.extend(bytes(&mut source));
     }
+    let expected = expected(&content);
     while !content.is_empty() {
         let rest = content.split_off(content.len().min(source.below(16)));
         frames.push_back(Ok(Frame::data(Bytes::from(content))));
@@ -50,21 +53,32 @@ pub fn body(data: &[u8]) {
         _ => frames.push_back(Ok(Frame::trailers(headers(&mut source)))),
     }
     let broken = matches!(frames.back(), Some(Err(_)));
-    match collect(Frames(frames)) {
-        Ok(whole) => {
+    match (collect(Frames(frames)), expected) {
+        (Ok(whole), Ok(message)) => {
             assert!(!broken);
-            assert!(
-                whole
-                    .message
-                    .as_ref()
-                    .is_none_or(|message| message.len() <= MAX)
-            );
+            assert_eq!(whole.message.as_deref(), message.as_deref());
             if let Some(message) = &whole.message {
                 survives(message, whole.end);
             }
         }
-        Err(status) => assert_ne!(status.code(), Code::Ok),
+        (Ok(whole), Err(())) => panic!("{whole:?} was read"),
+        (Err(status), Ok(_)) => assert!(broken, "{status}"),
+        (Err(status), Err(())) => assert_ne!(status.code(), Code::Ok),
     }
+}
+
+/// What a body with this content holds: at most one message, within the limit.
+fn expected(content: &[u8]) -> Result<Option<Vec<u8>>, ()> {
+    let Some((head, message)) = content.split_at_checked(5) else {
+        return if content.is_empty() {
+            Ok(None)
+        } else {
+            Err(())
+        };
+    };
+    let announced = u32::from_be_bytes(head[1..].try_into().unwrap());
+    let good = head[0] == 0 && announced as usize == message.len() && message.len() <= MAX;
+    good.then(|| Some(message.to_vec())).ok_or(())
 }
 
 /// Our own body with these contents says them in frames, too.

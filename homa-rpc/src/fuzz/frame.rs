@@ -36,6 +36,18 @@ pub fn frame(data: &[u8]) {
     }
 }
 
+/// The lengths in the header are those of the sections, and the last one is that of the message.
+fn check_lengths(frame: &[u8], message: &[u8]) {
+    let number = |at: usize, len: usize| {
+        let bytes = frame[at..at + len].iter();
+        bytes.fold(0, |number, byte| number << 8 | usize::from(*byte))
+    };
+    let short: usize = [40, 42].map(|at| number(at, 2)).iter().sum();
+    let long: usize = [44, 48, 52, 56].map(|at| number(at, 4)).iter().sum();
+    assert_eq!(64 + short + long + message.len(), frame.len());
+    assert_eq!(number(60, 4), message.len());
+}
+
 fn check_bounds(headers: &HeaderMap) {
     assert!(headers.len() <= PAIRS_MAX);
     let bytes: usize = headers.keys().map(|name| name.as_str().len()).sum();
@@ -58,6 +70,7 @@ fn read_request(data: &[u8]) {
     };
     assert_eq!(frame::peek(data), (Kind::Call, call.call_id));
     check_bounds(&call.metadata);
+    check_lengths(data, &call.message);
     let head = CallHead {
         call_id: call.call_id,
         timeout: call.timeout,
@@ -90,6 +103,7 @@ fn read_reply(data: &[u8], call_id: u64) {
     };
     check_bounds(&reply.initial);
     check_bounds(&reply.trailing);
+    check_lengths(data, reply.message.as_deref().unwrap_or_default());
     let head = ReplyHead {
         kind: Kind::Call,
         call_id,

@@ -2,15 +2,17 @@
 
 use bytes::Bytes;
 use homa_transport::sim::fuzz::Source;
+use http::header::{HeaderName, HeaderValue};
 
 use super::{KEYS, assert_same, bytes, headers};
 use crate::frame;
-use crate::metadata::{BYTES_MAX, Metadata, MetadataError, PAIRS_MAX};
+use crate::metadata::{BYTES_MAX, Metadata, MetadataError, PAIRS_MAX, PROTOCOL_HEADERS};
 use crate::status::Code;
 
 /// Puts pairs into metadata, as the bytes say, and takes some out. What is in it must be what a
 /// plain list of pairs holds, and it must survive being sent. Then reads the bytes as a metadata
-/// section, and sends headers that only a layer can have made.
+/// section, reads a section of well-formed pairs made of them, and sends headers that only a layer
+/// can have made.
 ///
 /// # Panics
 /// If not.
@@ -35,6 +37,7 @@ pub fn metadata(data: &[u8]) {
     assert_eq!(copy, metadata);
     sent(metadata.into_headers());
     section(data);
+    pairs(&mut Source::new(data));
     layers(&mut Source::new(data));
 }
 
@@ -101,6 +104,43 @@ fn sent(headers: http::HeaderMap) {
 fn section(data: &[u8]) {
     if let Ok(headers) = frame::fuzz::read_metadata(Bytes::copy_from_slice(data)) {
         assert!(headers.len() <= PAIRS_MAX);
+        sent(headers);
+    }
+}
+
+/// A section of well-formed pairs is read if keys, values and their number are allowed.
+fn pairs(source: &mut Source<'_>) {
+    let mut section = Vec::new();
+    let (mut count, mut good) = (0, true);
+    while !source.is_empty() && !source.chance(32) {
+        let (key, value) = (source.pick(KEYS), bytes(source));
+        let repeat = match source.byte() {
+            0 => PAIRS_MAX - 1,
+            1 => PAIRS_MAX,
+            2 => PAIRS_MAX + 1,
+            _ => 1,
+        };
+        for _ in 0..repeat {
+            section.extend(u16::try_from(key.len()).unwrap().to_be_bytes());
+            section.extend(u32::try_from(value.len()).unwrap().to_be_bytes());
+            section.extend(key.as_bytes());
+            section.extend(value);
+        }
+        count += repeat;
+        let name = HeaderName::from_lowercase(key.as_bytes());
+        let reserved = PROTOCOL_HEADERS.contains(&key);
+        let text = key.ends_with("-bin") || HeaderValue::from_bytes(value).is_ok();
+        good &= name.is_ok() && !reserved && text;
+    }
+    good &= count <= PAIRS_MAX && section.len() <= BYTES_MAX;
+    let read = frame::fuzz::read_metadata(section.clone().into());
+    assert_eq!(read.is_ok(), good, "{read:?}");
+    if let Ok(headers) = read {
+        assert_eq!(headers.len(), count);
+        assert_eq!(
+            frame::fuzz::put_metadata(&headers).unwrap().len(),
+            section.len()
+        );
         sent(headers);
     }
 }
