@@ -4,8 +4,13 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use bytes::Bytes;
+use homa_transport::Message;
 
+use crate::scratch;
 use crate::status::Status;
+
+/// Messages up to this length are copied once more, in bytes, to spare an allocation when they are cloned.
+const SHORT_MAX: usize = 1024;
 
 /// Turns messages of one type into bytes and bytes into messages of another.
 ///
@@ -21,6 +26,13 @@ pub trait Codec: Send + 'static {
     /// # Errors
     /// If it cannot be encoded; by convention INTERNAL.
     fn encode(&self, message: Self::Encode) -> Result<Bytes, Status>;
+
+    /// Length of what [`encode`](Self::encode) will make of `message`, in bytes, if that can be told
+    /// without making it. A message over a limit is not encoded then.
+    fn encoded_len(&self, message: &Self::Encode) -> Option<usize> {
+        let _ = message;
+        None
+    }
 
     /// The message in `bytes`, all of them.
     ///
@@ -53,7 +65,19 @@ where
     type Decode = D;
 
     fn encode(&self, message: E) -> Result<Bytes, Status> {
-        Ok(message.encode_to_vec().into())
+        let len = message.encoded_len();
+        if len > SHORT_MAX {
+            return Ok(message.encode_to_vec().into());
+        }
+        // Cheap to clone, which layers that retry do with every request.
+        Ok(scratch::with(len, |bytes| {
+            message.encode_raw(bytes);
+            Message::copy_of(&[bytes]).into_bytes()
+        }))
+    }
+
+    fn encoded_len(&self, message: &E) -> Option<usize> {
+        Some(message.encoded_len())
     }
 
     fn decode(&self, bytes: Bytes) -> Result<D, Status> {

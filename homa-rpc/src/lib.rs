@@ -41,6 +41,7 @@
 //! | [`Request`], [`Response`], [`Status`], [`Metadata`] | what users see of a call |
 //! | [`Body`], [`CallInfo`] | a call as tower layers see it: HTTP requests and responses |
 //! | [`Codec`] | messages to bytes and back |
+//! | [`layer`] | interceptors |
 //! | `types` (feature) | `google.rpc.Status` and the standard details of errors |
 //!
 //! Messages travel as frames of the format specified in `WIRE.md`, one Homa message each. There is
@@ -51,19 +52,24 @@ mod cast;
 pub mod client;
 mod codec;
 pub mod codegen;
+mod context;
 mod deadline;
 mod error;
 mod frame;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
+pub mod layer;
 mod limits;
 pub mod metadata;
 mod method;
+mod names;
 mod request;
 mod response;
+mod scratch;
 pub mod server;
 mod sockets;
 mod status;
+mod timer;
 #[cfg(feature = "types")]
 pub mod types;
 mod uri;
@@ -72,14 +78,15 @@ pub use async_trait::async_trait;
 pub use body::{Body, final_status, try_clone_request};
 pub use client::{Channel, ChannelBuilder, ChannelError};
 pub use codec::{Codec, ProstCodec};
+pub use context::{Context, Scope, detached};
 pub use error::BoxError;
-pub use homa_transport::{Delivery, NativeBackend};
+pub use homa_transport::{Delivery, NativeBackend, Stats};
 pub use limits::MessageLimits;
 pub use metadata::{Metadata, MetadataError};
 pub use method::{CallInfo, MethodDescriptor};
 pub use request::{IntoRequest, Request};
 pub use response::Response;
-pub use server::{BoundServer, Server, ServerBuilder, ServerError};
+pub use server::{BoundServer, Server, ServerBuilder, ServerError, ServerMonitor, ServerStats};
 pub use status::{Code, Status};
 pub use uri::UriError;
 

@@ -1,5 +1,9 @@
 //! Limits of the length of single messages.
 
+use bytes::Bytes;
+
+use crate::codec::Codec;
+use crate::request::CallOptions;
 use crate::status::Status;
 
 /// Name of the option in errors.
@@ -46,6 +50,24 @@ impl MessageLimits {
         self
     }
 
+    /// The same with what is set for one call.
+    pub(crate) fn for_call(self, options: &CallOptions) -> Self {
+        Self {
+            decoding: options.max_decoding_message_size.unwrap_or(self.decoding),
+            encoding: options.max_encoding_message_size.unwrap_or(self.encoding),
+        }
+    }
+
+    /// Encodes `message` unless it is too long, which is checked before if the codec can tell.
+    pub(crate) fn encode<C: Codec>(self, codec: &C, message: C::Encode) -> Result<Bytes, Status> {
+        if let Some(len) = codec.encoded_len(&message) {
+            self.check_encoding(len)?;
+        }
+        let message = codec.encode(message)?;
+        self.check_encoding(message.len())?;
+        Ok(message)
+    }
+
     pub(crate) const fn decoding_max(&self) -> usize {
         self.decoding
     }
@@ -54,7 +76,7 @@ impl MessageLimits {
         check(len, self.decoding, DECODING_LIMIT)
     }
 
-    pub(crate) fn check_encoding(&self, len: usize) -> Result<(), Status> {
+    fn check_encoding(&self, len: usize) -> Result<(), Status> {
         check(len, self.encoding, ENCODING_LIMIT)
     }
 }

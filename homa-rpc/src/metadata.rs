@@ -10,7 +10,10 @@ use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
+use homa_transport::Message;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::names;
 
 /// Pairs that one side of a call may send at once.
 pub const PAIRS_MAX: usize = 512;
@@ -202,6 +205,11 @@ impl Metadata {
         self.headers
     }
 
+    /// Metadata from HTTP headers, all of them, to become headers again.
+    pub(crate) const fn of_layer(headers: HeaderMap) -> Self {
+        Self { headers }
+    }
+
     /// Metadata from HTTP headers, without those that the protocol keeps for itself.
     #[must_use]
     pub fn from_headers(mut headers: HeaderMap) -> Self {
@@ -256,7 +264,7 @@ fn name(key: &str, binary: bool) -> Result<HeaderName, MetadataError> {
             binary: is_binary(key),
         });
     }
-    HeaderName::from_lowercase(key.as_bytes()).map_err(|_| MetadataError::Key(key.to_owned()))
+    names::header_name(key.as_bytes()).map_err(|_| MetadataError::Key(key.to_owned()))
 }
 
 fn text_pair(key: &str, value: &str) -> Result<(HeaderName, HeaderValue), MetadataError> {
@@ -264,8 +272,13 @@ fn text_pair(key: &str, value: &str) -> Result<(HeaderName, HeaderValue), Metada
     if !value.bytes().all(|b| (0x20..=0x7e).contains(&b)) {
         return Err(MetadataError::Value(key.to_owned()));
     }
-    let value = HeaderValue::from_str(value).map_err(|_| MetadataError::Value(key.to_owned()))?;
-    Ok((name, value))
+    // Cheap to clone, which layers that retry do with every request.
+    let value = Message::copy_of(&[value.as_bytes()]).into_bytes();
+    let value = HeaderValue::from_maybe_shared(value);
+    Ok((
+        name,
+        value.map_err(|_| MetadataError::Value(key.to_owned()))?,
+    ))
 }
 
 fn binary_pair(key: &str, value: &[u8]) -> Result<(HeaderName, HeaderValue), MetadataError> {
@@ -276,6 +289,12 @@ fn binary_pair(key: &str, value: &[u8]) -> Result<(HeaderName, HeaderValue), Met
 pub(crate) fn encode_bin(key: &str, value: &[u8]) -> Result<HeaderValue, MetadataError> {
     HeaderValue::from_maybe_shared(Bytes::from(BASE64.encode(value)))
         .map_err(|_| MetadataError::Base64(key.to_owned()))
+}
+
+/// Number of bytes that the value of a `-bin` header stands for, if it is valid.
+pub(crate) fn bin_len(value: &HeaderValue) -> usize {
+    let padding = value.as_bytes().iter().rev().take_while(|b| **b == b'=');
+    (value.len() - padding.count()) * 3 / 4
 }
 
 /// The value of a `-bin` header to bytes.
@@ -318,6 +337,7 @@ mod tests {
             metadata.insert_bin("x-bin", &all[..len]).unwrap();
             let back = metadata.get_bin("x-bin").unwrap().unwrap();
             assert_eq!(back, all[..len]);
+            assert_eq!(bin_len(&metadata.as_headers()["x-bin"]), len);
         }
     }
 
@@ -328,6 +348,7 @@ mod tests {
         headers.insert("y-bin", HeaderValue::from_static("!"));
         let metadata = Metadata::from_headers(headers);
         assert_eq!(metadata.get_bin("x-bin").unwrap().unwrap(), "a");
+        assert_eq!(bin_len(&metadata.as_headers()["x-bin"]), 1);
         assert_eq!(
             metadata.get_bin("y-bin"),
             Err(MetadataError::Base64("y-bin".into()))

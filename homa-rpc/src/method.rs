@@ -53,18 +53,22 @@ pub struct CallInfo {
     pub peer: Option<SocketAddr>,
     /// When the call must be over.
     pub deadline: Option<Instant>,
-    /// The method called, on the client.
+    /// The method called, if it is known: on a server, from the service's
+    /// [`METHODS`](crate::server::NamedService::METHODS).
     pub method: Option<&'static MethodDescriptor>,
+    /// What the caller says of this one call, on the client: whether it may be executed more than
+    /// once. `None`: nothing.
+    pub idempotent: Option<bool>,
 }
 
 impl CallInfo {
-    /// The earlier of the deadline it has and `deadline`.
-    pub(crate) fn earlier_deadline(&self, deadline: Option<Instant>) -> Option<Instant> {
-        match (self.deadline, deadline) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
-    }
+    /// Nothing known.
+    pub(crate) const NONE: Self = Self {
+        peer: None,
+        deadline: None,
+        method: None,
+        idempotent: None,
+    };
 }
 
 /// The point `timeout` from now; `None`, which means no deadline, if that is beyond all time.

@@ -24,6 +24,23 @@ impl Message {
         }
     }
 
+    /// A message that is a copy of `parts`, joined.
+    ///
+    /// Unlike a `Vec`, whose [`Bytes`] allocate again when they are first cloned or split, a short
+    /// message takes one allocation in all.
+    #[must_use]
+    pub fn copy_of(parts: &[&[u8]]) -> Self {
+        let len = parts.iter().map(|part| part.len()).sum();
+        match len {
+            0..=128 => Short::<128>::copy_of(parts),
+            129..=256 => Short::<256>::copy_of(parts),
+            257..=512 => Short::<512>::copy_of(parts),
+            513..=1024 => Short::<1024>::copy_of(parts),
+            _ => Bytes::from(parts.concat()),
+        }
+        .into()
+    }
+
     /// Appends a slice, without copying it.
     pub fn push(&mut self, part: Bytes) {
         if part.is_empty() {
@@ -96,6 +113,35 @@ impl Message {
     }
 }
 
+/// Bytes that lie beside the counter of their owners.
+struct Short<const N: usize> {
+    bytes: [u8; N],
+    len: usize,
+}
+
+impl<const N: usize> Short<N> {
+    /// As many of `parts` as `N` bytes can hold.
+    fn copy_of(parts: &[&[u8]]) -> Bytes {
+        let (mut bytes, mut len) = ([0; N], 0);
+        let mut free = bytes.as_mut_slice();
+        for part in parts {
+            let Some((to, rest)) = std::mem::take(&mut free).split_at_mut_checked(part.len()) else {
+                break;
+            };
+            to.copy_from_slice(part);
+            free = rest;
+            len += part.len();
+        }
+        Bytes::from_owner(Self { bytes, len })
+    }
+}
+
+impl<const N: usize> AsRef<[u8]> for Short<N> {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+}
+
 impl From<Bytes> for Message {
     fn from(bytes: Bytes) -> Self {
         let len = bytes.len();
@@ -159,6 +205,18 @@ mod tests {
         let bytes = Bytes::from(vec![1, 2, 3]);
         let pointer = bytes.as_ptr();
         assert_eq!(Message::from(bytes).into_bytes().as_ptr(), pointer);
+    }
+
+    #[test]
+    fn a_copy_has_the_bytes_of_all_parts_whatever_its_length() {
+        for len in [0, 1, 127, 128, 129, 256, 257, 512, 513, 1024, 1025, 5000] {
+            let bytes: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
+            let (first, second) = bytes.split_at(len / 3);
+            let copy = Message::copy_of(&[first, &[], second]);
+            assert_eq!(copy.len(), len);
+            assert_eq!(copy.slice(len / 2, len).into_bytes(), bytes[len / 2..]);
+            assert_eq!(copy.into_bytes(), bytes);
+        }
     }
 
     #[test]

@@ -8,8 +8,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 
-use super::status::read_status;
-use super::{Body, End, PREFIX_LEN, Whole};
+use super::{Body, End, PREFIX_LEN, Whole, read_status};
 use crate::error::BoxError;
 use crate::metadata::Metadata;
 use crate::method::CallInfo;

@@ -28,7 +28,7 @@ use crate::method::CallInfo;
 use crate::status::Status;
 
 pub(crate) use collect::collect;
-pub(crate) use status::{as_told, failed, failure_in_head};
+pub(crate) use status::{as_told, failed, failure_in_head, read_status};
 
 /// Length of gRPC's prefix: a flag byte and the message's length.
 const PREFIX_LEN: usize = 5;
@@ -86,11 +86,7 @@ impl Body {
     pub const fn empty() -> Self {
         Self {
             kind: Kind::Empty,
-            info: CallInfo {
-                peer: None,
-                deadline: None,
-                method: None,
-            },
+            info: CallInfo::NONE,
         }
     }
 

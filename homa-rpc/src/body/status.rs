@@ -80,7 +80,7 @@ pub(crate) fn as_told(headers: &HeaderMap, typed: Status) -> Status {
 
 /// The outcome that trailers hold, with all of them as the metadata of a failure. `None` if they
 /// hold none.
-pub(super) fn read_status(trailers: &HeaderMap) -> Option<Result<(), Status>> {
+pub(crate) fn read_status(trailers: &HeaderMap) -> Option<Result<(), Status>> {
     Some(match read_code(trailers)? {
         Code::Ok => Ok(()),
         code => Err(read_failure(code, trailers)),

@@ -33,12 +33,11 @@ pub(super) struct Outgoing {
     pub(super) uri: Uri,
     pub(super) headers: HeaderMap,
     pub(super) deadline: Option<Instant>,
-    pub(super) message: Bytes,
 }
 
 impl Outgoing {
     /// Makes the frame, with the time that is left now, and the RPC that carries it.
-    pub(super) fn start(&self, route: &Route) -> Result<Attempt, Status> {
+    pub(super) fn start(&self, route: &Route, message: Bytes) -> Result<Attempt, Status> {
         let call_id = NEXT_CALL_ID.fetch_add(1, Ordering::Relaxed);
         let cancel_frame = !route.socket.cancel_reaches_server();
         let head = CallHead {
@@ -51,7 +50,7 @@ impl Outgoing {
             metadata: &self.headers,
         };
         let max = route.socket.message_bytes_max();
-        let frame = frame::encode_call(head, self.message.clone(), max)?;
+        let frame = frame::encode_call(head, message, max)?;
         let cancel = if cancel_frame {
             Some(CancelFrame {
                 home: self.channel.routes.home()?.clone(),

@@ -4,23 +4,25 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{self, Poll};
 
 use bytes::Bytes;
 use homa_transport::Delivery;
 use http::{HeaderMap, Uri};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use super::attempt::{Attempt, Outgoing};
 use super::channel::Inner;
 use super::resolve::Route;
 use crate::body::{self, Body};
 use crate::cast::try_cast;
+use crate::context::Context;
 use crate::deadline;
 use crate::error::BoxError;
 use crate::limits::FRAME_LIMIT;
 use crate::method::{CallInfo, deadline_after, parse_grpc_timeout};
 use crate::status::{Code, Status};
+use crate::timer::Timer;
 
 /// Addresses of one host that a call tries at most.
 const ADDRESSES_MAX: usize = 8;
@@ -35,7 +37,7 @@ pin_project_lite::pin_project! {
         state: State,
         // Only for limits that no stub enforces.
         #[pin]
-        timer: Option<Sleep>,
+        timer: Option<Timer>,
     }
 }
 
@@ -64,12 +66,11 @@ impl ResponseFuture {
             .as_ref()
             .map_or_else(|_| CallInfo::default(), |body| *body.info());
         let (deadline, own) = effective_deadline(&channel, info.deadline, &parts.headers);
-        let outgoing = |message| Outgoing {
+        let outgoing = Outgoing {
             channel: Arc::clone(&channel),
             uri: parts.uri.clone(),
             headers: parts.headers,
             deadline,
-            message,
         };
         let mut state = match body.map(Body::into_whole) {
             _ if deadline::has_passed(deadline) => {
@@ -77,11 +78,11 @@ impl ResponseFuture {
                 State::Failed(Some(status.with_delivery(Delivery::NotSent)))
             }
             Ok(Ok(whole)) => match whole.message {
-                Some(message) => State::of(outgoing(message)),
+                Some(message) => State::of(outgoing, message),
                 None => State::Failed(Some(no_message())),
             },
-            Ok(Err(body)) => State::Boxed(Box::pin(read_and_send(outgoing(Bytes::new()), body))),
-            Err(body) => State::Boxed(Box::pin(read_and_send(outgoing(Bytes::new()), body))),
+            Ok(Err(body)) => State::Boxed(Box::pin(read_and_send(outgoing, body))),
+            Err(body) => State::Boxed(Box::pin(read_and_send(outgoing, body))),
         };
         let mut timer = None;
         if let Some(own) = own {
@@ -110,11 +111,13 @@ fn effective_deadline(
         .get("grpc-timeout")
         .and_then(|value| value.to_str().ok())
         .and_then(parse_grpc_timeout);
-    let own = match (header, channel.timeout) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
-    };
-    match (stub, own.and_then(deadline_after)) {
+    let own = [header, channel.timeout].into_iter().flatten().min();
+    let own = own.and_then(deadline_after);
+    let own = [own, Context::current().deadline()]
+        .into_iter()
+        .flatten()
+        .min();
+    match (stub, own) {
         (Some(stub), Some(own)) if own < stub => (Some(own), Some(own)),
         (Some(stub), _) => (Some(stub), None),
         (None, own) => (own, own),
@@ -134,19 +137,19 @@ fn no_message() -> Status {
 }
 
 impl State {
-    fn of(outgoing: Outgoing) -> Self {
+    fn of(outgoing: Outgoing, message: Bytes) -> Self {
         match outgoing.channel.routes.now() {
-            Ok(Some(route)) => match outgoing.start(&route) {
+            Ok(Some(route)) => match outgoing.start(&route, message) {
                 Ok(attempt) => Self::Sent(attempt, route),
                 Err(status) => Self::Failed(Some(status)),
             },
-            Ok(None) => Self::Boxed(Box::pin(send(outgoing))),
+            Ok(None) => Self::Boxed(Box::pin(send(outgoing, message))),
             Err(status) => Self::Failed(Some(status)),
         }
     }
 }
 
-async fn read_and_send<B>(mut outgoing: Outgoing, body: B) -> Result<http::Response<Body>, Status>
+async fn read_and_send<B>(outgoing: Outgoing, body: B) -> Result<http::Response<Body>, Status>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
@@ -163,12 +166,12 @@ where
             .message_bytes_max(),
     };
     let (whole, _) = body::collect(body, message_max, FRAME_LIMIT).await?;
-    outgoing.message = whole.message.ok_or_else(no_message)?;
-    send(outgoing).await
+    let message = whole.message.ok_or_else(no_message)?;
+    send(outgoing, message).await
 }
 
 /// Sends the call, to one address of the host after the other while it provably arrived nowhere.
-async fn send(outgoing: Outgoing) -> Result<http::Response<Body>, Status> {
+async fn send(outgoing: Outgoing, message: Bytes) -> Result<http::Response<Body>, Status> {
     let routes = &outgoing.channel.routes;
     let mut attempts = 0;
     loop {
@@ -177,7 +180,7 @@ async fn send(outgoing: Outgoing) -> Result<http::Response<Body>, Status> {
             Some(route) => route,
             None => routes.look_up().await?,
         };
-        match outgoing.start(&route)?.await {
+        match outgoing.start(&route, message.clone())?.await {
             Ok(response) => {
                 routes.worked(&route);
                 return response;
@@ -196,7 +199,7 @@ async fn send(outgoing: Outgoing) -> Result<http::Response<Body>, Status> {
 impl Future for ResponseFuture {
     type Output = Result<http::Response<Body>, Status>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let result = match this.state {
             State::Failed(status) => Poll::Ready(Err(status

@@ -5,9 +5,10 @@ use homa_transport::Message;
 use http::HeaderMap;
 
 use super::header::{HEADER_LEN, Header, Kind, flag};
-use super::request::{INLINE_MAX, finish, unary_only};
+use super::request::{finish, unary_only};
 use super::{FrameError, section, too_long};
 use crate::metadata::Metadata;
+use crate::scratch;
 use crate::status::{Code, Status};
 
 /// What a reply says besides its message.
@@ -41,23 +42,10 @@ pub(crate) fn encode_reply(
         flags |= flag::REFUSED;
     }
     let message = message.unwrap_or_default();
-    let bound = HEADER_LEN
-        + section::metadata_len_max(head.initial)
-        + section::metadata_len_max(head.trailing)
-        + text.len()
-        + details.len();
-    let inline = if message.len() <= INLINE_MAX {
-        message.len()
-    } else {
-        0
-    };
-    let mut out = Vec::with_capacity(bound + inline);
-    out.resize(HEADER_LEN, 0);
-    let initial_len = section::put_metadata(&mut out, head.initial)?;
-    let trailing_len = section::put_metadata(&mut out, head.trailing)?;
-    out.extend_from_slice(text.as_bytes());
-    out.extend_from_slice(details);
-    let frame_len = out.len() + message.len();
+    let initial_len = section::metadata_len(head.initial)?;
+    let trailing_len = section::metadata_len(head.trailing)?;
+    let sections_len = initial_len + trailing_len + text.len() + details.len();
+    let frame_len = HEADER_LEN + sections_len + message.len();
     let too_long = |_| too_long("response", frame_len, message.len(), max);
     if frame_len > max {
         return Err(too_long(()));
@@ -69,14 +57,20 @@ pub(crate) fn encode_reply(
         code: head.status.map_or(0, |status| status.code().number()),
         call_id: head.call_id,
         time_or_load: u64::from(head.load) << 32,
-        initial_len,
-        trailing_len,
+        initial_len: len(initial_len)?,
+        trailing_len: len(trailing_len)?,
         status_message_len: len(text.len())?,
         details_len: len(details.len())?,
         message_len: len(message.len())?,
         ..Header::default()
     };
-    Ok(finish(out, &header, message))
+    scratch::with(sections_len, |sections| {
+        section::put_metadata(sections, head.initial)?;
+        section::put_metadata(sections, head.trailing)?;
+        sections.extend_from_slice(text.as_bytes());
+        sections.extend_from_slice(details);
+        Ok(finish(&header, "", sections, message))
+    })
 }
 
 /// A reply, checked.

@@ -10,6 +10,7 @@ use http::uri::PathAndQuery;
 use super::header::{HEADER_LEN, Header, Kind, flag};
 use super::section;
 use super::{FrameError, too_long};
+use crate::scratch;
 use crate::status::Status;
 
 /// Payloads up to this length are copied behind the header: cheaper than a further slice.
@@ -35,17 +36,8 @@ pub(crate) fn encode_call(
     message: Bytes,
     max: usize,
 ) -> Result<Message, Status> {
-    let bound = HEADER_LEN + head.path.len() + section::metadata_len_max(head.metadata);
-    let inline = if message.len() <= INLINE_MAX {
-        message.len()
-    } else {
-        0
-    };
-    let mut out = Vec::with_capacity(bound + inline);
-    out.resize(HEADER_LEN, 0);
-    out.extend_from_slice(head.path.as_bytes());
-    let initial_len = section::put_metadata(&mut out, head.metadata)?;
-    let frame_len = out.len() + message.len();
+    let metadata_len = section::metadata_len(head.metadata)?;
+    let frame_len = HEADER_LEN + head.path.len() + metadata_len + message.len();
     let too_long = || too_long("call", frame_len, message.len(), max);
     if frame_len > max {
         return Err(too_long());
@@ -61,11 +53,14 @@ pub(crate) fn encode_call(
         time_or_load: timeout_nanos(head.timeout),
         path_len: u16::try_from(head.path.len())
             .map_err(|_| Status::internal("the method path is longer than 65,535 bytes"))?,
-        initial_len,
+        initial_len: u32::try_from(metadata_len).map_err(|_| too_long())?,
         message_len: u32::try_from(message.len()).map_err(|_| too_long())?,
         ..Header::default()
     };
-    Ok(finish(out, &header, message))
+    scratch::with(metadata_len, |sections| {
+        section::put_metadata(sections, head.metadata)?;
+        Ok(finish(&header, head.path, sections, message))
+    })
 }
 
 /// The frame that gives a call up.
@@ -79,16 +74,15 @@ pub(crate) fn encode_cancel(call_id: u64) -> Message {
     header.encode().to_vec().into()
 }
 
-/// Puts the header in front of the sections and the message behind them.
-pub(super) fn finish(mut sections: Vec<u8>, header: &Header, message: Bytes) -> Message {
-    if let Some(space) = sections.first_chunk_mut() {
-        *space = header.encode();
-    }
+/// The frame of these sections.
+pub(super) fn finish(header: &Header, path: &str, sections: &[u8], message: Bytes) -> Message {
+    let header = header.encode();
+    let head: [&[u8]; 3] = [&header, path.as_bytes(), sections];
     if message.len() <= INLINE_MAX {
-        sections.extend_from_slice(&message);
-        return sections.into();
+        let [header, path, sections] = head;
+        return Message::copy_of(&[header, path, sections, &message]);
     }
-    let mut out = Message::from(sections);
+    let mut out = Message::copy_of(&head);
     out.push(message);
     out
 }
@@ -130,6 +124,14 @@ pub(crate) fn peek(frame: &[u8]) -> (Kind, u64) {
         .and_then(|id| id.try_into().ok())
         .map_or(0, u64::from_be_bytes);
     (kind.unwrap_or(Kind::Call), call_id)
+}
+
+/// Name of the service that a CALL frame seems to be for, without a check of anything else.
+pub(crate) fn peek_service(frame: &[u8]) -> Option<&str> {
+    let path_len: [u8; 2] = frame.get(40..42)?.try_into().ok()?;
+    let path_end = HEADER_LEN + usize::from(u16::from_be_bytes(path_len));
+    let path = frame.get(HEADER_LEN..path_end)?.strip_prefix(b"/")?;
+    str::from_utf8(path.split(|byte| *byte == b'/').next()?).ok()
 }
 
 /// Reads a request frame.
@@ -252,6 +254,9 @@ mod tests {
             decode_request(good.slice(..len)).unwrap_err();
             let id = if len < 16 { 0 } else { 0xabcd };
             assert_eq!(peek(&good[..len]), (Kind::Call, id));
+            let has_path = len >= HEADER_LEN + "/pkg.Service/Method".len();
+            let service = has_path.then_some("pkg.Service");
+            assert_eq!(peek_service(&good[..len]), service);
         }
         let mut refused = 0;
         for bit in 0..good.len() * 8 {

@@ -2,10 +2,11 @@
 
 use bytes::{Buf, Bytes};
 use homa_transport::Delivery;
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{HeaderMap, HeaderValue};
 
 use super::FrameError;
 use crate::metadata::{self, MetadataError};
+use crate::names;
 use crate::status::Status;
 
 /// Bytes in front of each pair: length of the key (2) and of the value (4).
@@ -14,24 +15,39 @@ const PAIR_HEADER: usize = 6;
 /// Bit of an extension's type that says: do not go on without understanding this.
 const MUST_UNDERSTAND: u16 = 0x8000;
 
-/// An upper bound of the bytes that [`put_metadata`] appends.
-pub(super) fn metadata_len_max(headers: &HeaderMap) -> usize {
-    headers
-        .iter()
-        .map(|(name, value)| PAIR_HEADER + name.as_str().len() + value.len())
-        .sum()
-}
-
-/// Appends the headers that are metadata and returns how many bytes that took. Values of `-bin`
-/// keys become raw.
-pub(super) fn put_metadata(out: &mut Vec<u8>, headers: &HeaderMap) -> Result<u32, Status> {
-    let start = out.len();
-    let mut pairs = 0;
+/// Bytes that [`put_metadata`] will append. RESOURCE_EXHAUSTED if the headers that are metadata are
+/// too many or too long.
+pub(super) fn metadata_len(headers: &HeaderMap) -> Result<usize, Status> {
+    let (mut pairs, mut len) = (0, 0);
     for (name, value) in headers {
         if metadata::is_protocol_header(name) {
             continue;
         }
+        let value_len = if metadata::is_binary(name.as_str()) {
+            metadata::bin_len(value)
+        } else {
+            value.len()
+        };
         pairs += 1;
+        len += PAIR_HEADER + name.as_str().len() + value_len;
+    }
+    if pairs > metadata::PAIRS_MAX || len > metadata::BYTES_MAX {
+        return Err(Status::resource_exhausted(format!(
+            "metadata of {pairs} pairs and {len} bytes is over the limit of {} pairs or {} bytes",
+            metadata::PAIRS_MAX,
+            metadata::BYTES_MAX
+        ))
+        .with_delivery(Delivery::NotSent));
+    }
+    Ok(len)
+}
+
+/// Appends the headers that are metadata. Values of `-bin` keys become raw.
+pub(super) fn put_metadata(out: &mut Vec<u8>, headers: &HeaderMap) -> Result<(), Status> {
+    for (name, value) in headers {
+        if metadata::is_protocol_header(name) {
+            continue;
+        }
         let key = name.as_str();
         if metadata::is_binary(key) {
             let value = metadata::decode_bin(key, value).map_err(|error: MetadataError| {
@@ -42,16 +58,7 @@ pub(super) fn put_metadata(out: &mut Vec<u8>, headers: &HeaderMap) -> Result<u32
             put_pair(out, key, value.as_bytes())?;
         }
     }
-    let len = out.len() - start;
-    if pairs > metadata::PAIRS_MAX || len > metadata::BYTES_MAX {
-        return Err(Status::resource_exhausted(format!(
-            "metadata of {pairs} pairs and {len} bytes is over the limit of {} pairs or {} bytes",
-            metadata::PAIRS_MAX,
-            metadata::BYTES_MAX
-        ))
-        .with_delivery(Delivery::NotSent));
-    }
-    u32::try_from(len).map_err(|_| Status::internal("metadata over 4 GiB"))
+    Ok(())
 }
 
 fn put_pair(out: &mut Vec<u8>, key: &str, value: &[u8]) -> Result<(), Status> {
@@ -79,7 +86,7 @@ pub(super) fn read_metadata(mut section: Bytes) -> Result<HeaderMap, FrameError>
         let value_len = usize::try_from(value_len).map_err(|_| FrameError::Metadata)?;
         let key = take(&mut section, key_len, "metadata key")?;
         let value = take(&mut section, value_len, "metadata value")?;
-        let name = HeaderName::from_lowercase(&key).map_err(|_| FrameError::Metadata)?;
+        let name = names::header_name(&key).map_err(|_| FrameError::Metadata)?;
         let value = if metadata::is_binary(name.as_str()) {
             metadata::encode_bin(name.as_str(), &value).map_err(|_| FrameError::Metadata)?
         } else {
@@ -142,8 +149,8 @@ mod tests {
         headers.append("grpc-timeout", HeaderValue::from_static("1S"));
         headers.append("x-bin", metadata::encode_bin("x-bin", &[0, 255]).unwrap());
         let mut out = Vec::new();
-        let len = put_metadata(&mut out, &headers).unwrap();
-        assert_eq!(usize::try_from(len).unwrap(), out.len());
+        put_metadata(&mut out, &headers).unwrap();
+        assert_eq!(metadata_len(&headers).unwrap(), out.len());
         assert!(out.windows(7).any(|window| window == b"x-bin\0\xff"));
         let back = read_metadata(out.into()).unwrap();
         assert_eq!(back.len(), 4);
@@ -193,7 +200,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         let value = HeaderValue::from_str(&"v".repeat(metadata::BYTES_MAX)).unwrap();
         headers.insert("k", value);
-        let status = put_metadata(&mut Vec::new(), &headers).unwrap_err();
+        let status = metadata_len(&headers).unwrap_err();
         assert!(status.message().contains("65543 bytes"), "{status}");
         assert!(status.message().contains("65536 bytes"), "{status}");
     }

@@ -80,9 +80,9 @@ impl PendingReply {
             return;
         };
         let max = responder.message_bytes_max();
-        let frame = self.encode(&answer, max).or_else(|status| {
+        let frame = self.encode(answer, max).or_else(|status| {
             // Its own metadata, message and details are gone, so this one is short.
-            self.encode(&status.of_handler().into(), max)
+            self.encode(status.of_handler().into(), max)
         });
         let frame = match frame {
             Ok(frame) => frame,
@@ -102,14 +102,14 @@ impl PendingReply {
     fn explain(&self, error: RpcError, responder: Responder, max: usize) {
         tracing::warn!(%error, "a reply could not be sent");
         let answer = Status::from(error).of_handler().into();
-        if let Ok(frame) = self.encode(&answer, max)
+        if let Ok(frame) = self.encode(answer, max)
             && let Err((error, _)) = responder.respond(frame)
         {
             tracing::warn!(%error, "nor could a status be sent in its place");
         }
     }
 
-    fn encode(&self, answer: &Answer, max: usize) -> Result<homa_transport::Message, Status> {
+    fn encode(&self, answer: Answer, max: usize) -> Result<homa_transport::Message, Status> {
         let head = ReplyHead {
             kind: self.kind,
             call_id: self.call_id,
@@ -118,7 +118,7 @@ impl PendingReply {
             trailing: &answer.trailing,
             status: answer.status.as_ref(),
         };
-        frame::encode_reply(head, answer.message.clone(), max)
+        frame::encode_reply(head, answer.message, max)
     }
 }
 

@@ -14,12 +14,17 @@ use tower::Service;
 use crate::body::{self, Body};
 use crate::cast::try_cast;
 use crate::error::BoxError;
+use crate::method::MethodDescriptor;
 use crate::status::Status;
 
 /// A service with the name under which it is called.
 pub trait NamedService {
     /// `package.Service`.
     const NAME: &'static str;
+
+    /// Its methods, as far as they are known: layers and handlers learn from here which one is called
+    /// ([`CallInfo::method`](crate::CallInfo::method)).
+    const METHODS: &'static [MethodDescriptor] = &[];
 }
 
 type RouteFuture = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;

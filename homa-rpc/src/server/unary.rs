@@ -77,8 +77,7 @@ fn encode<C: Codec>(
     limits: MessageLimits,
 ) -> Result<http::Response<Body>, Status> {
     let (metadata, trailing, extensions, message) = response.into_parts();
-    let message = codec.encode(message)?;
-    limits.check_encoding(message.len())?;
+    let message = limits.encode(codec, message)?;
     let mut response = http::Response::new(Body::whole(Whole {
         message: Some(message),
         end: End::Ok(trailing),

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use homa_rpc::codegen::BoxFuture;
 use homa_rpc::server::Router;
 use homa_rpc::{Body, BoundServer, BoxError, Channel, Request, Response, ServerError, Status};
-use homa_rpc::{Server, ServerBuilder};
+use homa_rpc::{Server, ServerBuilder, ServerMonitor};
 use homa_transport::{Config, Socket, Transport};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -189,6 +189,11 @@ macro_rules! echo_service {
 
             impl<T> NamedService for $server<T> {
                 const NAME: &'static str = $name;
+                const METHODS: &'static [MethodDescriptor] = &[MethodDescriptor::unary(
+                    $name,
+                    "Say",
+                    concat!("/", $name, "/Say"),
+                )];
             }
         }
     };
@@ -260,6 +265,7 @@ pub struct Running {
     pub uri: String,
     pub client: Arc<dyn Transport>,
     pub server: Arc<dyn Transport>,
+    pub monitor: ServerMonitor,
     stop: Option<oneshot::Sender<()>>,
     pub task: JoinHandle<Result<(), ServerError>>,
 }
@@ -290,6 +296,7 @@ where
     B::Error: Into<BoxError>,
 {
     let bound: BoundServer = builder.bind_socket(Arc::clone(&server)).unwrap();
+    let monitor = bound.monitor();
     let (stop, stopped) = oneshot::channel::<()>();
     let task = tokio::spawn(bound.serve_with_shutdown(async move {
         // A test that ends without stopping its server drops the sender.
@@ -304,6 +311,7 @@ where
         uri,
         client,
         server,
+        monitor,
         stop: Some(stop),
         task,
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::lateness::Awaited;
+use crate::message::Message;
 use crate::units::Instant;
 
 /// Gaps a message may have; packets that would open another one are dropped. The longest message in
@@ -26,8 +27,52 @@ pub(crate) struct InMessage {
     recv_end: u32,
     gaps: Vec<Range<u32>>,
     awaited: Awaited,
-    /// `None` if the bytes are only counted.
-    buffer: Option<Vec<u8>>,
+    buffer: Buffer,
+}
+
+/// Where the bytes of a message are.
+#[derive(Debug)]
+enum Buffer {
+    /// Nowhere: they are only counted.
+    Counted,
+    /// None has arrived, room is to be made for so many.
+    Empty(usize),
+    /// Those that have arrived, and zeros in the gaps.
+    Growing(Vec<u8>),
+    /// All of them, from one packet.
+    Whole(Bytes),
+}
+
+impl Buffer {
+    /// Memory held, or about to be, in bytes.
+    fn reserved(&self) -> usize {
+        match self {
+            Self::Counted => 0,
+            Self::Empty(reserve) => *reserve,
+            Self::Growing(bytes) => bytes.capacity(),
+            Self::Whole(bytes) => bytes.len(),
+        }
+    }
+
+    /// Makes room for `total` bytes in all.
+    fn reserve(&mut self, total: usize) {
+        match self {
+            Self::Empty(reserve) => *reserve = (*reserve).max(total),
+            Self::Growing(bytes) => bytes.reserve_exact(total.saturating_sub(bytes.len())),
+            Self::Counted | Self::Whole(_) => {}
+        }
+    }
+
+    /// The bytes, to be added to. `None` if they are not kept.
+    fn growing(&mut self) -> Option<&mut Vec<u8>> {
+        if let Self::Empty(reserve) = self {
+            *self = Self::Growing(Vec::with_capacity(*reserve));
+        }
+        match self {
+            Self::Growing(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
 }
 
 /// What became of a DATA packet.
@@ -43,11 +88,10 @@ pub(crate) enum Added {
 
 impl InMessage {
     /// A message of `length` bytes whose sender announced to send `incoming` bytes on its own.
-    /// `reserve` bytes are allocated at once, the rest when it is granted.
+    /// Room is made for `reserve` bytes with the first packet, for the rest when it is granted.
     pub(crate) fn new(length: u32, incoming: u32, reserve: u32) -> Self {
-        let buffer = Vec::with_capacity(index(reserve.min(length)));
         Self {
-            buffer: Some(buffer),
+            buffer: Buffer::Empty(index(reserve.min(length))),
             ..Self::counted(length, incoming)
         }
     }
@@ -61,7 +105,7 @@ impl InMessage {
             recv_end: 0,
             gaps: Vec::new(),
             awaited: Awaited::default(),
-            buffer: None,
+            buffer: Buffer::Counted,
         }
     }
 
@@ -90,16 +134,13 @@ impl InMessage {
 
     /// Bytes of memory held.
     pub(crate) fn reserved(&self) -> usize {
-        self.buffer.as_ref().map_or(0, Vec::capacity)
+        self.buffer.reserved()
     }
 
     /// Raises the grant and makes room for the whole message.
     pub(crate) fn grant(&mut self, granted: u32, now: Instant) {
         self.granted = self.granted.max(granted.min(self.length));
-        if let Some(buffer) = &mut self.buffer {
-            let missing = index(self.length).saturating_sub(buffer.len());
-            buffer.reserve_exact(missing);
-        }
+        self.buffer.reserve(index(self.length));
         self.await_granted(now);
     }
 
@@ -147,7 +188,9 @@ impl InMessage {
         if start > self.recv_end {
             self.gaps.push(self.recv_end..start);
         }
-        if let Some(buffer) = &mut self.buffer {
+        if matches!(self.buffer, Buffer::Empty(_)) && (offset, end) == (0, self.length) {
+            self.buffer = Buffer::Whole(Message::copy_of(&[data]).into_bytes());
+        } else if let Some(buffer) = self.buffer.growing() {
             buffer.resize(index(start), 0);
             buffer.extend_from_slice(data.get(index(start - offset)..).unwrap_or_default());
         }
@@ -171,7 +214,7 @@ impl InMessage {
             let source = data.get(index(filled.start - offset)..index(filled.end - offset));
             let target = self
                 .buffer
-                .as_mut()
+                .growing()
                 .and_then(|buffer| buffer.get_mut(index(filled.start)..index(filled.end)));
             if let (Some(source), Some(target)) = (source, target) {
                 target.copy_from_slice(source);
@@ -223,7 +266,11 @@ impl InMessage {
             self.received,
             self.length
         );
-        self.buffer.unwrap_or_default().into()
+        match self.buffer {
+            Buffer::Counted | Buffer::Empty(_) => Bytes::new(),
+            Buffer::Growing(bytes) => bytes.into(),
+            Buffer::Whole(bytes) => bytes,
+        }
     }
 }
 

@@ -71,11 +71,11 @@ impl Endpoint {
         }
     }
 
-    /// The outgoing messages that are no longer needed. Dropping them may run the application's code
-    /// ([`bytes::Bytes::from_owner`]), so a driver does that without its lock. Left here, only a bounded
-    /// number is kept.
-    pub fn take_released(&mut self) -> Vec<Message> {
-        std::mem::take(&mut self.released)
+    /// Appends the outgoing messages that are no longer needed to `out`. Dropping them may run the
+    /// application's code ([`bytes::Bytes::from_owner`]), so a driver does that without its lock. Left
+    /// here, only a bounded number is kept.
+    pub fn take_released(&mut self, out: &mut Vec<Message>) {
+        out.append(&mut self.released);
     }
 
     pub(super) fn out_message(

@@ -195,7 +195,7 @@ impl Core {
 
     /// Turns the endpoint's events into outcomes, wake-ups and requests.
     pub(super) fn collect_events(&mut self, work: &mut Work) {
-        work.released.append(&mut self.endpoint.take_released());
+        self.endpoint.take_released(&mut work.released);
         while let Some(event) = self.endpoint.poll_event() {
             match event {
                 Event::Request { rpc, peer, message } => {

@@ -29,9 +29,21 @@ use crate::wire::MESSAGE_BYTES_MAX;
 /// Packets a caller sends itself before it leaves the rest to the driver.
 const CALLER_PACKETS_MAX: usize = 64;
 
+/// Storage for what a command takes out of the core.
+#[derive(Default)]
+struct Taken {
+    packets: Vec<Transmit>,
+    released: Vec<Message>,
+}
+
 thread_local! {
-    /// Storage for the packets a caller sends, kept from call to call.
-    static BATCH: Cell<Vec<Transmit>> = const { Cell::new(Vec::new()) };
+    /// Kept from call to call, so that a command does not allocate.
+    static TAKEN: Cell<Taken> = const {
+        Cell::new(Taken {
+            packets: Vec::new(),
+            released: Vec::new(),
+        })
+    };
 }
 
 /// A port and its protocol state, or its part of a port that several share.
@@ -109,22 +121,23 @@ impl Shard {
     ) -> Result<T, RpcError> {
         let now = self.clock.now();
         // The storage is gone while a thread ends.
-        let mut batch = BATCH.try_with(Cell::take).unwrap_or_default();
+        let mut taken = TAKEN.try_with(Cell::take).unwrap_or_default();
         let mut core = self.lock();
         let (result, refused) = match core.check_open(Delivery::NotSent) {
             Ok(()) => (run(&mut core, now), None),
             Err(error) => (Err(error), Some(run)),
         };
-        let driver = self.take_packets(&mut core, now, &mut batch);
-        let released = core.endpoint.take_released();
+        let driver = self.take_packets(&mut core, now, &mut taken.packets);
+        core.endpoint.take_released(&mut taken.released);
         drop(core);
         // What belongs to the application is dropped here, without the lock.
-        drop((refused, released));
+        drop(refused);
+        taken.released.clear();
         if let Some(driver) = driver {
             driver.wake();
         }
-        self.send(&mut batch);
-        let _ended = BATCH.try_with(|storage| storage.set(batch));
+        self.send(&mut taken.packets);
+        let _ended = TAKEN.try_with(|storage| storage.set(taken));
         result
     }
 
@@ -254,9 +267,9 @@ impl Shard {
         while let Some(transmit) = core.endpoint.poll_transmit(now) {
             batch.push(transmit);
         }
-        let released = core.endpoint.take_released();
+        core.endpoint.take_released(&mut work.released);
         drop(core);
-        drop(released);
+        work.released.clear();
         // Best effort: peers find out by themselves if this does not reach them.
         let _ = self.link.send(&batch);
         drop(sink);

@@ -1,0 +1,141 @@
+//! What calls made inside a handler inherit: the handler's deadline.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context as TaskContext, Poll};
+
+use tokio::time::Instant;
+
+thread_local! {
+    static CURRENT: Cell<Context> = const { Cell::new(Context { deadline: None }) };
+}
+
+/// What a call passes on to those that its handler makes.
+///
+/// Calls that a handler makes itself inherit its deadline, whatever timeout they have of their own:
+/// the earlier one counts. A task that it spawns does not, unless its future is put into the scope of
+/// the handler's context:
+///
+/// ```
+/// # async fn handler(client_call: impl Future<Output = ()> + Send + 'static) {
+/// tokio::spawn(homa_rpc::Context::current().scope(client_call));
+/// # }
+/// ```
+///
+/// That a call is given up reaches the calls it has made because their futures are dropped with the
+/// handler's, so it does not reach tasks that it has spawned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Context {
+    deadline: Option<Instant>,
+}
+
+impl Context {
+    pub(crate) const fn new(deadline: Option<Instant>) -> Self {
+        Self { deadline }
+    }
+
+    /// The context of the handler that polls this, or an empty one outside of handlers.
+    #[must_use]
+    pub fn current() -> Self {
+        // None is left while a thread ends.
+        CURRENT.try_with(Cell::get).unwrap_or_default()
+    }
+
+    /// When the caller of the handler stops waiting.
+    #[must_use]
+    pub const fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// Runs `future` in this context.
+    pub const fn scope<F: Future>(self, future: F) -> Scope<F> {
+        Scope {
+            context: self,
+            future,
+        }
+    }
+}
+
+/// Runs `future`, inside a handler, as if it were outside: calls that it makes inherit no deadline.
+pub const fn detached<F: Future>(future: F) -> Scope<F> {
+    Context::new(None).scope(future)
+}
+
+pin_project_lite::pin_project! {
+    /// A future in a [`Context`].
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless polled"]
+    pub struct Scope<F> {
+        context: Context,
+        #[pin]
+        future: F,
+    }
+}
+
+impl<F: Future> Future for Scope<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let _outer = Entered(
+            CURRENT
+                .try_with(|current| current.replace(*this.context))
+                .ok(),
+        );
+        this.future.poll(cx)
+    }
+}
+
+/// Brings the context of before back, also after a panic.
+struct Entered(Option<Context>);
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        if let Some(outer) = self.0 {
+            let _ended = CURRENT.try_with(|current| current.set(outer));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn contexts_nest_survive_awaits_and_end() {
+        let deadline = Instant::now() + Duration::from_secs(1);
+        let context = Context::new(Some(deadline));
+        context
+            .scope(async {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                assert_eq!(Context::current(), context);
+                detached(async { assert_eq!(Context::current().deadline(), None) }).await;
+                assert_eq!(Context::current(), context);
+                tokio::spawn(async { assert_eq!(Context::current(), Context::default()) })
+                    .await
+                    .unwrap();
+                tokio::spawn(Context::current().scope(async move {
+                    assert_eq!(Context::current().deadline(), Some(deadline));
+                }))
+                .await
+                .unwrap();
+            })
+            .await;
+        assert_eq!(Context::current(), Context::default());
+    }
+
+    #[tokio::test]
+    async fn a_panic_leaves_no_context_behind() {
+        let context = Context::new(Some(Instant::now()));
+        let scope = std::panic::AssertUnwindSafe(|| {
+            let mut scope = std::pin::pin!(context.scope(async { panic!("on purpose") }));
+            let mut cx = TaskContext::from_waker(std::task::Waker::noop());
+            let _: Poll<()> = scope.as_mut().poll(&mut cx);
+        });
+        std::panic::catch_unwind(scope).unwrap_err();
+        assert_eq!(Context::current(), Context::default());
+    }
+}
