@@ -79,6 +79,29 @@ async fn layers_that_wrap_bodies_work_on_both_sides(wire: Wire) {
     assert_eq!(status.details(), "det");
 }
 
+async fn the_handler_knows_peer_and_deadline_behind_bodies_of_other_types(wire: Wire) {
+    type Wrapped = http_body_util::combinators::UnsyncBoxBody<bytes::Bytes, Status>;
+    fn wrapped(request: http::Request<Body>) -> http::Request<Wrapped> {
+        request.map(http_body_util::BodyExt::boxed_unsync)
+    }
+    let server = Server::builder()
+        .layer(tower::util::MapRequestLayer::new(wrapped))
+        .add_service(handler(async |request: Request<Msg>| {
+            assert!(request.deadline().is_some());
+            let peer = request.remote_addr().unwrap();
+            Ok(Response::new(Msg::of(&peer.to_string())))
+        }));
+    let running = run(server, wire.pair());
+    let service = ServiceBuilder::new()
+        .layer(tower::util::MapRequestLayer::new(wrapped))
+        .service(running.channel.clone());
+    let mut request = Request::new(Msg::default());
+    request.set_timeout(std::time::Duration::from_secs(60));
+    let reply = EchoClient::new(service).say(request).await.unwrap();
+    let client = running.client.local_addr();
+    assert_eq!(reply.get_ref().text(), client.to_string());
+}
+
 async fn an_http_error_of_a_layer_is_mapped_on_either_side(wire: Wire) {
     let forbid = |mut response: http::Response<Body>| {
         *response.status_mut() = http::StatusCode::FORBIDDEN;
@@ -119,6 +142,7 @@ async fn errors_of_layers_keep_their_meaning(wire: Wire) {
 on_every_wire!(
     the_first_layer_of_a_server_sees_a_call_first,
     layers_that_wrap_bodies_work_on_both_sides,
+    the_handler_knows_peer_and_deadline_behind_bodies_of_other_types,
     an_http_error_of_a_layer_is_mapped_on_either_side,
     errors_of_layers_keep_their_meaning,
 );

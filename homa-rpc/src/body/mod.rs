@@ -15,13 +15,14 @@ use std::any::Any;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{self, Poll};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 
 use crate::cast::try_cast;
+use crate::context::Context;
 use crate::error::BoxError;
 use crate::metadata::Metadata;
 use crate::method::CallInfo;
@@ -106,7 +107,8 @@ impl Body {
         }
     }
 
-    /// Wraps a body of another type; takes it as it is if it is a `Body`.
+    /// Wraps a body of another type; takes it as it is if it is a `Body`. What is known of the call
+    /// is what the task knows that runs this.
     #[must_use]
     pub fn new<B>(body: B) -> Self
     where
@@ -117,7 +119,7 @@ impl Body {
             Ok(body) => body,
             Err(body) => Self {
                 kind: Kind::Foreign(Mutex::new(Box::pin(collect::WithStatus::new(body)))),
-                info: CallInfo::default(),
+                info: Context::current().info(),
             },
         }
     }
@@ -213,7 +215,7 @@ impl http_body::Body for Body {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
+        cx: &mut task::Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         match &mut self.kind {
             Kind::Empty => Poll::Ready(None),

@@ -158,7 +158,7 @@ impl<I: Iterator<Item = Result<Frame<Bytes>, Status>> + Unpin> http_body::Body f
     type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Option<I::Item>> {
+    fn poll_frame(mut self: Pin<&mut Self>, _cx: &mut task::Context<'_>) -> Poll<Option<I::Item>> {
         Poll::Ready(self.0.next())
     }
 }

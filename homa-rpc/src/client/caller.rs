@@ -136,7 +136,7 @@ impl<T: CallService> Caller<T> {
                 method: Some(method),
                 idempotent: inherited.idempotent,
             };
-            let call = pin!(async move {
+            let call = pin!(Context::of(info).scope(async move {
                 let message = caller.limits.encode(&codec, message)?;
                 let mut body = Body::request(message);
                 *body.info_mut() = info;
@@ -147,7 +147,7 @@ impl<T: CallService> Caller<T> {
                 *request.headers_mut() = metadata.into_headers();
                 *request.extensions_mut() = extensions;
                 caller.exchange(request, codec).await
-            });
+            }));
             // The timeout of the call itself, if that is what counts.
             let timeout = options.timeout.filter(|_| own == deadline);
             deadline::enforce(deadline, call, || expired(method, timeout)).await

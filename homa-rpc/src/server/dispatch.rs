@@ -212,7 +212,7 @@ where
         let outcome = {
             // Pinned here: passed on by value it would be stored twice in the task.
             let handler = handle(&self.service, request(call, info), message_max);
-            let handler = pin!(Context::new(deadline).scope(handler));
+            let handler = pin!(Context::of(info).scope(handler));
             race(handler, &shared.gate, &reply, deadline, cancellable).await
         };
         match outcome {
