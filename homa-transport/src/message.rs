@@ -125,7 +125,8 @@ impl<const N: usize> Short<N> {
         let (mut bytes, mut len) = ([0; N], 0);
         let mut free = bytes.as_mut_slice();
         for part in parts {
-            let Some((to, rest)) = std::mem::take(&mut free).split_at_mut_checked(part.len()) else {
+            let Some((to, rest)) = std::mem::take(&mut free).split_at_mut_checked(part.len())
+            else {
                 break;
             };
             to.copy_from_slice(part);
@@ -210,7 +211,7 @@ mod tests {
     #[test]
     fn a_copy_has_the_bytes_of_all_parts_whatever_its_length() {
         for len in [0, 1, 127, 128, 129, 256, 257, 512, 513, 1024, 1025, 5000] {
-            let bytes: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
+            let bytes: Vec<u8> = (0..=250).cycle().take(len).collect();
             let (first, second) = bytes.split_at(len / 3);
             let copy = Message::copy_of(&[first, &[], second]);
             assert_eq!(copy.len(), len);

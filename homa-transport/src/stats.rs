@@ -94,6 +94,8 @@ stats! {
     requests_received,
     /// Responses begun, as server.
     responses_sent,
+    /// Times a response was held back until its client has shown that it is where it says it is.
+    responses_held,
     /// Responses delivered to the application, as client.
     responses_received,
     /// RPCs that failed, as client.

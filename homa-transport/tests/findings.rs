@@ -13,7 +13,7 @@ fn peer(last: u8) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, last], 4_000))
 }
 
-fn endpoint(seed: u64) -> Endpoint {
+fn endpoint(seed: u128) -> Endpoint {
     let mut endpoint =
         Endpoint::new(Config::default(), Wire::Encapsulated, 4_000, seed).expect("valid settings");
     endpoint.set_serving(true);
@@ -138,8 +138,8 @@ fn hosts_with_as_many_calls_to_each_other_as_one_peer_may_have_serve_each_other(
         ..Config::default()
     };
     let now = Instant::from_nanos(1_000_000_000);
-    let mut ends = [1, 2].map(|last| {
-        let mut end = Endpoint::new(config.clone(), Wire::Encapsulated, 4_000, last).unwrap();
+    let mut ends = [1, 2].map(|seed| {
+        let mut end = Endpoint::new(config.clone(), Wire::Encapsulated, 4_000, seed).unwrap();
         end.set_serving(true);
         end
     });

@@ -20,7 +20,7 @@ const LONG: Duration = Duration::from_secs(60);
 
 /// A short wire, so that the diagrams stay readable.
 fn pair() -> Pair {
-    let mut pair = Pair::new();
+    let mut pair = Pair::new().acquaint();
     pair.packet_bytes = 10_056;
     pair
 }

@@ -17,7 +17,7 @@ where
 {
     match final_status(&response) {
         Some(outcome) => {
-            end(outcome.as_ref().map(|()| ()));
+            end(outcome.as_ref().copied());
             response
         }
         None => response.map(|body| {
@@ -60,7 +60,7 @@ impl<E: FnOnce(Result<(), &Status>)> http_body::Body for Observed<E> {
         if let Some(outcome) = outcome
             && let Some(end) = this.end.take()
         {
-            end(outcome.as_ref().map(|()| ()));
+            end(outcome.as_ref().copied());
         }
         Poll::Ready(frame)
     }

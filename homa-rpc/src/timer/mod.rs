@@ -85,6 +85,7 @@ impl Future for Timer {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "against the system's clock")]
 mod tests {
     use super::*;
 

@@ -7,7 +7,9 @@
 mod sys;
 
 use std::future::Future;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use self::sys::Counting;
 

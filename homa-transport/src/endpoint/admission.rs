@@ -111,6 +111,7 @@ impl Endpoint {
             waits_for_room: None,
             charged: 0,
             queued: None,
+            held: false,
             liveness: Liveness::new(now),
             timer: None,
         });

@@ -60,6 +60,8 @@ impl Endpoint {
             self.send_control(peer, Some(local), id, Packet::RpcUnknown);
             return;
         };
+        // Its own bytes may be enough to let a short response go again.
+        self.release_held(key);
         let Some(entry) = self.table.get_mut(key) else {
             return;
         };
@@ -147,8 +149,7 @@ impl Endpoint {
     }
 
     fn remember_cancelled(&mut self, arrival: &Arrival) {
-        let known = arrival.known_peer;
-        if let Some(peer) = known.or_else(|| self.peers.find(arrival.peer)) {
+        if let Some(peer) = self.sender_key(arrival) {
             self.remember_delivered(peer, arrival.id);
         }
     }

@@ -23,6 +23,7 @@ mod delivered;
 mod end;
 #[cfg(feature = "sim")]
 mod experiment;
+mod first_contact;
 mod grant;
 mod inbound;
 mod inspect;
@@ -51,6 +52,7 @@ use bytes::Bytes;
 
 use self::admission::Waiting;
 use self::delivered::MemoryClock;
+use self::first_contact::Secret;
 use self::grant::{GrantLimits, GrantScheduler};
 use self::pacer::{Pacer, PacerLimits};
 use self::peer::{PeerKey, PeerTable};
@@ -97,6 +99,7 @@ pub struct Endpoint {
     events: VecDeque<Event>,
     stats: Stats,
     next_id: u64,
+    secret: Secret,
     births: u64,
     /// Bytes reserved for incoming messages.
     inbound_bytes: usize,
@@ -113,6 +116,15 @@ pub struct Endpoint {
     trace: Trace,
     /// Reused by `handle_timeout`.
     due: Vec<RpcKey>,
+}
+
+/// The low and the high half.
+const fn halves(seed: u128) -> (u64, u64) {
+    let bytes = seed.to_le_bytes();
+    let (Some(low), Some(high)) = (bytes.first_chunk(), bytes.last_chunk()) else {
+        return (0, 0);
+    };
+    (u64::from_le_bytes(*low), u64::from_le_bytes(*high))
 }
 
 /// Something the application has to know.
@@ -152,8 +164,9 @@ pub enum Event {
 }
 
 impl Endpoint {
-    /// An endpoint of `local_port` without RPCs. Equal `seed`s give equal ids, so a real one must
-    /// come from a random device: ids must not be used twice by one address.
+    /// An endpoint of `local_port` without RPCs. The `seed` is where ids start (low half) and a secret
+    /// (high half), so a real one must come from a random device: ids must not be used twice by one
+    /// address.
     ///
     /// # Errors
     /// If a setting is out of range.
@@ -161,10 +174,11 @@ impl Endpoint {
         mut config: Config,
         wire: Wire,
         local_port: u16,
-        seed: u64,
+        seed: u128,
     ) -> Result<Self, ConfigError> {
         config.validate()?;
         let (rules, paper_grants) = Rules::of(&config);
+        let (ids_from, secret) = halves(seed);
         if !rules.recovers {
             config.delivered_memory = Duration::ZERO;
         }
@@ -200,7 +214,7 @@ impl Endpoint {
             local_port,
             serving: false,
             table: RpcTable::new(wire),
-            peers: PeerTable::new(config.peers_max, wire),
+            peers: PeerTable::new(config.peers_max, wire, rules.paper.is_none()),
             timers: Timers::new(),
             grants: GrantScheduler::new(limits),
             pacer: Pacer::new(pacer),
@@ -209,7 +223,8 @@ impl Endpoint {
             waiting: Waiting::default(),
             events: VecDeque::new(),
             stats: Stats::default(),
-            next_id: seed & !1,
+            next_id: ids_from & !1,
+            secret: Secret(secret),
             births: 0,
             inbound_bytes: 0,
             memory_clock: MemoryClock::default(),
@@ -285,6 +300,7 @@ impl Endpoint {
             waits_for_room: None,
             charged: 0,
             queued: None,
+            held: false,
             liveness,
             timer: None,
         });

@@ -105,6 +105,11 @@ impl OutMessage {
         self.sent
     }
 
+    /// True if it goes in one packet.
+    pub(crate) fn is_one_packet(&self) -> bool {
+        self.length <= self.unscheduled.min(self.segment_bytes)
+    }
+
     /// True if every byte has been sent at least once and nothing waits to be sent again.
     pub(crate) fn is_all_sent(&self) -> bool {
         self.sent >= self.length && self.resends.is_empty()

@@ -9,6 +9,7 @@ use slotmap::{SlotMap, new_key_type};
 
 use super::address::AddrKey;
 use super::delivered::Delivered;
+use super::first_contact::Contact;
 use super::lateness::Lateness;
 use super::priority::UnscheduledCutoffs;
 use super::timer::backed_off;
@@ -52,6 +53,8 @@ pub(crate) struct Peer {
     pub(crate) cutoffs: UnscheduledCutoffs,
     /// When ours were last sent to it.
     pub(crate) cutoffs_sent: Option<Instant>,
+    /// Whether it is where it says it is.
+    pub(crate) contact: Contact,
     /// How late what it was granted comes.
     pub(crate) lateness: Lateness,
     /// Its requests that were delivered here.
@@ -101,10 +104,19 @@ impl Peer {
         }
     }
 
-    /// A packet has come from it.
-    pub(crate) const fn on_heard(&mut self, now: Instant) {
+    /// A packet of so many bytes has come from it.
+    pub(crate) const fn on_heard(&mut self, now: Instant, bytes: usize) {
         self.heard = now;
         self.probing.runs = 0;
+        self.contact.on_received(bytes);
+    }
+
+    /// A packet of so many bytes goes to it, about a call of its own or (`ours`) of ours.
+    pub(crate) const fn on_sent(&mut self, now: Instant, bytes: usize, ours: bool) {
+        self.sent = Some(now);
+        if !ours {
+            self.contact.on_sent(bytes);
+        }
     }
 
     /// Whether one more RESEND or NEED_ACK may be sent to it now, and counts it if so: sixteen in a
@@ -203,6 +215,8 @@ impl Peer {
 #[derive(Debug)]
 pub(crate) struct PeerTable {
     max: usize,
+    /// Peers have to show that they are where they say they are.
+    prove: bool,
     peers: SlotMap<PeerKey, Peer>,
     by_addr: HashMap<AddrKey, PeerKey>,
     /// On protocol 146: the cutoffs of each host, and how many of its sockets are known.
@@ -213,9 +227,11 @@ pub(crate) struct PeerTable {
 }
 
 impl PeerTable {
-    pub(crate) fn new(max: usize, wire: Wire) -> Self {
+    /// `prove`: those of encapsulated links have to show that they are where they say they are.
+    pub(crate) fn new(max: usize, wire: Wire, prove: bool) -> Self {
         Self {
             max,
+            prove: prove && wire == Wire::Encapsulated,
             peers: SlotMap::with_key(),
             by_addr: HashMap::default(),
             by_host: (wire == Wire::Native).then(HashMap::default),
@@ -275,6 +291,11 @@ impl PeerTable {
             outbound_bytes: 0,
             cutoffs: UnscheduledCutoffs::UNKNOWN,
             cutoffs_sent: None,
+            contact: if self.prove {
+                Contact::default()
+            } else {
+                Contact::proven()
+            },
             lateness: Lateness::default(),
             delivered: Delivered::default(),
             acks: Vec::new(),
@@ -393,7 +414,7 @@ mod tests {
 
     #[test]
     fn the_sixth_ack_owed_sends_all_six() {
-        let mut peers = PeerTable::new(10, Wire::Encapsulated);
+        let mut peers = PeerTable::new(10, Wire::Encapsulated, false);
         let key = peers.find_or_insert(addr(1), Instant::ZERO).unwrap();
         let peer = peers.get_mut(key).unwrap();
         for id in 1..=5 {
@@ -407,7 +428,7 @@ mod tests {
 
     #[test]
     fn the_newest_ack_rides_first() {
-        let mut peers = PeerTable::new(10, Wire::Encapsulated);
+        let mut peers = PeerTable::new(10, Wire::Encapsulated, false);
         let key = peers.find_or_insert(addr(1), Instant::ZERO).unwrap();
         let peer = peers.get_mut(key).unwrap();
         peer.owe_ack(entry(2));
@@ -418,7 +439,7 @@ mod tests {
 
     #[test]
     fn a_silent_peer_is_asked_one_thing_at_a_time_and_more_and_more_rarely() {
-        let mut peers = PeerTable::new(10, Wire::Encapsulated);
+        let mut peers = PeerTable::new(10, Wire::Encapsulated, false);
         let interval = Duration::from_millis(5);
         let at = |millis: u64| Instant::from_nanos(millis * 1_000_000);
         let key = peers.find_or_insert(addr(1), at(0)).unwrap();
@@ -440,7 +461,7 @@ mod tests {
         );
         assert!(asked.len() < 30, "{asked:?}");
         assert!(peer.dead(at(1_500), Duration::from_secs(1), 10).is_some());
-        peer.on_heard(at(1_500));
+        peer.on_heard(at(1_500), 0);
         assert_eq!(peer.dead(at(9_000), Duration::from_secs(1), 10), None);
         assert!(peer.may_ask(at(9_000), interval));
     }
@@ -450,7 +471,7 @@ mod tests {
         let interval = Duration::from_millis(5);
         let at = |millis: u64| Instant::from_nanos(millis * 1_000_000);
         let tries = |number: usize| {
-            let mut peers = PeerTable::new(1, Wire::Encapsulated);
+            let mut peers = PeerTable::new(1, Wire::Encapsulated, false);
             let key = peers.find_or_insert(addr(1), at(0)).unwrap();
             let peer = peers.get_mut(key).unwrap();
             let refused = (0..number).filter_map(|_| peer.ask(at(1_000), interval).err());
@@ -471,7 +492,7 @@ mod tests {
 
     #[test]
     fn a_stall_of_our_own_is_one_run_not_many() {
-        let mut peers = PeerTable::new(10, Wire::Encapsulated);
+        let mut peers = PeerTable::new(10, Wire::Encapsulated, false);
         let at = |millis: u64| Instant::from_nanos(millis * 1_000_000);
         let key = peers.find_or_insert(addr(1), at(0)).unwrap();
         let peer = peers.get_mut(key).unwrap();
@@ -485,7 +506,7 @@ mod tests {
 
     #[test]
     fn idle_peers_are_forgotten_and_busy_ones_kept() {
-        let mut peers = PeerTable::new(2, Wire::Encapsulated);
+        let mut peers = PeerTable::new(2, Wire::Encapsulated, false);
         let busy = peers.find_or_insert(addr(1), Instant::ZERO).unwrap();
         peers.get_mut(busy).unwrap().rpcs = 1;
         let second = peers.find_or_insert(addr(2), Instant::ZERO).unwrap();

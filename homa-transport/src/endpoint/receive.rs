@@ -40,7 +40,7 @@ impl Endpoint {
         self.stats.packets_received += 1;
         self.stats.bytes_received += packet.len() as u64;
         match wire::parse(packet) {
-            Ok((header, packet)) => self.dispatch(now, peer, local, header, packet),
+            Ok(parsed) => self.dispatch(now, peer, local, packet.len(), parsed),
             Err(malformed) => self.count_malformed(&malformed),
         }
     }
@@ -60,8 +60,8 @@ impl Endpoint {
         now: Instant,
         peer: SocketAddr,
         local: IpAddr,
-        header: Header,
-        packet: Packet<'_>,
+        len: usize,
+        (header, packet): (Header, Packet<'_>),
     ) {
         let memory_now = self.memory_clock.at(now);
         let data_bytes = if let Packet::Data(_, data) = &packet {
@@ -83,7 +83,7 @@ impl Endpoint {
         }
         let known_peer = self.peers.find(peer);
         if let Some(known) = known_peer.and_then(|key| self.peers.get_mut(key)) {
-            known.on_heard(now);
+            known.on_heard(now, len);
         }
         let arrival = Arrival {
             now,
@@ -99,6 +99,10 @@ impl Endpoint {
         {
             entry.liveness.on_heard(now, self.config.delivered_memory);
         }
+        if let (true, Some(_), Some(known)) = (arrival.id.is_client(), rpc, known_peer) {
+            // It answers a call of ours, whose id it cannot guess.
+            self.on_proven(known);
+        }
         match (packet, rpc) {
             (Packet::Data(data, bytes), rpc) => self.data(arrival, rpc, data, bytes),
             (Packet::Resend(resend), rpc) => self.resend(arrival, rpc, resend),
@@ -112,13 +116,23 @@ impl Endpoint {
             (Packet::RpcUnknown, Some(key)) => self.rpc_unknown(arrival, key),
             (Packet::Freeze, Some(_)) => {}
         }
+        if known_peer.is_none()
+            && let Some(new) = self.peers.find(peer)
+            && let Some(new) = self.peers.get_mut(new)
+        {
+            new.contact.on_received(len);
+        }
     }
 
     /// The sender of a packet. It may have become known by this very packet.
     pub(super) fn sender_of(&mut self, arrival: &Arrival) -> Option<&mut Peer> {
-        let known = arrival.known_peer;
-        let key = known.or_else(|| self.peers.find(arrival.peer))?;
+        let key = self.sender_key(arrival)?;
         self.peers.get_mut(key)
+    }
+
+    pub(super) fn sender_key(&self, arrival: &Arrival) -> Option<PeerKey> {
+        let known = arrival.known_peer;
+        known.or_else(|| self.peers.find(arrival.peer))
     }
 
     fn find(&self, arrival: &Arrival) -> Option<RpcKey> {
@@ -393,10 +407,14 @@ impl Endpoint {
     }
 
     fn announce_cutoffs(&mut self, arrival: &Arrival, version: u16) {
-        if version == self.cutoffs.version() {
+        let Some(key) = self.sender_key(arrival) else {
             return;
+        };
+        let ours = self.cutoffs_version_for(key);
+        if version == ours {
+            return self.on_proven(key);
         }
-        let Some(peer) = self.sender_of(arrival) else {
+        let Some(peer) = self.peers.get_mut(key) else {
             return;
         };
         let recent = |sent: Instant| arrival.now.saturating_since(sent) < CUTOFFS_INTERVAL;
@@ -407,7 +425,7 @@ impl Endpoint {
         self.stats.cutoffs_sent += 1;
         let cutoffs = Cutoffs {
             unsched: self.cutoffs.cutoffs(),
-            version: self.cutoffs.version(),
+            version: ours,
         };
         let from = Some(arrival.local);
         self.send_control(arrival.peer, from, arrival.id, Packet::Cutoffs(cutoffs));

@@ -61,6 +61,8 @@ pub(crate) struct Rpc {
     pub(crate) charged: usize,
     /// Place in the send queue, if it is there.
     pub(crate) queued: Option<Rank>,
+    /// The response waits until its client has shown that it is there.
+    pub(crate) held: bool,
     pub(crate) liveness: Liveness,
     /// When the timer that counts comes up.
     pub(crate) timer: Option<Instant>,

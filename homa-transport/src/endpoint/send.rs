@@ -10,7 +10,7 @@ use super::trace::Record;
 use super::{Endpoint, RpcKey, Transmit};
 use crate::message::Message;
 use crate::units::{Instant, RpcId};
-use crate::wire::{self, Data, Grant, Header, Packet};
+use crate::wire::{self, DATA_HEADER_BYTES, Data, Grant, Header, Packet};
 
 /// Control packets waiting to be sent at most; the timers repeat what is dropped beyond.
 const CONTROL_MAX: usize = 16_384;
@@ -32,33 +32,49 @@ impl Endpoint {
     }
 
     fn next_control(&mut self, now: Instant) -> Option<Transmit> {
-        self.admit_waiting(now);
-        if self.control.is_empty() {
-            self.queue_grant(now);
+        loop {
+            self.admit_waiting(now);
+            if self.control.is_empty() {
+                self.queue_grant(now);
+            }
+            let control = self.control.pop_front()?;
+            let transmit = self.control_packet(now, control);
+            if transmit.is_some() {
+                return transmit;
+            }
         }
+    }
+
+    /// `None` if its receiver may not be sent so much.
+    fn control_packet(&mut self, now: Instant, control: Control) -> Option<Transmit> {
         let Control {
             to,
             peer,
             from,
             id,
             packet,
-        } = self.control.pop_front()?;
+        } = control;
         let header = Header {
             source_port: self.local_port,
             destination_port: to.port(),
             sender_id: id,
         };
-        self.trace
-            .push(Record::of(now, true, to, &header, &packet, 0));
+        let emitted = wire::emit(&header, &packet);
+        let len = emitted.as_slice().len();
         let peer = peer.or_else(|| self.peers.find(to));
         if let Some(peer) = peer.and_then(|key| self.peers.get_mut(key)) {
-            peer.sent = Some(now);
+            if !id.is_client() && !peer.contact.allows(len) {
+                return None;
+            }
+            peer.on_sent(now, len, id.is_client());
         }
+        self.trace
+            .push(Record::of(now, true, to, &header, &packet, 0));
         Some(Transmit {
             to,
             from,
             priority: self.config.highest_priority(),
-            header: wire::emit(&header, &packet),
+            header: emitted,
             payload: Message::new(),
         })
     }
@@ -145,6 +161,11 @@ impl Endpoint {
             self.set_timer(key, now);
             return None;
         }
+        let contact = self.peers.get(rpc.peer).map(|peer| &peer.contact);
+        if !rpc.id.is_client() && contact.is_some_and(|contact| !contact.allows_response(out)) {
+            self.hold_response(now, key);
+            return None;
+        }
         let segment = out.next_segment()?;
         // In simulated experiments every one knows the cutoffs, and they apply to what is left.
         let (cutoffs, ranked_bytes) = match &self.rules.paper {
@@ -152,7 +173,8 @@ impl Endpoint {
             None => (self.peers.cutoffs_of(rpc.peer), out.length()),
         };
         let peer = self.peers.get_mut(rpc.peer)?;
-        peer.sent = Some(now);
+        let bytes = (segment.range.end - segment.range.start) as usize + DATA_HEADER_BYTES;
+        peer.on_sent(now, bytes, rpc.id.is_client());
         let resent = segment.resent;
         let priority = match segment.kind {
             SegmentKind::Scheduled(priority) => priority,
@@ -211,7 +233,8 @@ impl Endpoint {
         let Some(rpc) = self.table.get_mut(key) else {
             return;
         };
-        let sendable = rpc.out.as_ref().filter(|out| out.is_sendable());
+        let held = rpc.held;
+        let sendable = rpc.out.as_ref().filter(|out| !held && out.is_sendable());
         let rank = sendable.map(|out| Rank {
             remaining: out.remaining(),
             birth: rpc.birth,

@@ -31,6 +31,8 @@ enum Verdict {
     Ask,
     /// Ask the client whether it has the response.
     NeedAck,
+    /// Ask the client to show that it is there.
+    Prove,
     /// Nothing was heard of it for too long, though its peer lives.
     GiveUp,
     /// The peer was silent for so long, so many requests unanswered.
@@ -76,6 +78,10 @@ impl Endpoint {
                     now + self.config.need_ack_delay
                 }
             },
+            Verdict::Prove => {
+                self.ask_for_proof(now, key);
+                now + self.config.resend_interval
+            }
             Verdict::GiveUp => return self.give_up(now, key),
             Verdict::Forgotten => {
                 if let Some(peer) = self.table.get(key).map(|rpc| rpc.addr) {
@@ -93,9 +99,16 @@ impl Endpoint {
     /// Whether the peer of an RPC may be asked for something now, or when to try again.
     fn ask_peer(&mut self, now: Instant, key: RpcKey) -> Result<(), Instant> {
         let interval = self.config.resend_interval;
-        let peer = self.table.get(key).map(|rpc| rpc.peer);
-        peer.and_then(|peer| self.peers.get_mut(peer))
-            .map_or(Err(now + interval), |peer| peer.ask(now, interval))
+        let wait = Err(now + interval);
+        let Some(rpc) = self.table.get(key) else {
+            return wait;
+        };
+        match self.peers.get_mut(rpc.peer) {
+            Some(peer) if rpc.is_client() || peer.contact.allows_asking() => {
+                peer.ask(now, interval)
+            }
+            _ => wait,
+        }
     }
 
     /// The peer has not answered in all this time: its RPCs end, and what is known of it goes. Requests
@@ -136,7 +149,26 @@ impl Endpoint {
             return rpc.liveness.waiting_client(now, config.timeout);
         }
         let sending = rpc.out.as_ref().is_some_and(|out| out.is_sendable());
+        let unproven = !rpc.is_client()
+            && self
+                .peers
+                .get(rpc.peer)
+                .is_some_and(|peer| !peer.contact.allows_asking());
+        let own_silence = now.saturating_since(rpc.liveness.heard);
         match rpc.state {
+            State::Receiving | State::Responding
+                if (unproven || rpc.held) && own_silence >= config.timeout =>
+            {
+                return Verdict::GiveUp;
+            }
+            State::Responding if rpc.held => {
+                let next = rpc.liveness.asked + resend_interval(rpc, config.resend_interval);
+                return if now < next {
+                    Verdict::Wait(next)
+                } else {
+                    Verdict::Prove
+                };
+            }
             State::Outgoing | State::Responding if sending => {
                 rpc.liveness.on_nothing_due(now);
                 return Verdict::Wait(now + config.resend_interval);
@@ -161,7 +193,6 @@ impl Endpoint {
             return Verdict::PeerDead(rpc.peer, silent, resends);
         }
         let liveness = &rpc.liveness;
-        let own_silence = now.saturating_since(liveness.heard);
         if liveness.unanswered >= config.timeout_resends
             && own_silence >= config.timeout.saturating_mul(RPC_TIMEOUTS)
         {

@@ -535,7 +535,8 @@ pub(super) fn new_endpoint(
     wire: Wire,
     random: &mut Random,
 ) -> Result<Endpoint, ConfigError> {
-    let mut endpoint = Endpoint::new(config.clone(), wire, port(), random.next())?;
+    let seed = u128::from(random.next());
+    let mut endpoint = Endpoint::new(config.clone(), wire, port(), seed | seed << 64)?;
     endpoint.set_serving(true);
     Ok(endpoint)
 }

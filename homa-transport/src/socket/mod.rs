@@ -313,10 +313,12 @@ impl Socket {
 
 fn endpoint(link: &dyn Link, wire: Wire, config: Config) -> Result<Endpoint, BindError> {
     let local = link.local_addr();
-    let seed = getrandom::u64().map_err(|error| BindError::Io {
+    let mut seed = [0; 16];
+    getrandom::fill(&mut seed).map_err(|error| BindError::Io {
         addr: local,
         source: error.into(),
     })?;
+    let seed = u128::from_ne_bytes(seed);
     Ok(Endpoint::new(config, wire, local.port(), seed)?)
 }
 

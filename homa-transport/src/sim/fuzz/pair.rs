@@ -73,7 +73,7 @@ pub(super) fn addr(at: usize) -> SocketAddr {
 impl Pair {
     pub(super) fn new(config: &Config, wire: Wire, packet_bytes: usize, forged: bool) -> Self {
         let host = |at| {
-            let (addr, seed) = (addr(at), 0x1000 * (at as u64 + 1));
+            let (addr, seed) = (addr(at), 0x1000 * (at as u128 + 1));
             let endpoint = Endpoint::new(config.clone(), wire, addr.port(), seed);
             let mut endpoint = endpoint.unwrap_or_else(|error| panic!("{error}"));
             endpoint.set_serving(true);

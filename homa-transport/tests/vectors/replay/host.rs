@@ -83,7 +83,7 @@ impl Replay {
             replay.client_ports.insert(id, client_port);
             let (port, peer) = if sent { (sport, dport) } else { (dport, sport) };
             replay.sockets.entry(port).or_insert_with(|| {
-                let seed = id - 2;
+                let seed = u128::from(id - 2);
                 let mut endpoint = Endpoint::new(config.clone(), Wire::Native, port, seed).unwrap();
                 endpoint.set_serving(we_are == Side::Server);
                 endpoint
