@@ -8,9 +8,60 @@ use std::task::{Context as TaskContext, Poll};
 use tokio::time::Instant;
 
 use crate::method::CallInfo;
+use crate::status::Status;
 
 thread_local! {
     static CURRENT: Cell<Context> = const { Cell::new(Context { info: CallInfo::NONE }) };
+    static ENDED_BY: Cell<Option<Cause>> = const { Cell::new(None) };
+}
+
+/// Why a handler is dropped before it is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// The client has given the call up.
+    Cancelled,
+    /// The deadline has passed.
+    Deadline,
+    /// It has panicked.
+    Panic,
+    /// The server was stopped.
+    Shutdown,
+}
+
+impl Cause {
+    /// How such a call ends.
+    pub(crate) fn status(self) -> Status {
+        match self {
+            Self::Cancelled => Status::cancelled("the call was given up"),
+            Self::Deadline => {
+                Status::deadline_exceeded("the deadline passed before the call was over")
+            }
+            Self::Panic => Status::unknown("the handler panicked"),
+            Self::Shutdown => Status::unavailable("the server shut down before the call was over"),
+        }
+    }
+
+    /// While what is dropped because of this is dropped: the cause, as far as it is known.
+    pub(crate) fn current() -> Option<Self> {
+        if std::thread::panicking() {
+            return Some(Self::Panic);
+        }
+        ENDED_BY.try_with(Cell::get).unwrap_or_default()
+    }
+
+    /// Runs `drop_it`, in which [`current`](Self::current) is `cause`.
+    pub(crate) fn tell<T>(cause: Option<Self>, drop_it: impl FnOnce() -> T) -> T {
+        struct Restore(Option<Option<Cause>>);
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                if let Some(outer) = self.0 {
+                    let _ended = ENDED_BY.try_with(|cause| cause.set(outer));
+                }
+            }
+        }
+        let _restore = Restore(ENDED_BY.try_with(|current| current.replace(cause)).ok());
+        drop_it()
+    }
 }
 
 /// What a call passes on to those that its handler makes.

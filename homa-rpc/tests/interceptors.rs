@@ -119,6 +119,29 @@ async fn an_interceptor_sees_deadlines_and_calls_that_are_given_up() {
     assert_eq!(server, [Code::DeadlineExceeded, Code::Cancelled]);
 }
 
+#[tokio::test]
+async fn an_interceptor_of_a_server_sees_panics_and_shutdown() {
+    let (noting, seen) = noting("server");
+    let server = Server::builder()
+        .drain_timeout(Duration::ZERO)
+        .layer(interceptor(noting))
+        .add_service(answering());
+    let mut running = run(server, net::pair());
+    let status = running.echo().say(Msg::of("panic")).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unknown);
+    let call = tokio::spawn(running.echo().say(Msg::of("hang")));
+    while running.monitor.stats().handlers_spawned < 2 {
+        tokio::task::yield_now().await;
+    }
+    running.stop();
+    let status = call.await.unwrap().unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    let codes: Vec<Code> = seen.lock().unwrap().iter().map(|(_, code)| *code).collect();
+    assert_eq!(codes, [Code::Unknown, Code::Unavailable]);
+    let stats = running.monitor.stats();
+    assert_eq!((stats.handlers_panicked, stats.calls_stopped), (1, 1));
+}
+
 async fn a_function_is_an_interceptor_and_can_refuse_calls(wire: Wire) {
     let guard = |request: Request<()>| match request.metadata().get("token") {
         Some("good") => Ok(request),
@@ -256,7 +279,63 @@ async fn layers_and_handlers_know_the_method_called(wire: Wire) {
     assert_eq!(*method.lock().unwrap(), None);
 }
 
+async fn an_interceptor_can_be_that_of_one_service_alone(wire: Wire) {
+    let (noting, seen) = noting("one");
+    let refusing = around(async |_: http::Request<Body>, _: Next| {
+        Err(Status::resource_exhausted("not today"))
+    });
+    let other = support::other_handler(async |_| Err(Status::aborted("reached")));
+    let server = Server::builder()
+        .add_service(interceptor(noting).layer(answering()))
+        .add_service(refusing.layer(other));
+    let running = run(server, wire.pair());
+    let reply = running.echo().say(Msg::of("")).await.unwrap();
+    assert_eq!(reply.get_ref().text(), "one");
+    let other = support::other_client::OtherClient::new(running.channel.clone());
+    let status = other.say(Msg::default()).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert_eq!(seen.lock().unwrap().len(), 1);
+}
+
+async fn extensions_and_options_of_a_call_reach_layers_and_handlers(wire: Wire) {
+    #[derive(Clone, Debug, PartialEq)]
+    struct User(&'static str);
+    let who = interceptor(|mut request: Request<()>| {
+        request
+            .extensions_mut()
+            .insert(User("from the server's layer"));
+        Ok(request)
+    });
+    let service = handler(async |request: Request<Msg>| {
+        let user = request.extensions().get::<User>().unwrap();
+        Ok(Response::new(Msg::of(user.0)))
+    });
+    let server = Server::builder().layer(who).add_service(service);
+    let running = run(server, wire.pair());
+    let seen: Arc<Mutex<Vec<(Option<User>, Option<bool>)>>> = Arc::default();
+    let client = {
+        let seen = Arc::clone(&seen);
+        around(move |request: http::Request<Body>, next: Next| {
+            let user = request.extensions().get::<User>().cloned();
+            let idempotent = request.body().info().idempotent;
+            seen.lock().unwrap().push((user, idempotent));
+            next.run(request)
+        })
+    };
+    let echo = EchoClient::new(client.layer(running.channel.clone()));
+    let mut request = Request::new(Msg::default());
+    request.extensions_mut().insert(User("of the call"));
+    request.set_idempotent(true);
+    let reply = echo.say(request).await.unwrap();
+    assert_eq!(reply.get_ref().text(), "from the server's layer");
+    echo.say(Msg::default()).await.unwrap();
+    let expected = [(Some(User("of the call")), Some(true)), (None, None)];
+    assert_eq!(*seen.lock().unwrap(), expected);
+}
+
 on_every_wire!(
+    an_interceptor_can_be_that_of_one_service_alone,
+    extensions_and_options_of_a_call_reach_layers_and_handlers,
     an_interceptor_changes_requests_and_sees_every_final_status_on_both_sides,
     a_function_is_an_interceptor_and_can_refuse_calls,
     an_async_interceptor_waits_changes_and_sees_the_final_status,

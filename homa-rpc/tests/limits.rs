@@ -295,6 +295,19 @@ async fn a_message_over_the_limit_is_not_even_encoded(wire: Wire) {
     assert!(caller.unary(Request::new(0), &SAY, Sized).await.is_ok());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_calls_again_when_it_has_its_reply_is_never_over_its_limit() {
+    let server = Server::builder()
+        .concurrency_limit(1)
+        .concurrency_limit_per_peer(1)
+        .method_concurrency_limit("/test.Echo/Say", 1)
+        .add_service(echo());
+    let running = run(server, Wire::Udp.pair());
+    for _ in 0..2_000 {
+        running.echo().say(Msg::of("again")).await.unwrap();
+    }
+}
+
 on_every_wire!(
     calls_of_one_client_are_limited_whatever_others_do,
     calls_of_one_method_are_limited_and_others_are_not,

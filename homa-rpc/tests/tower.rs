@@ -12,7 +12,7 @@ use homa_rpc::server::Router;
 use homa_rpc::{Body, Code, Request, Response, Server, Status};
 use homa_rpc::{final_status, try_clone_request};
 use support::echo_client::EchoClient;
-use support::{EchoServer, Handle, Msg, Wire, echo, handler, run};
+use support::{EchoServer, Handle, Msg, Wire, echo, gated, handler, run};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tower::balance::p2c::Balance;
@@ -45,19 +45,6 @@ async fn timeout_is_deadline_exceeded_on_either_side() {
     let running = run(server, Wire::Net.pair());
     let status = running.echo().say(Msg::default()).await;
     assert_eq!(status.unwrap_err().code(), Code::DeadlineExceeded);
-}
-
-/// A service that waits for `go` and counts who has come.
-fn gated(go: &Arc<Notify>, come: &Arc<Notify>) -> EchoServer<Handle> {
-    let (go, come) = (Arc::clone(go), Arc::clone(come));
-    handler(move |request: Request<Msg>| {
-        let (go, come) = (Arc::clone(&go), Arc::clone(&come));
-        async move {
-            come.notify_one();
-            go.notified().await;
-            Ok(Response::new(request.into_inner()))
-        }
-    })
 }
 
 async fn load_shed_over_a_concurrency_limit_is_resource_exhausted_on_the_client(wire: Wire) {

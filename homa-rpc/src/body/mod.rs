@@ -29,7 +29,7 @@ use crate::method::CallInfo;
 use crate::status::Status;
 
 pub(crate) use collect::collect;
-pub(crate) use status::{as_told, failed, failure_in_head, read_status};
+pub(crate) use status::{as_told, failed, failure_in_parts, read_status};
 
 /// Length of gRPC's prefix: a flag byte and the message's length.
 const PREFIX_LEN: usize = 5;
@@ -186,7 +186,7 @@ pub fn final_status<B: 'static>(response: &http::Response<B>) -> Option<Result<(
         _ => None,
     };
     let (http, headers) = (response.status(), response.headers());
-    match failure_in_head(http, headers, response.extensions(), typed) {
+    match status::failure_in_head(http, headers, response.extensions(), typed) {
         Some(failure) => Some(Err(failure)),
         None => matches!(end, Some(End::Ok(_))).then_some(Ok(())),
     }

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::fmt::Write;
 
 use bytes::Bytes;
+use http::response::Parts;
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::{Body, End, Whole};
@@ -42,7 +43,7 @@ pub(crate) fn failed(status: Status) -> http::Response<Body> {
 
 /// The failure that a response tells before its body is read. `typed` is what its body holds, if
 /// the body is ours.
-pub(crate) fn failure_in_head(
+pub(super) fn failure_in_head(
     http: StatusCode,
     headers: &HeaderMap,
     extensions: &Extensions,
@@ -58,6 +59,11 @@ pub(crate) fn failure_in_head(
         _ if http != StatusCode::OK => Some(error::from_http_status(http)),
         _ => typed.cloned(),
     }
+}
+
+/// The failure that a response tells before its body, of another type than ours, is read.
+pub(crate) fn failure_in_parts(parts: &Parts) -> Option<Status> {
+    failure_in_head(parts.status, &parts.headers, &parts.extensions, None)
 }
 
 /// `typed`, unless the headers tell of another failure: a layer has changed them then. Only the

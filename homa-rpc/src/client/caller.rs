@@ -168,12 +168,8 @@ impl<T: CallService> Caller<T> {
             .await
             .map_err(|error| Status::from_error(error.into()))?;
         let (parts, body) = response.into_parts();
-        let told = || {
-            let (headers, extensions) = (&parts.headers, &parts.extensions);
-            body::failure_in_head(parts.status, headers, extensions, None)
-        };
         if parts.status != http::StatusCode::OK
-            && let Some(status) = told()
+            && let Some(status) = body::failure_in_parts(&parts)
         {
             return Err(status);
         }
@@ -187,7 +183,7 @@ impl<T: CallService> Caller<T> {
             End::Ok(trailing) => trailing,
             // Not a response of ours, so the status can stand in the headers.
             End::Request => {
-                return Err(told()
+                return Err(body::failure_in_parts(&parts)
                     .unwrap_or_else(|| Status::unknown("the response ended without a status")));
             }
         };

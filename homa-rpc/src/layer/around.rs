@@ -10,6 +10,8 @@ use tower::{Layer, Service};
 
 use crate::body::Body;
 use crate::error::BoxError;
+use crate::method::MethodDescriptor;
+use crate::server::NamedService;
 use crate::status::Status;
 
 /// A layer that runs an asynchronous function around each call, on a client or a server. It gets the
@@ -63,6 +65,11 @@ impl<S, F: Clone> Layer<S> for AroundLayer<F> {
 pub struct Around<S, F> {
     inner: S,
     function: F,
+}
+
+impl<S: NamedService, F> NamedService for Around<S, F> {
+    const NAME: &'static str = S::NAME;
+    const METHODS: &'static [MethodDescriptor] = S::METHODS;
 }
 
 impl<S, F, Fut, B, R> Service<http::Request<B>> for Around<S, F>

@@ -12,11 +12,13 @@ use tower::{Layer, Service};
 
 use super::observed;
 use crate::body::Body;
+use crate::context::Cause;
 use crate::deadline;
 use crate::error::BoxError;
 use crate::metadata::Metadata;
-use crate::method::{CallInfo, deadline_after};
+use crate::method::{CallInfo, MethodDescriptor, deadline_after};
 use crate::request::Request;
+use crate::server::NamedService;
 use crate::status::Status;
 use crate::timer::Timer;
 
@@ -50,7 +52,8 @@ pub trait Interceptor: Send + Sync + 'static {
     fn before(&self, request: Request<()>) -> Result<Request<()>, Status>;
 
     /// Sees how the call ended, once. A call that was given up has the status CANCELLED, or
-    /// DEADLINE_EXCEEDED if that is why.
+    /// DEADLINE_EXCEEDED if that is why; on a server also UNAVAILABLE if that was stopped, and UNKNOWN
+    /// if the handler panicked.
     fn after(&self, call: &Call, outcome: Result<(), &Status>) {
         let _ = (call, outcome);
     }
@@ -113,6 +116,11 @@ impl<S, I> Layer<S> for InterceptorLayer<I> {
             interceptor: Arc::clone(&self.interceptor),
         }
     }
+}
+
+impl<S: NamedService, I> NamedService for InterceptedService<S, I> {
+    const NAME: &'static str = S::NAME;
+    const METHODS: &'static [MethodDescriptor] = S::METHODS;
 }
 
 impl<S, I, B, R> Service<http::Request<B>> for InterceptedService<S, I>
@@ -266,12 +274,14 @@ impl<I: Interceptor> CallEnd<I> {
 impl<I: Interceptor> Drop for CallEnd<I> {
     fn drop(&mut self) {
         if let Some(interceptor) = self.interceptor.take() {
-            let status = if deadline::has_passed(self.call.info.deadline) {
-                Status::deadline_exceeded("the deadline passed before the call was over")
-            } else {
-                Status::cancelled("the call was given up")
-            };
-            interceptor.after(&self.call, Err(&status));
+            let cause = Cause::current().unwrap_or_else(|| {
+                if deadline::has_passed(self.call.info.deadline) {
+                    Cause::Deadline
+                } else {
+                    Cause::Cancelled
+                }
+            });
+            interceptor.after(&self.call, Err(&cause.status()));
         }
     }
 }

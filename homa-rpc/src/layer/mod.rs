@@ -2,6 +2,7 @@
 //!
 //! Layers of `tower` and `tower-http` work as well: on a [`Channel`](crate::Channel) with
 //! `tower::ServiceBuilder`, on a server with [`ServerBuilder::layer`](crate::ServerBuilder::layer).
+//! Those here can also be put around a single service before it is added to a server.
 
 mod around;
 mod interceptor;

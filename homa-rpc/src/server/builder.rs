@@ -1,7 +1,6 @@
 //! [`Server`]: what is served, under which layers and limits.
 
 use std::collections::{HashMap, HashSet};
-use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -99,16 +98,18 @@ impl<L> ServerBuilder<L> {
         }
     }
 
-    /// Adds a service; a server can have several.
+    /// Adds a service; a server can have several. It can be one with an interceptor of its own, see
+    /// [`layer`](crate::layer).
     #[must_use]
     pub fn add_service<S, B>(mut self, service: S) -> Self
     where
-        S: Service<http::Request<Body>, Response = http::Response<B>, Error = Infallible>
+        S: Service<http::Request<Body>, Response = http::Response<B>>
             + NamedService
             + Clone
             + Send
             + Sync
             + 'static,
+        S::Error: Into<BoxError>,
         S::Future: Send + 'static,
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
@@ -132,12 +133,13 @@ impl<L> ServerBuilder<L> {
     #[must_use]
     pub fn add_inline_service<S, B>(mut self, service: S) -> Self
     where
-        S: Service<http::Request<Body>, Response = http::Response<B>, Error = Infallible>
+        S: Service<http::Request<Body>, Response = http::Response<B>>
             + NamedService
             + Clone
             + Send
             + Sync
             + 'static,
+        S::Error: Into<BoxError>,
         S::Future: Send + 'static,
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,

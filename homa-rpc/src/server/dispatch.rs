@@ -21,7 +21,7 @@ use super::quota::{MethodPermit, MethodQuota, PeerPermit, PeerQuota};
 use super::reply::{Answer, PendingReply};
 use super::stats::Counters;
 use crate::body::{self, Body, End, Whole};
-use crate::context::Context;
+use crate::context::{Cause, Context};
 use crate::deadline;
 use crate::error::BoxError;
 use crate::frame::{self, Call, Kind, Request};
@@ -47,16 +47,16 @@ pub(super) struct Shared {
 
 /// A call that was let in.
 struct Entered {
-    _server: Permit,
-    _peer: Option<PeerPermit>,
+    server: Permit,
+    peer: Option<PeerPermit>,
 }
 
 impl Shared {
     /// Lets a call in, or says why not.
     fn enter(&self, peer: SocketAddr) -> Result<Entered, Status> {
         Ok(Entered {
-            _server: self.gate.enter()?,
-            _peer: match &self.peer_quota {
+            server: self.gate.enter()?,
+            peer: match &self.peer_quota {
                 Some(quota) => Some(quota.enter(peer)?),
                 None => None,
             },
@@ -165,7 +165,7 @@ where
         self: Arc<Self>,
         peer: SocketAddr,
         frame: Bytes,
-        entered: Entered,
+        mut entered: Entered,
         reply: PendingReply,
         arrived: Instant,
     ) {
@@ -212,9 +212,16 @@ where
         let outcome = {
             // Pinned here: passed on by value it would be stored twice in the task.
             let handler = handle(&self.service, request(call, info), message_max);
-            let handler = pin!(Context::of(info).scope(handler));
-            race(handler, &shared.gate, &reply, deadline, cancellable).await
+            let mut handler = pin!(Some(Context::of(info).scope(handler)));
+            let gate = &shared.gate;
+            let outcome = race(handler.as_mut(), gate, &reply, deadline, cancellable).await;
+            // Layers that are dropped with it learn why.
+            Cause::tell(outcome.cause(), || handler.set(None));
+            outcome
         };
+        // A client that has its reply may call again before this task is over.
+        drop((method_permit, entered.peer.take()));
+        entered.server.make_room();
         match outcome {
             Outcome::Answer(answer) => reply.send(answer),
             Outcome::Cancelled => {
@@ -240,7 +247,7 @@ where
             }
         }
         // Leaves after the reply, so that a server that waits for its calls has sent them.
-        drop((method_permit, entered));
+        drop(entered);
     }
 }
 
@@ -268,9 +275,21 @@ enum Outcome {
     Stopped,
 }
 
+impl Outcome {
+    const fn cause(&self) -> Option<Cause> {
+        match self {
+            Self::Answer(_) => None,
+            Self::Cancelled => Some(Cause::Cancelled),
+            Self::Panicked => Some(Cause::Panic),
+            Self::DeadlinePassed => Some(Cause::Deadline),
+            Self::Stopped => Some(Cause::Shutdown),
+        }
+    }
+}
+
 /// Runs the handler until it is done or not wanted any more.
 async fn race(
-    mut handler: Pin<&mut impl Future<Output = Answer>>,
+    mut handler: Pin<&mut Option<impl Future<Output = Answer>>>,
     gate: &Gate,
     reply: &PendingReply,
     deadline: Option<Instant>,
@@ -280,7 +299,10 @@ async fn race(
     let mut timer = pin!(deadline.map(Timer::new));
     poll_fn(|cx| {
         // The handler first: one that is done at once costs nothing more.
-        match catch_unwind(AssertUnwindSafe(|| handler.as_mut().poll(cx))) {
+        let Some(running) = handler.as_mut().as_pin_mut() else {
+            return Poll::Ready(Outcome::Stopped);
+        };
+        match catch_unwind(AssertUnwindSafe(|| running.poll(cx))) {
             Ok(Poll::Ready(answer)) => {
                 // A passed deadline wins.
                 return Poll::Ready(if deadline::has_passed(deadline) {
@@ -343,12 +365,8 @@ where
     B::Error: Into<BoxError>,
 {
     let (parts, body) = response.into_parts();
-    let told = || {
-        let (headers, extensions) = (&parts.headers, &parts.extensions);
-        body::failure_in_head(parts.status, headers, extensions, None)
-    };
     if parts.status != http::StatusCode::OK
-        && let Some(status) = told()
+        && let Some(status) = body::failure_in_parts(&parts)
     {
         return Err(status);
     }
@@ -372,7 +390,7 @@ where
             message,
             status: Some(status),
         }),
-        End::Request => Err(told()
+        End::Request => Err(body::failure_in_parts(&parts)
             .unwrap_or_else(|| Status::unknown("the service's response ended without a status"))),
     }
 }

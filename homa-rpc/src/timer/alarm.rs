@@ -1,6 +1,7 @@
 //! Alarms: a thread that wakes tasks at points in time, to about a tenth of a millisecond.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::thread;
@@ -46,7 +47,10 @@ impl Alarms {
             }
             if !due.is_empty() {
                 drop(queue);
-                due.drain(..).for_each(Waker::wake);
+                for waker in due.drain(..) {
+                    // A waker of the application's that panics is no reason to wake nobody else.
+                    let _panic = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+                }
                 queue = self.lock();
                 continue;
             }
@@ -121,7 +125,10 @@ impl Drop for Alarm {
 }
 
 #[cfg(test)]
-#[allow(clippy::disallowed_methods, reason = "alarms follow the system's clock")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "alarms follow the system's clock"
+)]
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
