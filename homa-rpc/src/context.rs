@@ -1,4 +1,4 @@
-//! What calls made inside a handler inherit: the handler's deadline.
+//! What is known of the call whose code runs: calls made inside a handler inherit its deadline.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -7,10 +7,11 @@ use std::task::{Context as TaskContext, Poll};
 
 use tokio::time::Instant;
 
+use crate::method::CallInfo;
 use crate::status::Status;
 
 thread_local! {
-    static CURRENT: Cell<Context> = const { Cell::new(Context { deadline: None }) };
+    static CURRENT: Cell<Context> = const { Cell::new(Context { info: CallInfo::NONE }) };
     static ENDED_BY: Cell<Option<Cause>> = const { Cell::new(None) };
 }
 
@@ -79,15 +80,29 @@ impl Cause {
 /// handler's, so it does not reach tasks that it has spawned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Context {
-    deadline: Option<Instant>,
+    info: CallInfo,
 }
 
 impl Context {
     pub(crate) const fn new(deadline: Option<Instant>) -> Self {
-        Self { deadline }
+        let none = CallInfo::NONE;
+        Self {
+            info: CallInfo { deadline, ..none },
+        }
     }
 
-    /// The context of the handler that polls this, or an empty one outside of handlers.
+    /// The context of those who make or serve this call.
+    pub(crate) const fn of(info: CallInfo) -> Self {
+        Self { info }
+    }
+
+    /// What is known of the call, for bodies of other types, which don't carry it.
+    pub(crate) const fn info(&self) -> CallInfo {
+        self.info
+    }
+
+    /// The context of the handler that polls this, or an empty one outside of calls. For layers of a
+    /// client that of the call they are part of.
     #[must_use]
     pub fn current() -> Self {
         // None is left while a thread ends.
@@ -97,7 +112,7 @@ impl Context {
     /// When the caller of the handler stops waiting.
     #[must_use]
     pub const fn deadline(&self) -> Option<Instant> {
-        self.deadline
+        self.info.deadline
     }
 
     /// Runs `future` in this context.

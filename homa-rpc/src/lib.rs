@@ -42,6 +42,7 @@
 //! | [`Body`], [`CallInfo`] | a call as tower layers see it: HTTP requests and responses |
 //! | [`Codec`] | messages to bytes and back |
 //! | [`layer`] | interceptors |
+//! | `types` (feature) | `google.rpc.Status` and the standard details of errors |
 //!
 //! Messages travel as frames of the format specified in `WIRE.md`, one Homa message each. There is
 //! no encryption and source addresses can be forged: use it in trusted networks only.
@@ -55,6 +56,8 @@ mod context;
 mod deadline;
 mod error;
 mod frame;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 pub mod layer;
 mod limits;
 pub mod metadata;
@@ -67,6 +70,8 @@ pub mod server;
 mod sockets;
 mod status;
 mod timer;
+#[cfg(feature = "types")]
+pub mod types;
 mod uri;
 
 pub use async_trait::async_trait;

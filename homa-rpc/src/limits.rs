@@ -6,6 +6,15 @@ use crate::codec::Codec;
 use crate::request::CallOptions;
 use crate::status::Status;
 
+/// Name of the option in errors.
+pub(crate) const DECODING_LIMIT: &str = "`max_decoding_message_size`";
+
+/// Name of the bound in errors where no option limits a message.
+pub(crate) const FRAME_LIMIT: &str = "the longest message of the transport";
+
+/// Name of the option in errors.
+const ENCODING_LIMIT: &str = "`max_encoding_message_size`";
+
 /// Longest messages that a client or a service decodes and encodes, in bytes.
 ///
 /// Whatever these say, a message must also fit into one frame of the transport (1,000,000 bytes
@@ -64,18 +73,18 @@ impl MessageLimits {
     }
 
     pub(crate) fn check_decoding(&self, len: usize) -> Result<(), Status> {
-        check(len, self.decoding, "max_decoding_message_size")
+        check(len, self.decoding, DECODING_LIMIT)
     }
 
     fn check_encoding(&self, len: usize) -> Result<(), Status> {
-        check(len, self.encoding, "max_encoding_message_size")
+        check(len, self.encoding, ENCODING_LIMIT)
     }
 }
 
 fn check(len: usize, max: usize, option: &str) -> Result<(), Status> {
     if len > max {
         return Err(Status::resource_exhausted(format!(
-            "a message of {len} bytes is over the limit of {max} bytes (`{option}`)"
+            "a message of {len} bytes is over the limit of {max} bytes ({option})"
         )));
     }
     Ok(())

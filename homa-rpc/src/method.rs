@@ -81,9 +81,11 @@ impl MethodDescriptor {
 
 /// What is known of a call, carried inside [`Body`](crate::Body) so that it costs no allocation.
 ///
-/// A layer that wraps the body in a type of its own hides this from those behind it: the server
-/// then doesn't learn the deadline (the client still enforces it), the handler not the peer.
-#[derive(Clone, Copy, Debug, Default)]
+/// A layer that wraps the body in a type of its own hides this from those behind it. They know it
+/// all the same while they run in the task of the call. Behind a layer that hands requests to another
+/// task, such as tower's `Buffer`, it is lost if both come together: the server then doesn't learn the
+/// deadline (the client still enforces it), the handler not the peer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CallInfo {
     /// The other side, if known: on a server the client.
     pub peer: Option<SocketAddr>,

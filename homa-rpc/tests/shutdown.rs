@@ -7,23 +7,10 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use homa_rpc::{BoundServer, Channel, Code, Delivery, Request, Response, Server, Status};
-use support::{EchoClient, EchoServer, Handle, Msg, Wire, handler, net, run};
+use homa_rpc::{BoundServer, Channel, Code, Delivery, Response, Server, Status};
+use support::{EchoClient, Msg, Wire, gated, handler, net, run};
 use tokio::sync::Notify;
 use tokio::time::Instant;
-
-/// A service that says it has begun and waits for `go`.
-fn gated(go: &Arc<Notify>, come: &Arc<Notify>) -> EchoServer<Handle> {
-    let (go, come) = (Arc::clone(go), Arc::clone(come));
-    handler(move |request: Request<Msg>| {
-        let (go, come) = (Arc::clone(&go), Arc::clone(&come));
-        async move {
-            come.notify_one();
-            go.notified().await;
-            Ok(Response::new(request.into_inner()))
-        }
-    })
-}
 
 async fn a_graceful_shutdown_finishes_what_runs_and_refuses_what_is_new(wire: Wire) {
     let (go, come) = (Arc::default(), Arc::default());

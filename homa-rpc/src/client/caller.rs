@@ -14,8 +14,8 @@ use crate::body::{self, Body, End};
 use crate::codec::Codec;
 use crate::context::Context;
 use crate::deadline;
-use crate::error::{self, BoxError};
-use crate::limits::MessageLimits;
+use crate::error::BoxError;
+use crate::limits::{DECODING_LIMIT, MessageLimits};
 use crate::metadata::Metadata;
 use crate::method::{CallInfo, MethodDescriptor, deadline_after};
 use crate::request::Request;
@@ -136,7 +136,7 @@ impl<T: CallService> Caller<T> {
                 method: Some(method),
                 idempotent: inherited.idempotent,
             };
-            let call = pin!(async move {
+            let call = pin!(Context::of(info).scope(async move {
                 let message = caller.limits.encode(&codec, message)?;
                 let mut body = Body::request(message);
                 *body.info_mut() = info;
@@ -147,7 +147,7 @@ impl<T: CallService> Caller<T> {
                 *request.headers_mut() = metadata.into_headers();
                 *request.extensions_mut() = extensions;
                 caller.exchange(request, codec).await
-            });
+            }));
             // The timeout of the call itself, if that is what counts.
             let timeout = options.timeout.filter(|_| own == deadline);
             deadline::enforce(deadline, call, || expired(method, timeout)).await
@@ -168,18 +168,24 @@ impl<T: CallService> Caller<T> {
             .await
             .map_err(|error| Status::from_error(error.into()))?;
         let (parts, body) = response.into_parts();
-        if parts.status != http::StatusCode::OK {
-            return Err(error::from_http_status(parts.status));
+        if parts.status != http::StatusCode::OK
+            && let Some(status) = body::failure_in_parts(&parts)
+        {
+            return Err(status);
         }
-        let (whole, _) = body::collect(body, self.limits.decoding_max()).await?;
+        let max = self.limits.decoding_max();
+        let (whole, _) = body::collect(body, max, DECODING_LIMIT).await?;
         let trailing = match whole.end {
+            End::Failed(status) if whole.message.is_none() => {
+                return Err(body::as_told(&parts.headers, status));
+            }
             End::Failed(status) => return Err(status),
             End::Ok(trailing) => trailing,
             // Not a response of ours, so the status can stand in the headers.
-            End::Request => match body::read_status(&parts.headers) {
-                Some(Err(status)) => return Err(status),
-                _ => return Err(Status::unknown("the response ended without a status")),
-            },
+            End::Request => {
+                return Err(body::failure_in_parts(&parts)
+                    .unwrap_or_else(|| Status::unknown("the response ended without a status")));
+            }
         };
         let Some(message) = whole.message else {
             return Err(Status::unimplemented(

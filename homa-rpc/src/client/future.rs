@@ -19,7 +19,8 @@ use crate::cast::try_cast;
 use crate::context::Context;
 use crate::deadline;
 use crate::error::BoxError;
-use crate::method::{CallInfo, deadline_after, parse_grpc_timeout};
+use crate::limits::FRAME_LIMIT;
+use crate::method::{deadline_after, parse_grpc_timeout};
 use crate::status::{Code, Status};
 use crate::timer::Timer;
 
@@ -61,10 +62,13 @@ impl ResponseFuture {
     {
         let (parts, body) = request.into_parts();
         let body = try_cast::<B, Body>(body);
-        let info = body
-            .as_ref()
-            .map_or_else(|_| CallInfo::default(), |body| *body.info());
-        let (deadline, own) = effective_deadline(&channel, info.deadline, &parts.headers);
+        let known = body.as_ref().ok().and_then(|body| body.info().deadline);
+        // Our stubs send whole messages and watch over the deadline themselves.
+        let (stub, other) = match &body {
+            Ok(body) if body.message().is_some() => (known, None),
+            _ => (None, known),
+        };
+        let (deadline, own) = effective_deadline(&channel, stub, other, &parts.headers);
         let outgoing = Outgoing {
             channel: Arc::clone(&channel),
             uri: parts.uri.clone(),
@@ -104,6 +108,7 @@ impl ResponseFuture {
 fn effective_deadline(
     channel: &Inner,
     stub: Option<Instant>,
+    other: Option<Instant>,
     headers: &HeaderMap,
 ) -> (Option<Instant>, Option<Instant>) {
     let header = headers
@@ -112,7 +117,7 @@ fn effective_deadline(
         .and_then(parse_grpc_timeout);
     let own = [header, channel.timeout].into_iter().flatten().min();
     let own = own.and_then(deadline_after);
-    let own = [own, Context::current().deadline()]
+    let own = [own, other, Context::current().deadline()]
         .into_iter()
         .flatten()
         .min();
@@ -164,7 +169,7 @@ where
             .socket
             .message_bytes_max(),
     };
-    let (whole, _) = body::collect(body, message_max).await?;
+    let (whole, _) = body::collect(body, message_max, FRAME_LIMIT).await?;
     let message = whole.message.ok_or_else(no_message)?;
     send(outgoing, message).await
 }

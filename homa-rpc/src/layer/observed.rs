@@ -4,10 +4,9 @@ use std::pin::Pin;
 use std::task::{self, Poll, ready};
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 
-use crate::body::{Body, final_status};
+use crate::body::{Body, final_status, read_status};
 use crate::status::Status;
 
 /// Tells `end` how the call of `response` ends: at once if that is known, else when the body has been
@@ -29,13 +28,6 @@ where
             body
         }),
     }
-}
-
-/// The status in the trailers of a response.
-fn status_in(trailers: &HeaderMap) -> Option<Result<(), Status>> {
-    let mut response = http::Response::new(Body::empty());
-    *response.headers_mut() = trailers.clone();
-    final_status(&response)
 }
 
 pin_project_lite::pin_project! {
@@ -61,7 +53,7 @@ impl<E: FnOnce(Result<(), &Status>)> http_body::Body for Observed<E> {
             Some(Ok(frame)) if frame.is_data() => None,
             Some(Ok(frame)) => frame
                 .trailers_ref()
-                .map(|trailers| status_in(trailers).unwrap_or_else(|| Err(without_status()))),
+                .map(|trailers| read_status(trailers).unwrap_or_else(|| Err(without_status()))),
             Some(Err(status)) => Some(Err(status.clone())),
             None => Some(Err(without_status())),
         };

@@ -23,8 +23,9 @@ use super::stats::Counters;
 use crate::body::{self, Body, End, Whole};
 use crate::context::{Cause, Context};
 use crate::deadline;
-use crate::error::{self, BoxError};
+use crate::error::BoxError;
 use crate::frame::{self, Call, Kind, Request};
+use crate::limits::FRAME_LIMIT;
 use crate::method::{CallInfo, MethodDescriptor};
 use crate::status::Status;
 use crate::timer::Timer;
@@ -211,7 +212,7 @@ where
         let outcome = {
             // Pinned here: passed on by value it would be stored twice in the task.
             let handler = handle(&self.service, request(call, info), message_max);
-            let mut handler = pin!(Some(Context::new(deadline).scope(handler)));
+            let mut handler = pin!(Some(Context::of(info).scope(handler)));
             let gate = &shared.gate;
             let outcome = race(handler.as_mut(), gate, &reply, deadline, cancellable).await;
             // Layers that are dropped with it learn why.
@@ -364,10 +365,12 @@ where
     B::Error: Into<BoxError>,
 {
     let (parts, body) = response.into_parts();
-    if parts.status != http::StatusCode::OK {
-        return Err(error::from_http_status(parts.status));
+    if parts.status != http::StatusCode::OK
+        && let Some(status) = body::failure_in_parts(&parts)
+    {
+        return Err(status);
     }
-    let (Whole { message, end }, _) = body::collect(body, message_max).await?;
+    let (Whole { message, end }, _) = body::collect(body, message_max, FRAME_LIMIT).await?;
     match end {
         End::Ok(trailing) => Ok(Answer {
             initial: parts.headers,
@@ -377,8 +380,8 @@ where
         }),
         // The status stands in the headers, which then are its metadata.
         End::Failed(status) if message.is_none() => Ok(Answer {
+            status: Some(body::as_told(&parts.headers, status)),
             trailing: parts.headers,
-            status: Some(status),
             ..Answer::default()
         }),
         End::Failed(status) => Ok(Answer {
@@ -387,11 +390,7 @@ where
             message,
             status: Some(status),
         }),
-        End::Request => match body::read_status(&parts.headers) {
-            Some(Err(status)) => Err(status),
-            _ => Err(Status::unknown(
-                "the service's response ended without a status",
-            )),
-        },
+        End::Request => Err(body::failure_in_parts(&parts)
+            .unwrap_or_else(|| Status::unknown("the service's response ended without a status"))),
     }
 }

@@ -15,7 +15,7 @@ use homa_rpc::server::Router;
 use homa_rpc::{Body, BoundServer, BoxError, Channel, Request, Response, ServerError, Status};
 use homa_rpc::{Server, ServerBuilder, ServerMonitor};
 use homa_transport::{Config, Socket, Transport};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tower::Service;
 use tower::layer::Layer;
@@ -252,6 +252,19 @@ where
     Fut: Future<Output = Result<Response<Msg>, Status>> + Send + 'static,
 {
     other_server::OtherServer::new(Handle(Box::new(move |request| Box::pin(f(request)))))
+}
+
+/// A service that says it has begun and waits for `go`.
+pub fn gated(go: &Arc<Notify>, come: &Arc<Notify>) -> EchoServer<Handle> {
+    let (go, come) = (Arc::clone(go), Arc::clone(come));
+    handler(move |request: Request<Msg>| {
+        let (go, come) = (Arc::clone(&go), Arc::clone(&come));
+        async move {
+            come.notify_one();
+            go.notified().await;
+            Ok(Response::new(request.into_inner()))
+        }
+    })
 }
 
 /// Answers with the request's message.
