@@ -1,5 +1,7 @@
 //! The `auth` program, run as a user would.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod process;
 
 use process::{ServerProcess, run};

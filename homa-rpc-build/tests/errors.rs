@@ -493,6 +493,7 @@ fn directory_that_is_not_there_is_named() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a list of cases")]
 fn descriptors_that_are_not_consistent_are_errors() {
     use prost_types::{DescriptorProto, EnumDescriptorProto, FieldDescriptorProto};
 

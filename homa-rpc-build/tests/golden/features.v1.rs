@@ -354,15 +354,12 @@ pub mod keywords_server {
         pub fn with_interceptor<I>(
             inner: T,
             interceptor: I,
-        ) -> homa_rpc::server::Layered<
-            homa_rpc::layer::InterceptedService<Self, I>,
-            Self,
-        >
+        ) -> homa_rpc::layer::InterceptedService<Self, I>
         where
             I: homa_rpc::layer::Interceptor,
         {
             let layer = homa_rpc::layer::interceptor(interceptor);
-            homa_rpc::server::layered(&layer, Self::new(inner))
+            codegen::Layer::layer(&layer, Self::new(inner))
         }
         /// Refuses requests longer than `limit` bytes.
         #[must_use]
@@ -785,15 +782,12 @@ pub mod http_imports_server {
         pub fn with_interceptor<I>(
             inner: T,
             interceptor: I,
-        ) -> homa_rpc::server::Layered<
-            homa_rpc::layer::InterceptedService<Self, I>,
-            Self,
-        >
+        ) -> homa_rpc::layer::InterceptedService<Self, I>
         where
             I: homa_rpc::layer::Interceptor,
         {
             let layer = homa_rpc::layer::interceptor(interceptor);
-            homa_rpc::server::layered(&layer, Self::new(inner))
+            codegen::Layer::layer(&layer, Self::new(inner))
         }
         /// Refuses requests longer than `limit` bytes.
         #[must_use]
@@ -1106,15 +1100,12 @@ pub mod service_server {
         pub fn with_interceptor<I>(
             inner: T,
             interceptor: I,
-        ) -> homa_rpc::server::Layered<
-            homa_rpc::layer::InterceptedService<Self, I>,
-            Self,
-        >
+        ) -> homa_rpc::layer::InterceptedService<Self, I>
         where
             I: homa_rpc::layer::Interceptor,
         {
             let layer = homa_rpc::layer::interceptor(interceptor);
-            homa_rpc::server::layered(&layer, Self::new(inner))
+            codegen::Layer::layer(&layer, Self::new(inner))
         }
         /// Refuses requests longer than `limit` bytes.
         #[must_use]
@@ -1360,15 +1351,12 @@ pub mod send_server {
         pub fn with_interceptor<I>(
             inner: T,
             interceptor: I,
-        ) -> homa_rpc::server::Layered<
-            homa_rpc::layer::InterceptedService<Self, I>,
-            Self,
-        >
+        ) -> homa_rpc::layer::InterceptedService<Self, I>
         where
             I: homa_rpc::layer::Interceptor,
         {
             let layer = homa_rpc::layer::interceptor(interceptor);
-            homa_rpc::server::layered(&layer, Self::new(inner))
+            codegen::Layer::layer(&layer, Self::new(inner))
         }
         /// Refuses requests longer than `limit` bytes.
         #[must_use]
@@ -1559,15 +1547,12 @@ pub mod nothing_server {
         pub fn with_interceptor<I>(
             inner: T,
             interceptor: I,
-        ) -> homa_rpc::server::Layered<
-            homa_rpc::layer::InterceptedService<Self, I>,
-            Self,
-        >
+        ) -> homa_rpc::layer::InterceptedService<Self, I>
         where
             I: homa_rpc::layer::Interceptor,
         {
             let layer = homa_rpc::layer::interceptor(interceptor);
-            homa_rpc::server::layered(&layer, Self::new(inner))
+            codegen::Layer::layer(&layer, Self::new(inner))
         }
         /// Refuses requests longer than `limit` bytes.
         #[must_use]

@@ -160,15 +160,12 @@ pub mod common_server {
         pub fn with_interceptor<I>(
             inner: T,
             interceptor: I,
-        ) -> homa_rpc::server::Layered<
-            homa_rpc::layer::InterceptedService<Self, I>,
-            Self,
-        >
+        ) -> homa_rpc::layer::InterceptedService<Self, I>
         where
             I: homa_rpc::layer::Interceptor,
         {
             let layer = homa_rpc::layer::interceptor(interceptor);
-            homa_rpc::server::layered(&layer, Self::new(inner))
+            codegen::Layer::layer(&layer, Self::new(inner))
         }
         /// Refuses requests longer than `limit` bytes.
         #[must_use]

@@ -14,7 +14,7 @@ mod unary;
 
 pub use bound::{BoundServer, ServerError, ServerMonitor};
 pub use builder::{Server, ServerBuilder};
-pub use layered::{Layered, LayeredFuture, layered};
+pub use layered::{Layered, layered};
 pub use router::{NamedService, Router};
 pub use stats::ServerStats;
 pub use unary::{unary, unimplemented_method};
