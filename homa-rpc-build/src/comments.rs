@@ -184,7 +184,8 @@ impl Marker {
             .collect();
         if fence.len() < 3 {
             self.block = Block::Text;
-            self.out.push(without_tags(&without_references(line)));
+            self.out
+                .push(without_tags(&without_links(&without_references(line))));
             return;
         }
         let runs = content
@@ -225,6 +226,33 @@ fn without_references(line: &str) -> String {
             _ => {
                 out.push_str(before);
                 out.push_str("][");
+                rest = after;
+            }
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+/// Escapes brackets that rustdoc would take for a link: prost-build overlooks every other one of
+/// several in a row.
+fn without_links(line: &str) -> String {
+    let mut out = String::new();
+    let mut rest = line;
+    let mut is_code = false;
+    while let Some((before, after)) = rest.split_once('[') {
+        is_code ^= before.matches('`').count() % 2 == 1;
+        out.push_str(before);
+        let is_open = !is_code && !before.ends_with(['\\', ']']);
+        match after.split_once(']') {
+            Some((text, behind))
+                if is_open && !text.contains(['[', '`']) && !behind.starts_with(['(', '[']) =>
+            {
+                out.push_str(&format!("\\[{text}\\]"));
+                rest = behind;
+            }
+            _ => {
+                out.push('[');
                 rest = after;
             }
         }
@@ -337,8 +365,18 @@ mod tests {
             for_rustdoc(" See [Get][a.b.Get], [x][y](z) and [List][a.List].\n"),
             " See Get, x(z) and List.\n"
         );
-        let text = " [0, 9) and [a] [b], a[1][b c], ][\n";
-        assert_eq!(for_rustdoc(text), text);
+        assert_eq!(
+            for_rustdoc(" [0, 9) and a[1][b c], ][\n"),
+            " [0, 9) and a[1][b c], ][\n"
+        );
+    }
+
+    #[test]
+    fn brackets_that_are_no_links_are_escaped_once() {
+        assert_eq!(
+            for_rustdoc(" [a] [b], `x[0] [y]`, \\[c\\] [d](http://e) [f]\n"),
+            " \\[a\\] \\[b\\], `x[0] [y]`, \\[c\\] [d](http://e) \\[f\\]\n"
+        );
     }
 
     #[test]

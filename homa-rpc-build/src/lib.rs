@@ -26,18 +26,27 @@
 //! `Greeter` there are two modules beside the messages:
 //!
 //! - `greeter_client` with `GreeterClient<T>`: one method per RPC, taking `&self`. The future it
-//!   returns owns all it needs, so it can be spawned.
+//!   returns owns all it needs, so it can be spawned. On request also the trait `GreeterApi`, for
+//!   mocks ([`Builder::build_client_trait`]).
 //! - `greeter_server` with the trait `Greeter`, to be implemented, and `GreeterServer<T>`, which
 //!   makes a service of an implementation.
 //!
 //! Comments in the `.proto` become documentation; code blocks in them are kept from being run as
-//! doctests. A method with the option `deprecated` is marked `#[deprecated]`. An RPC whose name
-//! would clash with a method of the client, such as `New`, gets an underscore: `new_`.
+//! doctests. A method with the option `deprecated` is marked `#[deprecated]`; `idempotency_level` is
+//! in the method's descriptor, where layers that retry find it. The code passes clippy's pedantic
+//! lints, and `missing_docs` if all of the schema is documented.
+//!
+//! Names are those of prost-build: packages, and so the names of files, in snake case with keywords
+//! as `r#type`. An RPC whose name would clash with a function of the client, such as `New`, gets an
+//! underscore: `new_`. So does the trait of a service named `Box`.
+//!
+//! Services without a `.proto` file are described in Rust: see [`manual`].
 //!
 //! # What is refused
 //!
 //! Methods that stream, and files with `edition = "2023"` or later, are not supported yet. They
-//! give an [`Error`] which names the file and the line, as do syntax errors and missing imports.
+//! give an [`Error`] which names the file and the line, as do syntax errors, missing imports, and
+//! names that differ in protobuf and not in Rust.
 //!
 //! [homa-rpc]: https://docs.rs/homa-rpc
 

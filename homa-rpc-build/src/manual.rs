@@ -26,7 +26,7 @@
 //!
 //! The code goes to `helloworld.Greeter.rs`, to be included by
 //! `homa_rpc::include_proto!("helloworld.Greeter")`. It has the modules `greeter_client` and
-//! `greeter_server`, as described at the [crate](crate). Types are seen from inside of these, so
+//! `greeter_server`, as described at the [crate]. Types are seen from inside of these, so
 //! `super::HelloRequest` is one beside them.
 //!
 //! A codec has two parameters, what it encodes and what it decodes, and implements `Default` and
