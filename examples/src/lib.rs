@@ -2,6 +2,8 @@
 //! testing by itself.
 
 pub mod cli;
+pub mod json;
+pub mod rename;
 pub mod store;
 
 /// Generated from `proto/helloworld/greeter.proto`.

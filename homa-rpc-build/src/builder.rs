@@ -1,20 +1,28 @@
 use std::{
-    env, fmt, fs,
+    collections::HashSet,
+    env, fmt,
     path::{Path, PathBuf},
 };
 
 use prost_types::FileDescriptorSet;
 
 use crate::{
-    Error, attributes, check, comments,
-    generate::{Generator, Options},
+    Error,
+    attributes::{self, Attributes},
+    compile::{Input, Job},
+    generate::Options,
     source::{self, Paths},
 };
 
 /// Options for compiling `.proto` files. See [`configure`](crate::configure).
 ///
 /// Paths that select items are those of protobuf: `.` means everything, `.package.Message` an item
-/// and what is in it, `Message.field` whatever ends so.
+/// and what is in it, `Message.field` whatever ends so. A path that selects nothing is no error, so
+/// that one build script can serve several sets of files.
+///
+/// A wrong value given to an option is an error when the files are compiled, see
+/// [`Error::Option`].
+#[must_use = "nothing is compiled before `compile_protos` or `compile_fds` is called"]
 pub struct Builder {
     prost: prost_build::Config,
     options: Options,
@@ -23,7 +31,12 @@ pub struct Builder {
     bytes: Vec<String>,
     skip_debug: Vec<String>,
     extern_paths: Vec<String>,
+    compile_well_known_types: bool,
+    retain_enum_prefix: bool,
+    default_package_filename: String,
     descriptor_set: Option<PathBuf>,
+    include_file: Option<PathBuf>,
+    out_dir: Option<PathBuf>,
     emit_rerun_if_changed: bool,
     /// The first wrong value given to an option.
     error: Option<Error>,
@@ -38,240 +51,297 @@ impl Builder {
             bytes: Vec::new(),
             skip_debug: Vec::new(),
             extern_paths: Vec::new(),
+            compile_well_known_types: false,
+            retain_enum_prefix: false,
+            default_package_filename: "_".to_owned(),
             descriptor_set: None,
+            include_file: None,
+            out_dir: None,
             emit_rerun_if_changed: env::var_os("CARGO").is_some(),
             error: None,
         }
     }
 
     /// Whether to generate clients. Default: yes.
-    #[must_use]
     pub fn build_client(mut self, enable: bool) -> Self {
-        self.options.build_client = enable;
+        self.options.shape.build_client = enable;
+        self
+    }
+
+    /// Whether to generate a trait beside each client, `GreeterApi` beside `GreeterClient`, with
+    /// the methods of the client. The client implements it, and what stands for the client in a
+    /// test can. Default: no.
+    pub fn build_client_trait(mut self, enable: bool) -> Self {
+        self.options.shape.build_client_trait = enable;
         self
     }
 
     /// Whether to generate server traits and servers. Default: yes.
-    #[must_use]
     pub fn build_server(mut self, enable: bool) -> Self {
-        self.options.build_server = enable;
+        self.options.shape.build_server = enable;
         self
     }
 
     /// The directory to write to. Default: Cargo's `OUT_DIR`.
-    #[must_use]
     pub fn out_dir(mut self, directory: impl AsRef<Path>) -> Self {
-        self.prost.out_dir(directory.as_ref());
+        self.out_dir = Some(directory.as_ref().to_owned());
         self
     }
 
     /// Writes one more file, with a tree of modules that includes all the others.
-    #[must_use]
     pub fn include_file(mut self, path: impl AsRef<Path>) -> Self {
-        self.prost.include_file(path.as_ref());
+        self.include_file = Some(path.as_ref().to_owned());
+        self
+    }
+
+    /// The name, without `.rs`, of the file for what is in no package. Default: `_`.
+    pub fn default_package_filename(mut self, name: impl Into<String>) -> Self {
+        self.default_package_filename = name.into();
         self
     }
 
     /// Writes the encoded descriptors of all files, imports included, to `path`, as reflection
     /// needs them. Custom options are kept.
-    #[must_use]
     pub fn file_descriptor_set_path(mut self, path: impl AsRef<Path>) -> Self {
         self.descriptor_set = Some(path.as_ref().to_owned());
         self
     }
 
     /// Adds an attribute to messages, enums and oneofs that match `path`.
-    #[must_use]
     pub fn type_attribute(mut self, path: impl AsRef<str>, attribute: impl AsRef<str>) -> Self {
-        self.prost.type_attribute(path, attribute);
+        let (path, attribute) = (path.as_ref(), attribute.as_ref());
+        if self.attribute("type_attribute", path, attribute).is_some() {
+            self.prost.type_attribute(path, attribute);
+        }
         self
     }
 
-    /// Adds an attribute to fields that match `path`.
-    #[must_use]
+    /// Adds an attribute to fields and enum values that match `path`.
     pub fn field_attribute(mut self, path: impl AsRef<str>, attribute: impl AsRef<str>) -> Self {
-        self.prost.field_attribute(path, attribute);
+        let (path, attribute) = (path.as_ref(), attribute.as_ref());
+        if self.attribute("field_attribute", path, attribute).is_some() {
+            self.prost.field_attribute(path, attribute);
+        }
         self
     }
 
     /// Adds an attribute to messages that match `path`.
-    #[must_use]
     pub fn message_attribute(mut self, path: impl AsRef<str>, attribute: impl AsRef<str>) -> Self {
-        self.prost.message_attribute(path, attribute);
+        let (path, attribute) = (path.as_ref(), attribute.as_ref());
+        if self
+            .attribute("message_attribute", path, attribute)
+            .is_some()
+        {
+            self.prost.message_attribute(path, attribute);
+        }
         self
     }
 
     /// Adds an attribute to enums and oneofs that match `path`.
-    #[must_use]
     pub fn enum_attribute(mut self, path: impl AsRef<str>, attribute: impl AsRef<str>) -> Self {
-        self.prost.enum_attribute(path, attribute);
+        let (path, attribute) = (path.as_ref(), attribute.as_ref());
+        if self.attribute("enum_attribute", path, attribute).is_some() {
+            self.prost.enum_attribute(path, attribute);
+        }
         self
     }
 
     /// Adds an attribute to the clients of services that match `path`.
-    #[must_use]
-    pub fn client_attribute(mut self, path: impl AsRef<str>, attribute: impl AsRef<str>) -> Self {
+    pub fn client_attribute(self, path: impl AsRef<str>, attribute: impl AsRef<str>) -> Self {
         let (path, attribute) = (path.as_ref(), attribute.as_ref());
-        self.options
-            .client_attributes
-            .add("client_attribute", path, attribute, &mut self.error);
-        self
+        self.service_attribute("client_attribute", path, attribute, |options| {
+            &mut options.client_attributes
+        })
     }
 
     /// Adds an attribute to the client modules of packages that match `path`.
-    #[must_use]
-    pub fn client_mod_attribute(
-        mut self,
-        path: impl AsRef<str>,
-        attribute: impl AsRef<str>,
-    ) -> Self {
+    pub fn client_mod_attribute(self, path: impl AsRef<str>, attribute: impl AsRef<str>) -> Self {
         let (path, attribute) = (path.as_ref(), attribute.as_ref());
-        let attributes = &mut self.options.client_mod_attributes;
-        attributes.add("client_mod_attribute", path, attribute, &mut self.error);
-        self
+        self.service_attribute("client_mod_attribute", path, attribute, |options| {
+            &mut options.client_mod_attributes
+        })
     }
 
     /// Adds an attribute to the server types (`GreeterServer`) of services that match `path`.
-    #[must_use]
-    pub fn server_attribute(mut self, path: impl AsRef<str>, attribute: impl AsRef<str>) -> Self {
+    pub fn server_attribute(self, path: impl AsRef<str>, attribute: impl AsRef<str>) -> Self {
         let (path, attribute) = (path.as_ref(), attribute.as_ref());
-        self.options
-            .server_attributes
-            .add("server_attribute", path, attribute, &mut self.error);
-        self
+        self.service_attribute("server_attribute", path, attribute, |options| {
+            &mut options.server_attributes
+        })
     }
 
     /// Adds an attribute to the server modules of packages that match `path`.
-    #[must_use]
-    pub fn server_mod_attribute(
-        mut self,
-        path: impl AsRef<str>,
-        attribute: impl AsRef<str>,
-    ) -> Self {
+    pub fn server_mod_attribute(self, path: impl AsRef<str>, attribute: impl AsRef<str>) -> Self {
         let (path, attribute) = (path.as_ref(), attribute.as_ref());
-        let attributes = &mut self.options.server_mod_attributes;
-        attributes.add("server_mod_attribute", path, attribute, &mut self.error);
-        self
+        self.service_attribute("server_mod_attribute", path, attribute, |options| {
+            &mut options.server_mod_attributes
+        })
     }
 
     /// Adds an attribute to the server traits of services that match `path`.
-    #[must_use]
-    pub fn trait_attribute(mut self, path: impl AsRef<str>, attribute: impl AsRef<str>) -> Self {
+    pub fn trait_attribute(self, path: impl AsRef<str>, attribute: impl AsRef<str>) -> Self {
         let (path, attribute) = (path.as_ref(), attribute.as_ref());
-        self.options
-            .trait_attributes
-            .add("trait_attribute", path, attribute, &mut self.error);
-        self
+        self.service_attribute("trait_attribute", path, attribute, |options| {
+            &mut options.trait_attributes
+        })
     }
 
     /// Uses the type or module `rust_path` for the message or package `proto_path` instead of
-    /// generating it, and generates no service of that package.
+    /// generating it. Services are generated all the same, except those of files that are only
+    /// imported.
     ///
     /// `proto_path` starts with a dot, `rust_path` with `::` or `crate::`.
-    #[must_use]
     pub fn extern_path(mut self, proto_path: impl AsRef<str>, rust_path: impl AsRef<str>) -> Self {
         let (proto_path, rust_path) = (proto_path.as_ref(), rust_path.as_ref());
-        if rust_path.starts_with("::") || rust_path.starts_with("crate::") {
+        let is_absolute = rust_path.starts_with("::") || rust_path.starts_with("crate::");
+        if !is_absolute || syn::parse_str::<syn::TypePath>(rust_path).is_err() {
+            self.refuse(
+                "extern_path",
+                "a Rust path that starts with `::` or `crate::`",
+                rust_path,
+            );
+        } else if !proto_path.starts_with('.') || proto_path == "." {
+            let expected = "the full name of a message or package, such as `.package.Message`";
+            self.refuse("extern_path", expected, proto_path);
+        } else if self.extern_paths.iter().any(|path| path == proto_path) {
+            self.refuse("extern_path", "each path once", proto_path);
+        } else if self.path("extern_path", proto_path) {
             self.prost.extern_path(proto_path, rust_path);
             self.extern_paths.push(proto_path.to_owned());
-        } else {
-            self.error.get_or_insert_with(|| Error::Option {
-                option: "extern_path",
-                expected: "a Rust path that starts with `::` or `crate::`",
-                value: rust_path.to_owned(),
-            });
         }
         self
     }
 
     /// Puts fields that match `path` into a `Box`.
-    #[must_use]
     pub fn boxed(mut self, path: impl AsRef<str>) -> Self {
-        self.prost.boxed(path);
+        if self.path("boxed", path.as_ref()) {
+            self.prost.boxed(path);
+        }
         self
     }
 
     /// Makes `bytes` fields that match `path` a `bytes::Bytes`, which is a view of the message
     /// received, instead of a `Vec<u8>`, which is a copy.
-    #[must_use]
     pub fn bytes(mut self, path: impl AsRef<str>) -> Self {
-        self.bytes.push(path.as_ref().to_owned());
+        if self.path("bytes", path.as_ref()) {
+            self.bytes.push(path.as_ref().to_owned());
+        }
         self
     }
 
     /// Makes `map` fields that match `path` a `BTreeMap`.
-    #[must_use]
     pub fn btree_map(mut self, path: impl AsRef<str>) -> Self {
-        self.btree_map.push(path.as_ref().to_owned());
+        if self.path("btree_map", path.as_ref()) {
+            self.btree_map.push(path.as_ref().to_owned());
+        }
         self
     }
 
-    /// Generates no `Debug` for messages that match `path`, so that it can be written by hand.
-    #[must_use]
-    pub fn skip_debug(mut self, path: impl AsRef<str>) -> Self {
-        self.skip_debug.push(path.as_ref().to_owned());
+    /// Generates no `Debug` for messages and enums that match one of `paths`, so that it can be
+    /// written by hand.
+    pub fn skip_debug(mut self, paths: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        for path in paths {
+            if self.path("skip_debug", path.as_ref()) {
+                self.skip_debug.push(path.as_ref().to_owned());
+            }
+        }
+        self
+    }
+
+    /// Carries no comments over for messages, fields, services and methods that match one of
+    /// `paths`.
+    pub fn disable_comments(mut self, paths: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        for path in paths {
+            if self.path("disable_comments", path.as_ref()) {
+                self.options.disable_comments.push(path.as_ref().to_owned());
+            }
+        }
+        self
+    }
+
+    /// Implements `prost::Name` for messages: their full names and type URLs, as
+    /// `prost_types::Any` needs them. Default: no.
+    pub fn enable_type_names(mut self, enable: bool) -> Self {
+        if enable {
+            self.prost.enable_type_names();
+        }
+        self
+    }
+
+    /// Puts `domain`, such as `type.googleapis.com`, before the names in the type URLs of messages
+    /// that match one of `paths`. See [`enable_type_names`](Self::enable_type_names).
+    pub fn type_name_domain(
+        mut self,
+        paths: impl IntoIterator<Item = impl AsRef<str>>,
+        domain: impl AsRef<str>,
+    ) -> Self {
+        let domain = domain.as_ref();
+        if domain.contains(['"', '\\']) {
+            self.refuse("type_name_domain", "a domain", domain);
+        }
+        for path in paths {
+            if self.path("type_name_domain", path.as_ref()) {
+                self.prost.type_name_domain([path], domain);
+            }
+        }
+        self
+    }
+
+    /// Leaves the name of an enum at the beginning of its values, which otherwise lose it: of the
+    /// enum `Color`, `COLOR_RED` becomes `Red`. Default: no.
+    pub fn retain_enum_prefix(mut self, enable: bool) -> Self {
+        self.retain_enum_prefix = enable;
         self
     }
 
     /// Generates the well-known types (`google.protobuf.*`) instead of using those of
     /// `prost-types`. Default: no.
-    #[must_use]
     pub fn compile_well_known_types(mut self, enable: bool) -> Self {
-        self.options.compile_well_known_types = enable;
+        self.compile_well_known_types = enable;
         self
     }
 
     /// Whether paths and service names carry the protobuf package, as they should: the other side
     /// expects it. Default: yes.
-    #[must_use]
     pub fn emit_package(mut self, enable: bool) -> Self {
         self.options.emit_package = enable;
         self
     }
 
-    /// Carries no comments over for messages, fields, services and methods that match `path`.
-    #[must_use]
-    pub fn disable_comments(mut self, path: impl AsRef<str>) -> Self {
-        self.options.disable_comments.push(path.as_ref().to_owned());
-        self
-    }
-
     /// Gives the methods of server traits `self: Arc<Self>` instead of `&self`. Default: no.
-    #[must_use]
     pub fn use_arc_self(mut self, enable: bool) -> Self {
-        self.options.use_arc_self = enable;
+        self.options.shape.use_arc_self = enable;
         self
     }
 
     /// Gives the methods of server traits a body that answers UNIMPLEMENTED, so that a method added
     /// to the `.proto` doesn't break implementations. Default: no.
-    #[must_use]
     pub fn generate_default_stubs(mut self, enable: bool) -> Self {
-        self.options.default_stubs = enable;
+        self.options.shape.default_stubs = enable;
+        self
+    }
+
+    /// Writes traits with the language's own `async fn`, which costs no allocation per call,
+    /// instead of with the macro `async_trait`. Implementations then go without the macro, and the
+    /// traits cannot be used as `dyn`. Default: no.
+    pub fn native_async(mut self, enable: bool) -> Self {
+        self.options.shape.native_async = enable;
         self
     }
 
     /// The codec of all methods: a path to a type with two parameters, what it encodes and what it
     /// decodes, that implements `Default` and `homa_rpc`'s `Codec`. Default:
-    /// `homa_rpc::codegen::ProstCodec`.
-    #[must_use]
+    /// `homa_rpc::ProstCodec`.
     pub fn codec_path(mut self, path: impl AsRef<str>) -> Self {
-        match path.as_ref().parse() {
-            Ok(tokens) => self.options.codec = tokens,
-            Err(_) => {
-                self.error.get_or_insert_with(|| Error::Option {
-                    option: "codec_path",
-                    expected: "a path to a type",
-                    value: path.as_ref().to_owned(),
-                });
-            }
+        match attributes::parse_type_path("codec_path", path.as_ref()) {
+            Ok(codec) => self.options.codec = codec,
+            Err(error) => self.note(error),
         }
         self
     }
 
     /// Whether to tell Cargo to run the build script again when one of the files read changes,
     /// imports included. Default: if run by Cargo.
-    #[must_use]
     pub fn emit_rerun_if_changed(mut self, enable: bool) -> Self {
         self.emit_rerun_if_changed = enable;
         self
@@ -282,8 +352,8 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// Invalid or missing files, editions, streaming methods (see [`Error`]), a wrong value given
-    /// to an option, a directory that can't be written to.
+    /// Invalid or missing files, editions, streaming methods, names that clash in Rust (see
+    /// [`Error`]), a wrong value given to an option, a directory that can't be written to.
     pub fn compile_protos(
         self,
         protos: &[impl AsRef<Path>],
@@ -292,65 +362,103 @@ impl Builder {
         fn owned(paths: &[impl AsRef<Path>]) -> Vec<PathBuf> {
             paths.iter().map(|path| path.as_ref().to_owned()).collect()
         }
-        let compiled = source::compile(&owned(protos), &owned(includes))?;
+        let input = source::compile(&owned(protos), &owned(includes))?;
         if self.emit_rerun_if_changed {
-            for path in compiled.paths.sorted() {
+            for path in input.paths.sorted() {
                 println!("cargo:rerun-if-changed={}", path.display());
             }
         }
-        self.generate(compiled.set, &compiled.encoded, &compiled.paths)
+        self.job()?.run(input)
     }
 
     /// Generates code for descriptors that were made elsewhere. Imports must be among them.
     ///
     /// # Errors
     ///
-    /// Editions, streaming methods, a wrong value given to an option, a directory that can't be
-    /// written to.
+    /// Descriptors that are not consistent, and as [`compile_protos`](Self::compile_protos).
     pub fn compile_fds(self, set: FileDescriptorSet) -> Result<(), Error> {
-        let encoded = source::encode(&set);
-        self.generate(set, &encoded, &Paths::default())
+        self.job()?.run(Input {
+            encoded: source::encode(&set),
+            set,
+            paths: Paths::default(),
+            imports: HashSet::new(),
+        })
     }
 
-    fn generate(
-        mut self,
-        mut set: FileDescriptorSet,
-        encoded: &[u8],
-        paths: &Paths,
-    ) -> Result<(), Error> {
+    fn job(mut self) -> Result<Job, Error> {
         if let Some(error) = self.error {
             return Err(error);
         }
-        self.drop_services_not_wanted(&mut set);
-        check::check(&set, paths)?;
-        comments::make_safe(&mut set);
-        if let Some(path) = self.descriptor_set {
-            fs::write(&path, encoded).map_err(|source| Error::Write { path, source })?;
-        }
-
-        self.prost.btree_map(self.btree_map);
-        self.prost.bytes(self.bytes);
-        self.prost.skip_debug(self.skip_debug);
-        self.prost.disable_comments(&self.options.disable_comments);
-        if self.options.compile_well_known_types {
+        self.prost
+            .btree_map(self.btree_map)
+            .bytes(self.bytes)
+            .skip_debug(self.skip_debug)
+            .disable_comments(&self.options.disable_comments);
+        if self.compile_well_known_types {
             self.prost.compile_well_known_types();
         }
-        self.prost
-            .service_generator(Box::new(Generator::new(self.options)));
-        self.prost.compile_fds(set).map_err(Error::Generate)
+        if self.retain_enum_prefix {
+            self.prost.retain_enum_prefix();
+        }
+        Ok(Job {
+            prost: self.prost,
+            options: self.options,
+            extern_paths: self.extern_paths,
+            compile_well_known_types: self.compile_well_known_types,
+            strip_enum_prefix: !self.retain_enum_prefix,
+            default_package_filename: self.default_package_filename,
+            descriptor_set: self.descriptor_set,
+            include_file: self.include_file,
+            out_dir: self.out_dir,
+        })
     }
 
-    /// Services under an external path exist elsewhere, as do the messages they use; and without
-    /// clients and servers there is nothing to generate.
-    fn drop_services_not_wanted(&self, set: &mut FileDescriptorSet) {
-        let wanted = self.options.build_client || self.options.build_server;
-        for file in &mut set.file {
-            let package = file.package().to_owned();
-            let is_extern = |path: &String| attributes::matches(path, &package);
-            if !wanted || self.extern_paths.iter().any(is_extern) {
-                file.service.clear();
-            }
+    /// Notes what is wrong with an option. The first error stays.
+    fn note(&mut self, error: Error) {
+        self.error.get_or_insert(error);
+    }
+
+    fn refuse(&mut self, option: &'static str, expected: &'static str, value: &str) {
+        self.note(Error::Option {
+            option,
+            expected,
+            value: value.to_owned(),
+        });
+    }
+
+    /// Whether `path` can select items.
+    fn path(&mut self, option: &'static str, path: &str) -> bool {
+        attributes::check_path(option, path)
+            .map_err(|error| self.note(error))
+            .is_ok()
+    }
+
+    /// An attribute for what `path` selects, if both are what they should be.
+    fn attribute(
+        &mut self,
+        option: &'static str,
+        path: &str,
+        attribute: &str,
+    ) -> Option<proc_macro2::TokenStream> {
+        if !self.path(option, path) {
+            return None;
         }
+        attributes::parse(option, attribute)
+            .map_err(|error| self.note(error))
+            .ok()
+    }
+
+    fn service_attribute(
+        mut self,
+        option: &'static str,
+        path: &str,
+        attribute: &str,
+        list: impl FnOnce(&mut Options) -> &mut Attributes,
+    ) -> Self {
+        if let Some(attribute) = self.attribute(option, path, attribute) {
+            list(&mut self.options).add(path, attribute);
+        }
+        self
     }
 }
 

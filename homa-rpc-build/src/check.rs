@@ -2,11 +2,12 @@
 
 use prost_types::{FileDescriptorProto, FileDescriptorSet};
 
-use crate::{Error, generate::names, source::Paths};
-
-/// Field numbers in `descriptor.proto`: `FileDescriptorProto.service`, `ServiceDescriptorProto.method`.
-const SERVICE: i32 = 6;
-const METHOD: i32 = 2;
+use crate::{
+    Error, attributes,
+    generate::names,
+    items::{self, ItemPath, number},
+    source::Paths,
+};
 
 /// Checks every file and every method.
 pub(crate) fn check(set: &FileDescriptorSet, paths: &Paths) -> Result<(), Error> {
@@ -16,36 +17,53 @@ pub(crate) fn check(set: &FileDescriptorSet, paths: &Paths) -> Result<(), Error>
                 location: paths.display(file.name()).to_string(),
             });
         }
-        for (service_index, service) in file.service.iter().enumerate() {
-            for (method_index, method) in service.method.iter().enumerate() {
-                if method.client_streaming() || method.server_streaming() {
-                    return Err(Error::Streaming {
-                        location: location(file, service_index, method_index, paths),
-                        service: names::full(file.package(), service.name()),
-                        method: method.name().to_owned(),
-                    });
-                }
-            }
-        }
+        check_identifiers(file, paths)?;
+        check_methods(file, paths)?;
     }
     Ok(())
 }
 
-/// `file:line:column` of a method, or only the file if there is no source information.
-fn location(file: &FileDescriptorProto, service: usize, method: usize, paths: &Paths) -> String {
-    let path = paths.display(file.name());
-    let wanted = [
-        Ok(SERVICE),
-        i32::try_from(service),
-        Ok(METHOD),
-        i32::try_from(method),
-    ];
-    let locations = file.source_code_info.iter().flat_map(|info| &info.location);
-    let span = locations
-        .filter(|location| location.path.iter().map(|&step| Ok(step)).eq(wanted))
-        .find_map(|location| location.span.first_chunk::<2>());
-    match span {
-        Some([line, column]) => format!("{path}:{}:{}", line + 1, column + 1),
-        None => path.to_string(),
+/// `_` is a name in protobuf, but nothing is left of it in the case that Rust wants.
+fn check_identifiers(file: &FileDescriptorProto, paths: &Paths) -> Result<(), Error> {
+    let is_possible = |name: &str| {
+        attributes::is_identifier(name) && name.contains(|c: char| c.is_ascii_alphanumeric())
+    };
+    let refuse = |location, name: &str| {
+        Err(Error::Name {
+            location,
+            problem: format!("`{name}` cannot be made a name of Rust: rename it"),
+        })
+    };
+    let package = file.package();
+    if !package.is_empty() && !package.split('.').all(is_possible) {
+        return refuse(paths.display(file.name()).to_string(), package);
     }
+    let mut found = None;
+    items::walk(file, |path, name| {
+        if found.is_none() && !is_possible(name) {
+            found = Some((path, name.to_owned()));
+        }
+    });
+    match found {
+        Some((path, name)) => refuse(path.location(file, paths), &name),
+        None => Ok(()),
+    }
+}
+
+fn check_methods(file: &FileDescriptorProto, paths: &Paths) -> Result<(), Error> {
+    for (service_index, service) in file.service.iter().enumerate() {
+        let service_path = ItemPath::default().child(number::FILE_SERVICE, service_index);
+        for (method_index, method) in service.method.iter().enumerate() {
+            if method.client_streaming() || method.server_streaming() {
+                return Err(Error::Streaming {
+                    location: service_path
+                        .child(number::SERVICE_METHOD, method_index)
+                        .location(file, paths),
+                    service: names::full(file.package(), service.name()),
+                    method: method.name().to_owned(),
+                });
+            }
+        }
+    }
+    Ok(())
 }

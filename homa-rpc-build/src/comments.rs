@@ -3,9 +3,14 @@
 //! Rustdoc compiles and runs code blocks that don't say what they are, and those marked as Rust.
 //! So blocks by fence get a language, and blocks by indentation get a fence. References of the form
 //! `[Book][library.v1.Book]`, a convention in `.proto` files, would be broken links: only their
-//! text is kept. (URLs and other brackets are escaped by prost-build.)
+//! text is kept. (URLs and other brackets are escaped by prost-build.) `<name>` would be taken for
+//! HTML. Characters that rustc refuses in comments are left out.
 
-use prost_types::FileDescriptorSet;
+use std::collections::BTreeSet;
+
+use prost_types::{FileDescriptorSet, source_code_info::Location};
+
+use crate::items;
 
 /// How much deeper than the text around it a line must be to be code, in Markdown.
 const CODE_INDENT: usize = 4;
@@ -21,10 +26,79 @@ pub(crate) fn make_safe(set: &mut FileDescriptorSet) {
             &mut location.leading_comments,
             &mut location.trailing_comments,
         ];
-        for text in comments.into_iter().flatten() {
-            *text = for_rustdoc(text);
+        for comment in comments {
+            if let Some(text) = comment.take().filter(|text| !text.trim().is_empty()) {
+                *comment = Some(for_rustdoc(&without_refused(&text)));
+            }
+        }
+        for text in &mut location.leading_detached_comments {
+            *text = without_refused(text);
         }
     }
+}
+
+/// Gives every item a place in the source, if any has one: prost-build panics otherwise.
+pub(crate) fn complete_places(set: &mut FileDescriptorSet) {
+    for file in &mut set.file {
+        let Some(info) = &file.source_code_info else {
+            continue;
+        };
+        let known: BTreeSet<_> = info.location.iter().map(|place| &place.path).collect();
+        let mut missing = Vec::new();
+        items::walk(file, |path, _| {
+            let path = path.into_vec();
+            if !known.contains(&path) {
+                missing.push(Location {
+                    path,
+                    ..Location::default()
+                });
+            }
+        });
+        file.source_code_info
+            .get_or_insert_default()
+            .location
+            .extend(missing);
+    }
+}
+
+/// Gives fields that are groups the comment of the message that such a field declares as well.
+pub(crate) fn document_groups(set: &mut FileDescriptorSet) {
+    for file in &mut set.file {
+        let groups = items::groups(file);
+        let Some(info) = &mut file.source_code_info else {
+            continue;
+        };
+        for (field, message) in groups {
+            let comment_of = |path: &[i32]| {
+                let mut places = info.location.iter();
+                let place = places.find(|place| place.path == path)?;
+                place.leading_comments.clone()
+            };
+            let (field, comment) = (field.into_vec(), comment_of(&message.into_vec()));
+            let mut places = info.location.iter_mut();
+            match places.find(|place| place.path == field) {
+                Some(place) => place.leading_comments = place.leading_comments.take().or(comment),
+                None => info.location.push(Location {
+                    path: field,
+                    leading_comments: comment,
+                    ..Location::default()
+                }),
+            }
+        }
+    }
+}
+
+/// A carriage return within a line, and characters that change the direction of text, are errors
+/// in the comments of Rust; lints mind tabs and blanks at the end of a line.
+fn without_refused(comment: &str) -> String {
+    let is_refused = |c| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\0');
+    let mut text = comment
+        .replace("\r\n", "\n")
+        .replace('\r', " ")
+        .replace('\t', "    ");
+    text.retain(|c| !is_refused(c));
+    let lines: Vec<_> = text.split('\n').map(str::trim_end).collect();
+    lines.join("\n")
 }
 
 fn for_rustdoc(comment: &str) -> String {
@@ -110,7 +184,8 @@ impl Marker {
             .collect();
         if fence.len() < 3 {
             self.block = Block::Text;
-            self.out.push(without_references(line));
+            self.out
+                .push(without_tags(&without_links(&without_references(line))));
             return;
         }
         let runs = content
@@ -156,6 +231,54 @@ fn without_references(line: &str) -> String {
         }
     }
     out.push_str(rest);
+    out
+}
+
+/// Escapes brackets that rustdoc would take for a link: prost-build overlooks every other one of
+/// several in a row.
+fn without_links(line: &str) -> String {
+    let mut out = String::new();
+    let mut rest = line;
+    let mut is_code = false;
+    while let Some((before, after)) = rest.split_once('[') {
+        is_code ^= before.matches('`').count() % 2 == 1;
+        out.push_str(before);
+        let is_open = !is_code && !before.ends_with(['\\', ']']);
+        match after.split_once(']') {
+            Some((text, behind))
+                if is_open && !text.contains(['[', '`']) && !behind.starts_with(['(', '[']) =>
+            {
+                out.push_str(&format!("\\[{text}\\]"));
+                rest = behind;
+            }
+            _ => {
+                out.push('[');
+                rest = after;
+            }
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+/// Escapes what rustdoc would take for an HTML tag, outside of code.
+fn without_tags(line: &str) -> String {
+    let mut out = String::new();
+    for (index, part) in line.split('`').enumerate() {
+        if index > 0 {
+            out.push('`');
+        }
+        let is_code = index % 2 == 1;
+        let mut rest = part;
+        while let Some((before, after)) = rest.split_once('<').filter(|_| !is_code) {
+            let is_tag = after.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/');
+            let is_link = after.starts_with("http://") || after.starts_with("https://");
+            out.push_str(before);
+            out.push_str(if is_tag && !is_link { "\\<" } else { "<" });
+            rest = after;
+        }
+        out.push_str(rest);
+    }
     out
 }
 
@@ -242,8 +365,18 @@ mod tests {
             for_rustdoc(" See [Get][a.b.Get], [x][y](z) and [List][a.List].\n"),
             " See Get, x(z) and List.\n"
         );
-        let text = " [0, 9) and [a] [b], a[1][b c], ][\n";
-        assert_eq!(for_rustdoc(text), text);
+        assert_eq!(
+            for_rustdoc(" [0, 9) and a[1][b c], ][\n"),
+            " [0, 9) and a[1][b c], ][\n"
+        );
+    }
+
+    #[test]
+    fn brackets_that_are_no_links_are_escaped_once() {
+        assert_eq!(
+            for_rustdoc(" [a] [b], `x[0] [y]`, \\[c\\] [d](http://e) [f]\n"),
+            " \\[a\\] \\[b\\], `x[0] [y]`, \\[c\\] [d](http://e) \\[f\\]\n"
+        );
     }
 
     #[test]
@@ -256,6 +389,19 @@ mod tests {
             for_rustdoc(" ```rust,no_run\n x\n ```\n"),
             " ```text\n x\n ```\n"
         );
+    }
+
+    #[test]
+    fn tags_are_escaped_outside_of_code() {
+        assert_eq!(
+            for_rustdoc(" A map<string, T> or `Vec<T>`, a < b, </p> <https://x.org>\n"),
+            " A map\\<string, T> or `Vec<T>`, a < b, \\</p> <https://x.org>\n"
+        );
+    }
+
+    #[test]
+    fn characters_that_rustc_refuses_are_left_out() {
+        assert_eq!(without_refused(" a\r\n b\rc \u{202e}d\0\n"), " a\n b c d\n");
     }
 
     #[test]

@@ -35,7 +35,16 @@ pub enum Error {
         method: String,
     },
 
-    /// An option of the builder has a value that is not Rust code.
+    /// A name cannot be used in Rust, or two become one there.
+    #[error("{location}: {problem}")]
+    Name {
+        /// File, and line and column where they are known, as `file:line:column`.
+        location: String,
+        /// Which name, and why not.
+        problem: String,
+    },
+
+    /// An option of the builder, or of a service without a `.proto` file, has a wrong value.
     #[error("option `{option}`: expected {expected}, found `{value}`")]
     Option {
         /// Name of the option.
@@ -46,6 +55,13 @@ pub enum Error {
         value: String,
     },
 
+    /// No directory to write to is known.
+    #[error(
+        "no directory to write to: expected the option `out_dir`, or the environment variable \
+         OUT_DIR, which Cargo sets for build scripts"
+    )]
+    NoOutDir,
+
     /// A file could not be written.
     #[error("cannot write {}: {source}", path.display())]
     Write {
@@ -55,9 +71,18 @@ pub enum Error {
         source: io::Error,
     },
 
-    /// `prost-build` could not generate or write the code.
+    /// `prost-build` could not generate code.
     #[error("cannot generate code: {0}")]
     Generate(#[source] io::Error),
+
+    /// The generated code is not Rust. The text of an option can cause that.
+    #[error("the code generated for {origin} is not Rust: {text}")]
+    NotRust {
+        /// What it was generated for.
+        origin: String,
+        /// What the parser says.
+        text: String,
+    },
 }
 
 impl fmt::Debug for Error {

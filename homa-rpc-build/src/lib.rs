@@ -26,33 +26,49 @@
 //! `Greeter` there are two modules beside the messages:
 //!
 //! - `greeter_client` with `GreeterClient<T>`: one method per RPC, taking `&self`. The future it
-//!   returns owns all it needs, so it can be spawned.
+//!   returns owns all it needs, so it can be spawned. On request also the trait `GreeterApi`, for
+//!   mocks ([`Builder::build_client_trait`]).
 //! - `greeter_server` with the trait `Greeter`, to be implemented, and `GreeterServer<T>`, which
 //!   makes a service of an implementation.
 //!
 //! Comments in the `.proto` become documentation; code blocks in them are kept from being run as
-//! doctests. A method with the option `deprecated` is marked `#[deprecated]`. An RPC whose name
-//! would clash with a method of the client, such as `New`, gets an underscore: `new_`.
+//! doctests. A method with the option `deprecated` is marked `#[deprecated]`; `idempotency_level` is
+//! in the method's descriptor, where layers that retry find it. The code passes clippy's pedantic
+//! lints, and `missing_docs` if all of the schema is documented.
+//!
+//! Names are those of prost-build: packages, and so the names of files, in snake case with keywords
+//! as `r#type`. An RPC whose name would clash with a function of the client, such as `New`, gets an
+//! underscore: `new_`. So does the trait of a service named `Box`.
+//!
+//! Services without a `.proto` file are described in Rust: see [`manual`].
 //!
 //! # What is refused
 //!
 //! Methods that stream, and files with `edition = "2023"` or later, are not supported yet. They
-//! give an [`Error`] which names the file and the line, as do syntax errors and missing imports.
+//! give an [`Error`] which names the file and the line, as do syntax errors, missing imports, and
+//! names that differ in protobuf and not in Rust.
 //!
 //! [homa-rpc]: https://docs.rs/homa-rpc
 
 mod attributes;
 mod builder;
 mod check;
+mod clash;
 mod comments;
+mod compile;
 mod error;
 mod generate;
+mod items;
+pub mod manual;
+mod output;
 mod source;
+mod tidy;
 
 use std::path::Path;
 
 pub use builder::Builder;
 pub use error::Error;
+pub use prost_types::FileDescriptorSet;
 
 /// Compiles one `.proto` file with the default options; its directory is the include path.
 ///
@@ -69,8 +85,16 @@ pub fn compile_protos(proto: impl AsRef<Path>) -> Result<(), Error> {
     configure().compile_protos(&[proto], &[include.unwrap_or(Path::new("."))])
 }
 
+/// Generates code for descriptors that were made elsewhere, with the default options.
+///
+/// # Errors
+///
+/// See [`Builder::compile_fds`].
+pub fn compile_fds(set: FileDescriptorSet) -> Result<(), Error> {
+    configure().compile_fds(set)
+}
+
 /// The options of a compilation, to be changed before [`Builder::compile_protos`].
-#[must_use]
 pub fn configure() -> Builder {
     Builder::new()
 }

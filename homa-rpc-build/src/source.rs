@@ -7,19 +7,9 @@ use std::{
 };
 
 use prost_types::FileDescriptorSet;
-use protox::prost::Message;
+use protox::{prost::Message as _, prost_reflect::DescriptorPool};
 
-use crate::Error;
-
-/// What the compiler made of a set of `.proto` files.
-pub(crate) struct Compiled {
-    /// All files, imports included, each before those that import it.
-    pub(crate) set: FileDescriptorSet,
-    /// The same, encoded; unlike `set` it keeps custom options.
-    pub(crate) encoded: Vec<u8>,
-    /// Where the files are on disk.
-    pub(crate) paths: Paths,
-}
+use crate::{Error, compile::Input};
 
 /// Paths on disk by import name. Files built into the compiler have none.
 #[derive(Default)]
@@ -43,7 +33,7 @@ impl Paths {
 }
 
 /// Reads and checks `protos` and all that they import.
-pub(crate) fn compile(protos: &[PathBuf], includes: &[PathBuf]) -> Result<Compiled, Error> {
+pub(crate) fn compile(protos: &[PathBuf], includes: &[PathBuf]) -> Result<Input, Error> {
     let located = |error| locate(&error, protos, includes);
     let mut compiler = protox::Compiler::new(includes).map_err(located)?;
     compiler
@@ -55,7 +45,13 @@ pub(crate) fn compile(protos: &[PathBuf], includes: &[PathBuf]) -> Result<Compil
         .files()
         .filter_map(|file| Some((file.name().to_owned(), file.path()?.to_owned())))
         .collect();
-    Ok(Compiled {
+    let imports = compiler
+        .files()
+        .filter(|file| file.is_import())
+        .map(|file| file.name().to_owned())
+        .collect();
+    Ok(Input {
+        imports,
         set: compiler.file_descriptor_set(),
         encoded: compiler.encode_file_descriptor_set(),
         paths: Paths(paths),
@@ -65,6 +61,17 @@ pub(crate) fn compile(protos: &[PathBuf], includes: &[PathBuf]) -> Result<Compil
 /// The encoded form of descriptors that did not come from files.
 pub(crate) fn encode(set: &FileDescriptorSet) -> Vec<u8> {
     set.encode_to_vec()
+}
+
+/// Checks descriptors that did not come from files as the compiler checks files: names, numbers,
+/// that everything named is there.
+pub(crate) fn validate(set: &FileDescriptorSet) -> Result<(), Error> {
+    DescriptorPool::from_file_descriptor_set(set.clone())
+        .map(drop)
+        .map_err(|error| {
+            let file = error.file().unwrap_or("descriptor set");
+            Error::Invalid(format!("{file}: {error}"))
+        })
 }
 
 /// Gives an error of the compiler the path, line and column it belongs to.

@@ -27,6 +27,13 @@ pub trait Codec: Send + 'static {
     /// If it cannot be encoded; by convention INTERNAL.
     fn encode(&self, message: Self::Encode) -> Result<Bytes, Status>;
 
+    /// Length of what [`encode`](Self::encode) will make of `message`, in bytes, if that can be told
+    /// without making it. A message over a limit is not encoded then.
+    fn encoded_len(&self, message: &Self::Encode) -> Option<usize> {
+        let _ = message;
+        None
+    }
+
     /// The message in `bytes`, all of them.
     ///
     /// # Errors
@@ -67,6 +74,10 @@ where
             message.encode_raw(bytes);
             Message::copy_of(&[bytes]).into_bytes()
         }))
+    }
+
+    fn encoded_len(&self, message: &E) -> Option<usize> {
+        Some(message.encoded_len())
     }
 
     fn decode(&self, bytes: Bytes) -> Result<D, Status> {

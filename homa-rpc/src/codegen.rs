@@ -9,13 +9,14 @@ pub use std::task::{Context, Poll};
 
 pub use async_trait::async_trait;
 pub use bytes::Bytes;
-pub use tower::Service;
+pub use tower::{Layer, Service};
 pub use {http, http_body};
 
 pub use crate::client::{CallService, Caller};
 pub use crate::server::{MessageLimits, NamedService};
 pub use crate::{
-    Body, Channel, Codec, IntoRequest, MethodDescriptor, ProstCodec, Request, Response, Status,
+    Body, Channel, Codec, Idempotency, IntoRequest, MethodDescriptor, ProstCodec, Request,
+    Response, Status,
 };
 
 /// Any error.

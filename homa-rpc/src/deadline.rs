@@ -6,11 +6,12 @@ use std::task::Poll;
 
 use homa_transport::Delivery;
 use tokio::runtime::Handle;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 use crate::client::ChannelError;
 use crate::error::not_sent;
 use crate::status::{Code, Status};
+use crate::timer::Timer;
 
 /// Runs `future` until `deadline` at most, with the time as tokio sees it.
 ///
@@ -48,12 +49,12 @@ pub(crate) fn has_passed(deadline: Option<Instant>) -> bool {
 }
 
 /// A timer of the current runtime.
-pub(crate) fn timer(deadline: Instant) -> Result<Sleep, Status> {
+pub(crate) fn timer(deadline: Instant) -> Result<Timer, Status> {
     // Without a runtime the timer would panic.
     if Handle::try_current().is_err() {
         return Err(not_sent(Code::Unavailable, ChannelError::NoRuntime));
     }
-    Ok(sleep_until(deadline))
+    Ok(Timer::new(deadline))
 }
 
 #[cfg(test)]

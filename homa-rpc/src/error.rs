@@ -15,8 +15,9 @@ impl Status {
     ///
     /// Walks the chain of sources for the first one known: a [`Status`] passes through, an
     /// [`RpcError`] by the table of its conversion, tower's and tokio's `Elapsed` become
-    /// [`Code::DeadlineExceeded`], tower's `Overloaded` [`Code::ResourceExhausted`]. Anything
-    /// else becomes [`Code::Unknown`] with the error as its source.
+    /// [`Code::DeadlineExceeded`], tower's `Overloaded` and the error of a body over the limit that
+    /// a layer set [`Code::ResourceExhausted`]. Anything else becomes [`Code::Unknown`] with the
+    /// error as its source.
     #[must_use]
     pub fn from_error(error: BoxError) -> Self {
         let error = match error.downcast::<Self>() {
@@ -43,7 +44,9 @@ fn known(error: &(dyn Error + 'static)) -> Option<Status> {
         {
             return Some(Status::deadline_exceeded(error.to_string()));
         }
-        if error.is::<tower::load_shed::error::Overloaded>() {
+        if error.is::<tower::load_shed::error::Overloaded>()
+            || error.is::<http_body_util::LengthLimitError>()
+        {
             return Some(Status::resource_exhausted(error.to_string()));
         }
         next = error.source();
@@ -136,6 +139,15 @@ mod tests {
         assert_eq!(found.code(), Code::Unknown);
         assert_eq!(found.message(), "something else");
         assert!(found.source().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_body_over_the_limit_of_a_layer_is_resource_exhausted() {
+        use http_body_util::{BodyExt, Full, Limited};
+        let body = Limited::new(Full::<&[u8]>::from(b"long".as_slice()), 3);
+        let error = body.collect().await.unwrap_err();
+        let found = Status::from_error(Wrapped(error).into());
+        assert_eq!(found.code(), Code::ResourceExhausted);
     }
 
     #[test]

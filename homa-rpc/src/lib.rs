@@ -41,6 +41,8 @@
 //! | [`Request`], [`Response`], [`Status`], [`Metadata`] | what users see of a call |
 //! | [`Body`], [`CallInfo`] | a call as tower layers see it: HTTP requests and responses |
 //! | [`Codec`] | messages to bytes and back |
+//! | [`layer`] | interceptors |
+//! | `types` (feature) | `google.rpc.Status` and the standard details of errors |
 //!
 //! Messages travel as frames of the format specified in `WIRE.md`, one Homa message each. There is
 //! no encryption and source addresses can be forged: use it in trusted networks only.
@@ -50,9 +52,13 @@ mod cast;
 pub mod client;
 mod codec;
 pub mod codegen;
+mod context;
 mod deadline;
 mod error;
 mod frame;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
+pub mod layer;
 mod limits;
 pub mod metadata;
 mod method;
@@ -63,20 +69,24 @@ mod scratch;
 pub mod server;
 mod sockets;
 mod status;
+mod timer;
+#[cfg(feature = "types")]
+pub mod types;
 mod uri;
 
 pub use async_trait::async_trait;
 pub use body::{Body, final_status, try_clone_request};
 pub use client::{Channel, ChannelBuilder, ChannelError};
 pub use codec::{Codec, ProstCodec};
+pub use context::{Context, Scope, detached};
 pub use error::BoxError;
-pub use homa_transport::{Delivery, NativeBackend};
+pub use homa_transport::{Delivery, NativeBackend, Stats};
 pub use limits::MessageLimits;
 pub use metadata::{Metadata, MetadataError};
-pub use method::{CallInfo, MethodDescriptor};
+pub use method::{CallInfo, Idempotency, MethodDescriptor};
 pub use request::{IntoRequest, Request};
 pub use response::Response;
-pub use server::{BoundServer, Server, ServerBuilder, ServerError};
+pub use server::{BoundServer, Server, ServerBuilder, ServerError, ServerMonitor, ServerStats};
 pub use status::{Code, Status};
 pub use uri::UriError;
 
@@ -91,5 +101,19 @@ pub use uri::UriError;
 macro_rules! include_proto {
     ($package:tt) => {
         include!(concat!(env!("OUT_DIR"), "/", $package, ".rs"));
+    };
+}
+
+/// The descriptors that `homa-rpc-build` wrote to `OUT_DIR`, encoded, as `&[u8]`: of the file
+/// `name.bin` if the build script said
+/// `file_descriptor_set_path(out_dir.join("name.bin"))`.
+///
+/// ```ignore
+/// const DESCRIPTORS: &[u8] = homa_rpc::include_file_descriptor_set!("helloworld");
+/// ```
+#[macro_export]
+macro_rules! include_file_descriptor_set {
+    ($name:tt) => {
+        include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".bin"))
     };
 }

@@ -1,6 +1,19 @@
 //! Limits of the length of single messages.
 
+use bytes::Bytes;
+
+use crate::codec::Codec;
+use crate::request::CallOptions;
 use crate::status::Status;
+
+/// Name of the option in errors.
+pub(crate) const DECODING_LIMIT: &str = "`max_decoding_message_size`";
+
+/// Name of the bound in errors where no option limits a message.
+pub(crate) const FRAME_LIMIT: &str = "the longest message of the transport";
+
+/// Name of the option in errors.
+const ENCODING_LIMIT: &str = "`max_encoding_message_size`";
 
 /// Longest messages that a client or a service decodes and encodes, in bytes.
 ///
@@ -37,23 +50,41 @@ impl MessageLimits {
         self
     }
 
+    /// The same with what is set for one call.
+    pub(crate) fn for_call(self, options: &CallOptions) -> Self {
+        Self {
+            decoding: options.max_decoding_message_size.unwrap_or(self.decoding),
+            encoding: options.max_encoding_message_size.unwrap_or(self.encoding),
+        }
+    }
+
+    /// Encodes `message` unless it is too long, which is checked before if the codec can tell.
+    pub(crate) fn encode<C: Codec>(self, codec: &C, message: C::Encode) -> Result<Bytes, Status> {
+        if let Some(len) = codec.encoded_len(&message) {
+            self.check_encoding(len)?;
+        }
+        let message = codec.encode(message)?;
+        self.check_encoding(message.len())?;
+        Ok(message)
+    }
+
     pub(crate) const fn decoding_max(&self) -> usize {
         self.decoding
     }
 
     pub(crate) fn check_decoding(&self, len: usize) -> Result<(), Status> {
-        check(len, self.decoding, "max_decoding_message_size")
+        check(len, self.decoding, DECODING_LIMIT)
     }
 
-    pub(crate) fn check_encoding(&self, len: usize) -> Result<(), Status> {
-        check(len, self.encoding, "max_encoding_message_size")
+    fn check_encoding(&self, len: usize) -> Result<(), Status> {
+        check(len, self.encoding, ENCODING_LIMIT)
     }
 }
 
 fn check(len: usize, max: usize, option: &str) -> Result<(), Status> {
     if len > max {
         return Err(Status::resource_exhausted(format!(
-            "a message of {len} bytes is over the limit of {max} bytes (`{option}`)"
+            "a message of {len} bytes is over the limit of {max} bytes ({option})"
         )));
     }
     Ok(())

@@ -205,6 +205,11 @@ impl Metadata {
         self.headers
     }
 
+    /// Metadata from HTTP headers, all of them, to become headers again.
+    pub(crate) const fn of_layer(headers: HeaderMap) -> Self {
+        Self { headers }
+    }
+
     /// Metadata from HTTP headers, without those that the protocol keeps for itself.
     #[must_use]
     pub fn from_headers(mut headers: HeaderMap) -> Self {
@@ -270,7 +275,10 @@ fn text_pair(key: &str, value: &str) -> Result<(HeaderName, HeaderValue), Metada
     // Cheap to clone, which layers that retry do with every request.
     let value = Message::copy_of(&[value.as_bytes()]).into_bytes();
     let value = HeaderValue::from_maybe_shared(value);
-    Ok((name, value.map_err(|_| MetadataError::Value(key.to_owned()))?))
+    Ok((
+        name,
+        value.map_err(|_| MetadataError::Value(key.to_owned()))?,
+    ))
 }
 
 fn binary_pair(key: &str, value: &[u8]) -> Result<(HeaderName, HeaderValue), MetadataError> {

@@ -11,6 +11,28 @@ pub struct MethodDescriptor {
     service: &'static str,
     method: &'static str,
     path: &'static str,
+    idempotency: Idempotency,
+}
+
+/// What the definition of a method says about calling it more than once: the option
+/// `idempotency_level` in the `.proto` file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Idempotency {
+    /// Nothing is said: a second execution may do harm.
+    #[default]
+    Unknown,
+    /// The method only reads (`NO_SIDE_EFFECTS`).
+    NoSideEffects,
+    /// Several executions do what one does (`IDEMPOTENT`).
+    Idempotent,
+}
+
+impl Idempotency {
+    /// Whether the method can be called again when it is unknown if the first call was executed.
+    #[must_use]
+    pub const fn is_safe_to_repeat(self) -> bool {
+        matches!(self, Self::NoSideEffects | Self::Idempotent)
+    }
 }
 
 impl MethodDescriptor {
@@ -21,7 +43,15 @@ impl MethodDescriptor {
             service,
             method,
             path,
+            idempotency: Idempotency::Unknown,
         }
+    }
+
+    /// The same with what its definition says about calling it more than once.
+    #[must_use]
+    pub const fn with_idempotency(mut self, idempotency: Idempotency) -> Self {
+        self.idempotency = idempotency;
+        self
     }
 
     /// Full name of the service, `package.Service`.
@@ -41,30 +71,42 @@ impl MethodDescriptor {
     pub const fn path(&self) -> &'static str {
         self.path
     }
+
+    /// What the definition says about calling it more than once.
+    #[must_use]
+    pub const fn idempotency(&self) -> Idempotency {
+        self.idempotency
+    }
 }
 
 /// What is known of a call, carried inside [`Body`](crate::Body) so that it costs no allocation.
 ///
-/// A layer that wraps the body in a type of its own hides this from those behind it: the server
-/// then doesn't learn the deadline (the client still enforces it), the handler not the peer.
-#[derive(Clone, Copy, Debug, Default)]
+/// A layer that wraps the body in a type of its own hides this from those behind it. They know it
+/// all the same while they run in the task of the call. Behind a layer that hands requests to another
+/// task, such as tower's `Buffer`, it is lost if both come together: the server then doesn't learn the
+/// deadline (the client still enforces it), the handler not the peer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CallInfo {
     /// The other side, if known: on a server the client.
     pub peer: Option<SocketAddr>,
     /// When the call must be over.
     pub deadline: Option<Instant>,
-    /// The method called, on the client.
+    /// The method called, if it is known: on a server, from the service's
+    /// [`METHODS`](crate::server::NamedService::METHODS).
     pub method: Option<&'static MethodDescriptor>,
+    /// What the caller says of this one call, on the client: whether it may be executed more than
+    /// once. `None`: nothing.
+    pub idempotent: Option<bool>,
 }
 
 impl CallInfo {
-    /// The earlier of the deadline it has and `deadline`.
-    pub(crate) fn earlier_deadline(&self, deadline: Option<Instant>) -> Option<Instant> {
-        match (self.deadline, deadline) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
-    }
+    /// Nothing known.
+    pub(crate) const NONE: Self = Self {
+        peer: None,
+        deadline: None,
+        method: None,
+        idempotent: None,
+    };
 }
 
 /// The point `timeout` from now; `None`, which means no deadline, if that is beyond all time.

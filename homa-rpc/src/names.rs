@@ -60,7 +60,10 @@ mod tests {
                 assert!(header_name(bad.as_bytes()).is_err(), "{bad:?}");
             }
         }
-        assert_eq!(header_name(b"authorization").unwrap(), http::header::AUTHORIZATION);
+        assert_eq!(
+            header_name(b"authorization").unwrap(),
+            http::header::AUTHORIZATION
+        );
     }
 
     #[test]

@@ -7,16 +7,24 @@ use http::Extensions;
 use tokio::time::Instant;
 
 use crate::metadata::Metadata;
-use crate::method::CallInfo;
+use crate::method::{CallInfo, MethodDescriptor};
 
 /// A request: message, metadata, time limit.
 #[derive(Clone, Debug)]
 pub struct Request<T> {
     metadata: Metadata,
     extensions: Extensions,
-    timeout: Option<Duration>,
+    options: CallOptions,
     info: CallInfo,
     message: T,
+}
+
+/// What is set for one call alone.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct CallOptions {
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) max_decoding_message_size: Option<usize>,
+    pub(crate) max_encoding_message_size: Option<usize>,
 }
 
 impl<T> Request<T> {
@@ -26,7 +34,7 @@ impl<T> Request<T> {
         Self {
             metadata: Metadata::new(),
             extensions: Extensions::new(),
-            timeout: None,
+            options: CallOptions::default(),
             info: CallInfo::default(),
             message,
         }
@@ -41,17 +49,17 @@ impl<T> Request<T> {
         Self {
             metadata,
             extensions,
-            timeout: None,
+            options: CallOptions::default(),
             info,
             message,
         }
     }
 
-    pub(crate) fn into_parts(self) -> (Metadata, Extensions, Option<Duration>, CallInfo, T) {
+    pub(crate) fn into_parts(self) -> (Metadata, Extensions, CallOptions, CallInfo, T) {
         (
             self.metadata,
             self.extensions,
-            self.timeout,
+            self.options,
             self.info,
             self.message,
         )
@@ -81,7 +89,7 @@ impl<T> Request<T> {
         Request {
             metadata: self.metadata,
             extensions: self.extensions,
-            timeout: self.timeout,
+            options: self.options,
             info: self.info,
             message: f(self.message),
         }
@@ -114,13 +122,36 @@ impl<T> Request<T> {
     /// Limits the time of the whole call, from the moment it is first polled. Retries and their
     /// pauses count. The server learns what is left of it.
     pub const fn set_timeout(&mut self, timeout: Duration) {
-        self.timeout = Some(timeout);
+        self.options.timeout = Some(timeout);
     }
 
     /// The limit of [`set_timeout`](Self::set_timeout), on the client.
     #[must_use]
     pub const fn timeout(&self) -> Option<Duration> {
-        self.timeout
+        self.options.timeout
+    }
+
+    /// Limits the length of the response to this call, in bytes, in place of the client's limit.
+    pub const fn set_max_decoding_message_size(&mut self, bytes: usize) {
+        self.options.max_decoding_message_size = Some(bytes);
+    }
+
+    /// Limits the length of this request, in bytes, in place of the client's limit.
+    pub const fn set_max_encoding_message_size(&mut self, bytes: usize) {
+        self.options.max_encoding_message_size = Some(bytes);
+    }
+
+    /// Says that this call may be executed more than once, or must not, whatever the definition of the
+    /// method says. For layers that retry; they find it in [`CallInfo::idempotent`].
+    pub const fn set_idempotent(&mut self, idempotent: bool) {
+        self.info.idempotent = Some(idempotent);
+    }
+
+    /// The method called, on the server. `None` if the service doesn't name its
+    /// [methods](crate::server::NamedService::METHODS), or behind a layer that wraps the body.
+    #[must_use]
+    pub const fn method(&self) -> Option<&'static MethodDescriptor> {
+        self.info.method
     }
 
     /// When the caller stops waiting, on the server.

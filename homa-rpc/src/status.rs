@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use homa_transport::Delivery;
 
+use crate::body::Body;
 use crate::metadata::Metadata;
 
 /// The status codes of gRPC, with its numbers.
@@ -274,6 +275,20 @@ impl Status {
     #[must_use]
     pub fn delivery(&self) -> Delivery {
         self.0.delivery
+    }
+
+    /// True if there is something that the headers of a response cannot tell.
+    pub(crate) fn says_more_than_headers(&self) -> bool {
+        self.0.refused || self.0.delivery != Delivery::Unknown || self.0.source.is_some()
+    }
+
+    /// The response that ends a call with this status. For layers that answer themselves; they
+    /// can also return the status as their error.
+    ///
+    /// The code OK, which a response without a message cannot have, becomes UNKNOWN.
+    #[must_use]
+    pub fn into_http(self) -> http::Response<Body> {
+        crate::body::failed(self)
     }
 
     /// True if the server said that it turned the call away before dispatch. Its

@@ -20,7 +20,10 @@ impl Echo for WithMetadata {
         assert_eq!(request.metadata().get("request-key"), Some("value"));
         assert!(request.deadline().is_some());
         let mut response = Response::new(request.into_inner());
-        response.metadata_mut().insert("response-key", "value").unwrap();
+        response
+            .metadata_mut()
+            .insert("response-key", "value")
+            .unwrap();
         Ok(response)
     }
 }
@@ -66,7 +69,10 @@ async fn alloc_a_call_with_deadline_metadata_and_retry_takes_at_most_24_allocati
         let allocations = counting::per_call(|| {
             let mut request = Request::new(message.clone());
             request.set_timeout(Duration::from_secs(5));
-            request.metadata_mut().insert("request-key", "value").unwrap();
+            request
+                .metadata_mut()
+                .insert("request-key", "value")
+                .unwrap();
             let call = echo.say(request);
             async {
                 let response = call.await.unwrap();

@@ -202,6 +202,51 @@ async fn the_deadline_covers_layers_of_the_client_too() {
     assert!(begun.elapsed() < Duration::from_millis(30));
 }
 
+/// A body that never ends, after nothing at all.
+struct Endless;
+
+impl http_body::Body for Endless {
+    type Data = bytes::Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<bytes::Bytes>, Self::Error>>> {
+        std::task::Poll::Pending
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_deadline_covers_bodies_on_either_side() {
+    let endless = tower::util::MapResponseLayer::new(|response: http::Response<homa_rpc::Body>| {
+        response.map(|_| Endless)
+    });
+    // On the server, which ends the call itself.
+    let server = Server::builder()
+        .layer(endless.clone())
+        .add_service(support::echo());
+    let running = run(server, net::pair());
+    let frame = Raw {
+        time_or_load: 7_000_000,
+        ..Raw::call()
+    };
+    let reply = frames::send(&running.client, running.server.local_addr(), frame.bytes());
+    assert_eq!(reply.await.unwrap().code, DEADLINE_EXCEEDED);
+    assert_eq!(running.monitor.stats().calls_expired, 1);
+    // On the client.
+    let running = Wire::Net.run_echo(support::echo());
+    let service = tower::Layer::layer(&endless, running.channel.clone());
+    let begun = Instant::now();
+    let echo = EchoClient::new(service);
+    let status = echo
+        .say(within(Duration::from_millis(20)))
+        .await
+        .unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    assert_eq!(begun.elapsed(), Duration::from_millis(20));
+}
+
 #[tokio::test(start_paused = true)]
 async fn server_layers_run_within_the_deadline() {
     let server = Server::builder()

@@ -1,165 +1,13 @@
-//! Tower layers on clients and servers.
+//! What holds for any tower layer on clients and servers. `tower.rs` and `tower_http.rs` have the
+//! ready-made ones.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 
 mod support;
 
-use std::future::pending;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
-
 use homa_rpc::{Body, BoxError, Code, Request, Response, Server, Status};
-use homa_rpc::{final_status, try_clone_request};
 use support::echo_client::EchoClient;
 use support::{Msg, Wire, echo, handler, run};
-use tokio::sync::Notify;
-use tower::buffer::BufferLayer;
-use tower::limit::ConcurrencyLimitLayer;
-use tower::load_shed::LoadShedLayer;
-use tower::timeout::TimeoutLayer;
 use tower::{ServiceBuilder, ServiceExt};
-
-#[tokio::test(start_paused = true)]
-async fn a_timeout_layer_is_deadline_exceeded_on_either_side() {
-    let running = Wire::Net.run_echo(handler(async |_| pending().await));
-    let service = ServiceBuilder::new()
-        .layer(TimeoutLayer::new(Duration::from_millis(10)))
-        .service(running.channel.clone());
-    let status = EchoClient::new(service).say(Msg::default()).await;
-    assert_eq!(status.unwrap_err().code(), Code::DeadlineExceeded);
-
-    let server = Server::builder()
-        .layer(TimeoutLayer::new(Duration::from_millis(10)))
-        .add_service(handler(async |_| pending().await));
-    let running = run(server, Wire::Net.pair());
-    let status = running.echo().say(Msg::default()).await;
-    assert_eq!(status.unwrap_err().code(), Code::DeadlineExceeded);
-}
-
-/// A service that waits for `go` and counts who has come.
-fn gated(go: &Arc<Notify>, come: &Arc<Notify>) -> support::EchoServer<support::Handle> {
-    let (go, come) = (Arc::clone(go), Arc::clone(come));
-    handler(move |request: Request<Msg>| {
-        let (go, come) = (Arc::clone(&go), Arc::clone(&come));
-        async move {
-            come.notify_one();
-            go.notified().await;
-            Ok(Response::new(request.into_inner()))
-        }
-    })
-}
-
-async fn shed_load_over_a_concurrency_limit_is_resource_exhausted_on_the_client(wire: Wire) {
-    let (go, come) = (Arc::default(), Arc::default());
-    let running = wire.run_echo(gated(&go, &come));
-    let service = ServiceBuilder::new()
-        .layer(LoadShedLayer::new())
-        .layer(ConcurrencyLimitLayer::new(1))
-        .service(running.channel.clone());
-    let echo = EchoClient::new(service);
-    let first = tokio::spawn(echo.say(Msg::of("first")));
-    come.notified().await;
-    let status = echo.say(Msg::of("second")).await.unwrap_err();
-    assert_eq!(status.code(), Code::ResourceExhausted);
-    go.notify_one();
-    assert!(first.await.unwrap().is_ok());
-}
-
-async fn shed_load_over_a_concurrency_limit_is_resource_exhausted_on_the_server(wire: Wire) {
-    let (go, come) = (Arc::default(), Arc::default());
-    let server = Server::builder()
-        .layer(LoadShedLayer::new())
-        .layer(ConcurrencyLimitLayer::new(1))
-        .add_service(gated(&go, &come));
-    let running = run(server, wire.pair());
-    let first = tokio::spawn(running.echo().say(Msg::of("first")));
-    come.notified().await;
-    let status = running.echo().say(Msg::of("second")).await.unwrap_err();
-    assert_eq!(status.code(), Code::ResourceExhausted);
-    go.notify_one();
-    assert!(first.await.unwrap().is_ok());
-}
-
-async fn a_concurrency_limit_alone_makes_calls_wait(wire: Wire) {
-    let (go, come): (Arc<Notify>, Arc<Notify>) = (Arc::default(), Arc::default());
-    let server = Server::builder()
-        .layer(ConcurrencyLimitLayer::new(1))
-        .add_service(gated(&go, &come));
-    let running = run(server, wire.pair());
-    let first = tokio::spawn(running.echo().say(Msg::of("first")));
-    come.notified().await;
-    let second = tokio::spawn(running.echo().say(Msg::of("second")));
-    go.notify_one();
-    assert!(first.await.unwrap().is_ok());
-    come.notified().await;
-    go.notify_one();
-    assert_eq!(second.await.unwrap().unwrap().get_ref().text(), "second");
-}
-
-async fn a_buffer_passes_calls_and_errors(wire: Wire) {
-    let running = wire.run_echo(handler(async |request: Request<Msg>| {
-        if request.get_ref().text() == "fail" {
-            return Err(Status::not_found("nothing"));
-        }
-        Ok(Response::new(request.into_inner()))
-    }));
-    let service = ServiceBuilder::new()
-        .layer(BufferLayer::<http::Request<Body>>::new(8))
-        .service(running.channel.clone());
-    let echo = EchoClient::new(service);
-    assert!(echo.say(Msg::of("x")).await.is_ok());
-    let status = echo.say(Msg::of("fail")).await.unwrap_err();
-    assert_eq!(status.code(), Code::NotFound);
-}
-
-#[derive(Clone)]
-struct RetryUnavailable(usize);
-
-impl tower::retry::Policy<http::Request<Body>, http::Response<Body>, Status> for RetryUnavailable {
-    type Future = std::future::Ready<()>;
-
-    fn retry(
-        &mut self,
-        _request: &mut http::Request<Body>,
-        result: &mut Result<http::Response<Body>, Status>,
-    ) -> Option<Self::Future> {
-        let status = match result {
-            Ok(response) => final_status(response)?.err()?,
-            Err(status) => status.clone(),
-        };
-        self.0 = self.0.checked_sub(1)?;
-        (status.code() == Code::Unavailable).then(|| std::future::ready(()))
-    }
-
-    fn clone_request(&mut self, request: &http::Request<Body>) -> Option<http::Request<Body>> {
-        try_clone_request(request)
-    }
-}
-
-async fn a_retry_layer_sees_statuses_and_sends_the_same_request_again(wire: Wire) {
-    let calls = Arc::new(AtomicUsize::new(0));
-    let running = wire.run_echo(handler({
-        let calls = Arc::clone(&calls);
-        move |request: Request<Msg>| {
-            let call = calls.fetch_add(1, Ordering::SeqCst);
-            async move {
-                if call < 2 {
-                    return Err(Status::unavailable("not yet"));
-                }
-                assert_eq!(request.metadata().get("k"), Some("v"));
-                Ok(Response::new(request.into_inner()))
-            }
-        }
-    }));
-    let service = ServiceBuilder::new()
-        .layer(tower::retry::RetryLayer::new(RetryUnavailable(5)))
-        .service(running.channel.clone());
-    let mut request = Request::new(Msg::of("again"));
-    request.metadata_mut().insert("k", "v").unwrap();
-    let reply = EchoClient::new(service).say(request).await.unwrap();
-    assert_eq!(reply.get_ref().text(), "again");
-    assert_eq!(calls.load(Ordering::SeqCst), 3);
-}
 
 async fn the_first_layer_of_a_server_sees_a_call_first(wire: Wire) {
     let mark = |name: &'static str| {
@@ -231,6 +79,29 @@ async fn layers_that_wrap_bodies_work_on_both_sides(wire: Wire) {
     assert_eq!(status.details(), "det");
 }
 
+async fn the_handler_knows_peer_and_deadline_behind_bodies_of_other_types(wire: Wire) {
+    type Wrapped = http_body_util::combinators::UnsyncBoxBody<bytes::Bytes, Status>;
+    fn wrapped(request: http::Request<Body>) -> http::Request<Wrapped> {
+        request.map(http_body_util::BodyExt::boxed_unsync)
+    }
+    let server = Server::builder()
+        .layer(tower::util::MapRequestLayer::new(wrapped))
+        .add_service(handler(async |request: Request<Msg>| {
+            assert!(request.deadline().is_some());
+            let peer = request.remote_addr().unwrap();
+            Ok(Response::new(Msg::of(&peer.to_string())))
+        }));
+    let running = run(server, wire.pair());
+    let service = ServiceBuilder::new()
+        .layer(tower::util::MapRequestLayer::new(wrapped))
+        .service(running.channel.clone());
+    let mut request = Request::new(Msg::default());
+    request.set_timeout(std::time::Duration::from_secs(60));
+    let reply = EchoClient::new(service).say(request).await.unwrap();
+    let client = running.client.local_addr();
+    assert_eq!(reply.get_ref().text(), client.to_string());
+}
+
 async fn an_http_error_of_a_layer_is_mapped_on_either_side(wire: Wire) {
     let forbid = |mut response: http::Response<Body>| {
         *response.status_mut() = http::StatusCode::FORBIDDEN;
@@ -269,13 +140,9 @@ async fn errors_of_layers_keep_their_meaning(wire: Wire) {
 }
 
 on_every_wire!(
-    shed_load_over_a_concurrency_limit_is_resource_exhausted_on_the_client,
-    shed_load_over_a_concurrency_limit_is_resource_exhausted_on_the_server,
-    a_concurrency_limit_alone_makes_calls_wait,
-    a_buffer_passes_calls_and_errors,
-    a_retry_layer_sees_statuses_and_sends_the_same_request_again,
     the_first_layer_of_a_server_sees_a_call_first,
     layers_that_wrap_bodies_work_on_both_sides,
+    the_handler_knows_peer_and_deadline_behind_bodies_of_other_types,
     an_http_error_of_a_layer_is_mapped_on_either_side,
     errors_of_layers_keep_their_meaning,
 );

@@ -6,8 +6,8 @@ mod support;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use homa_rpc::{Code, Delivery, Request, Response, Server};
-use support::{EchoClient, Msg, Wire, echo, handler, run};
+use homa_rpc::{Code, Delivery, Request, Response, Server, Status};
+use support::{EchoClient, EchoServer, Handle, Msg, Wire, echo, handler, run};
 use tokio::sync::Notify;
 
 const FRAME_MAX: usize = 1_000_000;
@@ -64,7 +64,7 @@ async fn a_response_may_fill_a_frame_and_not_more(wire: Wire) {
 async fn a_status_too_long_for_a_frame_becomes_one_that_says_so(wire: Wire) {
     let running = wire.run_echo(handler(async |_| {
         let details = Bytes::from(vec![0; FRAME_MAX]);
-        Err(homa_rpc::Status::with_details(Code::Aborted, "", details))
+        Err(Status::with_details(Code::Aborted, "", details))
     }));
     let status = running.echo().say(Msg::default()).await.unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted);
@@ -164,7 +164,156 @@ async fn calls_in_progress_are_limited_and_the_excess_refused_before_dispatch(wi
     assert!(again.await.unwrap().is_ok());
 }
 
+/// A service that says it has begun and waits for `go`.
+fn gated(go: &Arc<Notify>, come: &Arc<Notify>) -> EchoServer<Handle> {
+    let (go, come) = (Arc::clone(go), Arc::clone(come));
+    handler(move |request: Request<Msg>| {
+        let (go, come) = (Arc::clone(&go), Arc::clone(&come));
+        async move {
+            come.notify_one();
+            go.notified().await;
+            Ok(Response::new(request.into_inner()))
+        }
+    })
+}
+
+fn assert_refused(status: &Status, option: &str) {
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert_eq!(status.delivery(), Delivery::NotSent);
+    assert!(status.is_refused());
+    assert!(status.message().contains(option), "{status}");
+}
+
+async fn calls_of_one_client_are_limited_whatever_others_do(wire: Wire) {
+    let (go, come) = (Arc::default(), Arc::default());
+    let server = Server::builder()
+        .concurrency_limit_per_peer(1)
+        .add_service(gated(&go, &come));
+    let running = run(server, wire.pair());
+    let first = tokio::spawn(running.echo().say(Msg::default()));
+    come.notified().await;
+    let status = running.echo().say(Msg::default()).await.unwrap_err();
+    assert_refused(&status, "concurrency_limit_per_peer");
+    let (stranger, _) = wire.pair();
+    let channel = homa_rpc::Channel::builder().socket(stranger);
+    let other = EchoClient::new(channel.build(&running.uri).unwrap());
+    let other = tokio::spawn(other.say(Msg::default()));
+    come.notified().await;
+    for call in [first, other] {
+        go.notify_one();
+        assert!(call.await.unwrap().is_ok());
+    }
+    let again = tokio::spawn(running.echo().say(Msg::default()));
+    come.notified().await;
+    go.notify_one();
+    assert!(again.await.unwrap().is_ok());
+}
+
+async fn calls_of_one_method_are_limited_and_others_are_not(wire: Wire) {
+    let (go, come) = (Arc::default(), Arc::default());
+    let server = Server::builder()
+        .method_concurrency_limit("/test.Echo/Say", 1)
+        .add_service(support::other_handler(async |request: Request<Msg>| {
+            Ok(Response::new(request.into_inner()))
+        }))
+        .add_service(gated(&go, &come));
+    let running = run(server, wire.pair());
+    let first = tokio::spawn(running.echo().say(Msg::default()));
+    come.notified().await;
+    let status = running.echo().say(Msg::default()).await.unwrap_err();
+    assert_refused(&status, "method_concurrency_limit");
+    assert!(status.message().contains("/test.Echo/Say"), "{status}");
+    let other = support::other_client::OtherClient::new(running.channel.clone());
+    assert!(other.say(Msg::default()).await.is_ok());
+    go.notify_one();
+    assert!(first.await.unwrap().is_ok());
+    assert_eq!(running.monitor.stats().calls_refused, 1);
+}
+
+async fn a_limit_for_a_method_that_is_not_served_is_an_error_that_names_it(wire: Wire) {
+    let (_, server) = wire.pair();
+    for path in ["/test.Other/Say", "test.Echo/Say", "Say"] {
+        let builder = Server::builder().method_concurrency_limit(path, 1);
+        let error = builder.add_service(echo()).bind_socket(Arc::clone(&server));
+        assert!(error.unwrap_err().to_string().contains(path));
+    }
+}
+
+async fn message_limits_of_one_call_take_the_place_of_those_of_the_client(wire: Wire) {
+    let running = wire.run_echo(echo());
+    let client = EchoClient::new(running.channel.clone())
+        .max_encoding_message_size(20_000)
+        .max_decoding_message_size(20_000);
+    let request = |encoding, decoding| {
+        let mut request = Request::new(encoded_as(20_001));
+        request.set_max_encoding_message_size(encoding);
+        request.set_max_decoding_message_size(decoding);
+        request
+    };
+    assert!(client.say(request(20_001, 20_001)).await.is_ok());
+    let status = client.say(request(20_000, 20_001)).await.unwrap_err();
+    assert!(
+        status.message().contains("max_encoding_message_size"),
+        "{status}"
+    );
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    let status = client.say(request(20_001, 20_000)).await.unwrap_err();
+    assert!(
+        status.message().contains("max_decoding_message_size"),
+        "{status}"
+    );
+    assert_eq!(status.code(), Code::ResourceExhausted);
+}
+
+async fn a_message_over_the_limit_is_not_even_encoded(wire: Wire) {
+    use homa_rpc::{Codec, MethodDescriptor, client::Caller};
+
+    /// Knows the length of what it is not to encode.
+    struct Sized;
+    impl Codec for Sized {
+        type Encode = usize;
+        type Decode = Bytes;
+        fn encode(&self, len: usize) -> Result<Bytes, Status> {
+            assert!(len <= 100, "encoded");
+            Ok(vec![0; len].into())
+        }
+        fn encoded_len(&self, len: &usize) -> Option<usize> {
+            Some(*len)
+        }
+        fn decode(&self, bytes: Bytes) -> Result<Bytes, Status> {
+            Ok(bytes)
+        }
+    }
+    static SAY: MethodDescriptor = MethodDescriptor::unary("test.Echo", "Say", "/test.Echo/Say");
+    let running = wire.run_echo(echo());
+    let caller = Caller::new(running.channel.clone()).max_encoding_message_size(100);
+    let status = caller
+        .unary(Request::new(101), &SAY, Sized)
+        .await
+        .unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert!(caller.unary(Request::new(0), &SAY, Sized).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_calls_again_when_it_has_its_reply_is_never_over_its_limit() {
+    let server = Server::builder()
+        .concurrency_limit(1)
+        .concurrency_limit_per_peer(1)
+        .method_concurrency_limit("/test.Echo/Say", 1)
+        .add_service(echo());
+    let running = run(server, Wire::Udp.pair());
+    for _ in 0..2_000 {
+        running.echo().say(Msg::of("again")).await.unwrap();
+    }
+}
+
 on_every_wire!(
+    calls_of_one_client_are_limited_whatever_others_do,
+    calls_of_one_method_are_limited_and_others_are_not,
+    a_limit_for_a_method_that_is_not_served_is_an_error_that_names_it,
+    message_limits_of_one_call_take_the_place_of_those_of_the_client,
+    a_message_over_the_limit_is_not_even_encoded,
     a_request_may_fill_a_frame_and_not_more,
     a_response_may_fill_a_frame_and_not_more,
     a_status_too_long_for_a_frame_becomes_one_that_says_so,

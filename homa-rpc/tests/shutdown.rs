@@ -7,23 +7,10 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use homa_rpc::{Code, Delivery, Request, Response, Server, Status};
-use support::{EchoServer, Handle, Msg, Wire, handler, net, run};
+use homa_rpc::{BoundServer, Channel, Code, Delivery, Response, Server, Status};
+use support::{EchoClient, Msg, Wire, gated, handler, net, run};
 use tokio::sync::Notify;
 use tokio::time::Instant;
-
-/// A service that says it has begun and waits for `go`.
-fn gated(go: &Arc<Notify>, come: &Arc<Notify>) -> EchoServer<Handle> {
-    let (go, come) = (Arc::clone(go), Arc::clone(come));
-    handler(move |request: Request<Msg>| {
-        let (go, come) = (Arc::clone(&go), Arc::clone(&come));
-        async move {
-            come.notify_one();
-            go.notified().await;
-            Ok(Response::new(request.into_inner()))
-        }
-    })
-}
 
 async fn a_graceful_shutdown_finishes_what_runs_and_refuses_what_is_new(wire: Wire) {
     let (go, come) = (Arc::default(), Arc::default());
@@ -47,6 +34,58 @@ async fn a_graceful_shutdown_finishes_what_runs_and_refuses_what_is_new(wire: Wi
     go.notify_one();
     assert_eq!(first.await.unwrap().unwrap().get_ref().text(), "first");
     running.task.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_shutdown_drains_all_listeners_of_a_server_whatever_their_wire() {
+    let (go, come) = (Arc::default(), Arc::default());
+    let pairs = [Wire::Udp, Wire::Mem, Wire::Net].map(Wire::pair);
+    let mut bound: Option<BoundServer> = None;
+    for (_, server) in &pairs {
+        let server = Arc::clone(server);
+        bound = Some(match bound {
+            Some(bound) => bound.bind_socket(server),
+            None => {
+                let builder = Server::builder().add_service(gated(&go, &come));
+                builder.bind_socket(server).unwrap()
+            }
+        });
+    }
+    let bound = bound.unwrap();
+    let monitor = bound.monitor();
+    let stop = Arc::new(Notify::new());
+    let stopped = Arc::clone(&stop);
+    let serving = tokio::spawn(bound.serve_with_shutdown(async move { stopped.notified().await }));
+    let channels = pairs.each_ref().map(|(client, server)| {
+        let builder = Channel::builder().socket(Arc::clone(client));
+        let uri = format!("homa+udp://{}", server.local_addr());
+        EchoClient::new(builder.build(uri).unwrap())
+    });
+    let mut running = Vec::new();
+    for echo in &channels {
+        running.push(tokio::spawn(echo.say(Msg::of("runs"))));
+        come.notified().await;
+    }
+    stop.notify_one();
+    for echo in &channels {
+        // The server has to see the signal first.
+        let status = loop {
+            let call = tokio::spawn(echo.say(Msg::of("new")));
+            tokio::select! {
+                result = call => break result.unwrap().unwrap_err(),
+                () = come.notified() => go.notify_one(),
+            }
+        };
+        assert_eq!(status.code(), Code::Unavailable);
+        assert!(status.is_refused(), "{status:?}");
+    }
+    assert!(!serving.is_finished());
+    assert!(monitor.stats().calls_in_progress >= 3);
+    go.notify_waiters();
+    for call in running {
+        assert_eq!(call.await.unwrap().unwrap().get_ref().text(), "runs");
+    }
+    serving.await.unwrap().unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -125,7 +125,8 @@ impl<const N: usize> Short<N> {
         let (mut bytes, mut len) = ([0; N], 0);
         let mut free = bytes.as_mut_slice();
         for part in parts {
-            let Some((to, rest)) = std::mem::take(&mut free).split_at_mut_checked(part.len()) else {
+            let Some((to, rest)) = std::mem::take(&mut free).split_at_mut_checked(part.len())
+            else {
                 break;
             };
             to.copy_from_slice(part);

@@ -1,25 +1,18 @@
 use proc_macro2::TokenStream;
-use prost_build::Method;
-use quote::{format_ident, quote};
+use quote::quote;
 
-use super::{Named, Options, allowed_lints, deprecated, names};
+use super::{Method, Service, Shape, allowed_lints, async_attribute, descriptor, trait_method};
 
 /// `pub mod greeter_client { .. }`
-pub(super) fn module(named: &Named<'_>, options: &Options) -> TokenStream {
-    let service = named.service;
-    let module = names::module(&service.name, "client");
-    let client = format_ident!("{}Client", service.name.trim_start_matches("r#"));
-    let module_docs = format!(" Client of `{}`.", named.name);
-    let fallback = format!("Client of `{}`.", named.name);
-    let docs = options.docs(&named.full, &service.comments, &fallback);
-    let mod_attributes = options.client_mod_attributes.of(&service.package);
-    let attributes = options.client_attributes.of(&named.full);
-    let deprecated = deprecated(service.options.deprecated());
+pub(super) fn module(service: &Service, shape: Shape) -> TokenStream {
+    let module = service.client_module();
+    let module_docs = format!(" Client of `{}`.", service.name);
+    let mod_attributes = &service.client_mod_attributes;
     let lints = allowed_lints();
-    let methods = service
-        .methods
-        .iter()
-        .map(|method| call(named, method, options));
+    let client = client(service);
+    let client_trait = shape
+        .build_client_trait
+        .then(|| client_trait(service, shape.native_async));
 
     quote! {
         #[doc = #module_docs]
@@ -28,50 +21,75 @@ pub(super) fn module(named: &Named<'_>, options: &Options) -> TokenStream {
             #lints
             use homa_rpc::codegen;
 
-            #docs
-            #deprecated
-            #attributes
-            #[derive(Debug, Clone)]
-            pub struct #client<T = homa_rpc::Channel> {
-                inner: homa_rpc::client::Caller<T>,
-            }
-
-            impl<T> #client<T>
-            where
-                T: homa_rpc::client::CallService,
-            {
-                /// A client that makes its calls on `service`, a channel or layers around one.
-                #[must_use]
-                pub fn new(service: T) -> Self {
-                    Self { inner: homa_rpc::client::Caller::new(service) }
-                }
-
-                /// Refuses replies longer than `limit` bytes.
-                #[must_use]
-                pub fn max_decoding_message_size(self, limit: usize) -> Self {
-                    Self { inner: self.inner.max_decoding_message_size(limit) }
-                }
-
-                /// Refuses to send requests longer than `limit` bytes.
-                #[must_use]
-                pub fn max_encoding_message_size(self, limit: usize) -> Self {
-                    Self { inner: self.inner.max_encoding_message_size(limit) }
-                }
-
-                #(#methods)*
-            }
+            #client
+            #client_trait
         }
     }
 }
 
-fn call(named: &Named<'_>, method: &Method, options: &Options) -> TokenStream {
-    let docs = named.method_docs(method, options, "Calls");
-    let deprecated = deprecated(method.options.deprecated());
-    let ident = names::method(method);
-    let request = names::message(&method.input_type);
-    let response = names::message(&method.output_type);
-    let codec = &options.codec;
-    let (service, name, path) = (&named.name, &method.proto_name, named.path(method));
+/// The client and its methods.
+fn client(service: &Service) -> TokenStream {
+    let client = service.client();
+    let docs = service.docs(&format!("Client of `{}`.", service.name));
+    let deprecated = service.deprecated();
+    let attributes = &service.client_attributes;
+    let methods = service.methods.iter().map(|method| call(service, method));
+
+    quote! {
+        #docs
+        #deprecated
+        #attributes
+        #[derive(Debug, Clone)]
+        pub struct #client<T = homa_rpc::Channel> {
+            inner: homa_rpc::client::Caller<T>,
+        }
+
+        impl<T> #client<T>
+        where
+            T: homa_rpc::client::CallService,
+        {
+            /// A client that makes its calls on `service`, a channel or layers around one.
+            #[must_use]
+            pub fn new(service: T) -> Self {
+                Self { inner: homa_rpc::client::Caller::new(service) }
+            }
+
+            /// A client that lets `interceptor` see all its calls on `service`.
+            #[must_use]
+            pub fn with_interceptor<I>(
+                service: T,
+                interceptor: I,
+            ) -> #client<homa_rpc::layer::InterceptedService<T, I>>
+            where
+                I: homa_rpc::layer::Interceptor,
+            {
+                let layer = homa_rpc::layer::interceptor(interceptor);
+                #client { inner: homa_rpc::client::Caller::new(codegen::Layer::layer(&layer, service)) }
+            }
+
+            /// Refuses replies longer than `limit` bytes.
+            #[must_use]
+            pub fn max_decoding_message_size(self, limit: usize) -> Self {
+                Self { inner: self.inner.max_decoding_message_size(limit) }
+            }
+
+            /// Refuses to send requests longer than `limit` bytes.
+            #[must_use]
+            pub fn max_encoding_message_size(self, limit: usize) -> Self {
+                Self { inner: self.inner.max_encoding_message_size(limit) }
+            }
+
+            #(#methods)*
+        }
+    }
+}
+
+fn call(service: &Service, method: &Method) -> TokenStream {
+    let docs = service.method_docs(method, "Calls");
+    let deprecated = method.deprecated();
+    let (ident, request, response) = (&method.ident, &method.request, &method.response);
+    let codec = &method.codec;
+    let descriptor = descriptor(service, method);
 
     quote! {
         #docs
@@ -85,10 +103,47 @@ fn call(named: &Named<'_>, method: &Method, options: &Options) -> TokenStream {
         where
             M: codegen::IntoRequest<#request>,
         {
-            static METHOD: codegen::MethodDescriptor =
-                codegen::MethodDescriptor::unary(#service, #name, #path);
+            static METHOD: codegen::MethodDescriptor = #descriptor;
             let codec = #codec::<#request, #response>::default();
             self.inner.unary(request.into_request(), &METHOD, codec)
+        }
+    }
+}
+
+/// A trait with the methods of the client, which the client implements and mocks can.
+fn client_trait(service: &Service, native_async: bool) -> TokenStream {
+    let (api, client) = (service.api(), service.client());
+    let docs = format!(" The methods of [`{client}`], for code that is tested with another.");
+    let deprecated = service.deprecated();
+    let async_attribute = async_attribute(native_async);
+    let receiver = quote!(&self);
+    let argument = quote!(request);
+    let signature = |method| trait_method(method, &receiver, &argument, native_async);
+    let declared = service.methods.iter().map(|method| {
+        let (docs, deprecated) = (service.method_docs(method, "Calls"), method.deprecated());
+        let signature = signature(method);
+        quote!(#docs #deprecated #signature;)
+    });
+    let forwarded = service.methods.iter().map(|method| {
+        let (ident, signature) = (&method.ident, signature(method));
+        let awaited = (!native_async).then(|| quote!(.await));
+        quote!(#signature { Self::#ident(self, request) #awaited })
+    });
+
+    quote! {
+        #[doc = #docs]
+        #deprecated
+        #async_attribute
+        pub trait #api: std::marker::Send + std::marker::Sync + 'static {
+            #(#declared)*
+        }
+
+        #async_attribute
+        impl<T> #api for #client<T>
+        where
+            T: homa_rpc::client::CallService + std::marker::Sync,
+        {
+            #(#forwarded)*
         }
     }
 }

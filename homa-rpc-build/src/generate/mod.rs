@@ -3,26 +3,20 @@
 mod client;
 pub(crate) mod names;
 mod server;
+mod service;
 
 use proc_macro2::TokenStream;
-use prost_build::{Comments, Method, Service};
 use quote::quote;
 
-use crate::attributes::{self, Attributes};
+pub(crate) use service::{Idempotency, Method, Service};
+
+use crate::attributes::Attributes;
 
 /// What a build script can choose about services.
 #[derive(Debug)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "independent switches of the builder"
-)]
 pub(crate) struct Options {
-    pub(crate) build_client: bool,
-    pub(crate) build_server: bool,
+    pub(crate) shape: Shape,
     pub(crate) emit_package: bool,
-    pub(crate) compile_well_known_types: bool,
-    pub(crate) use_arc_self: bool,
-    pub(crate) default_stubs: bool,
     pub(crate) codec: TokenStream,
     pub(crate) disable_comments: Vec<String>,
     pub(crate) client_attributes: Attributes,
@@ -35,13 +29,9 @@ pub(crate) struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            build_client: true,
-            build_server: true,
+            shape: Shape::default(),
             emit_package: true,
-            compile_well_known_types: false,
-            use_arc_self: false,
-            default_stubs: false,
-            codec: quote!(homa_rpc::codegen::ProstCodec),
+            codec: default_codec(),
             disable_comments: Vec::new(),
             client_attributes: Attributes::default(),
             client_mod_attributes: Attributes::default(),
@@ -52,60 +42,48 @@ impl Default for Options {
     }
 }
 
-impl Options {
-    /// The documentation of the item `name`, or `fallback` if it has no comment: generated items
-    /// are always documented, for crates that deny `missing_docs`.
-    fn docs(&self, name: &str, comments: &Comments, fallback: &str) -> TokenStream {
-        let disabled = self
-            .disable_comments
-            .iter()
-            .any(|path| attributes::matches(path, name));
-        let mut lines = if disabled {
-            Vec::new()
-        } else {
-            doc_lines(comments)
-        };
-        if lines.is_empty() {
-            lines.push(format!(" {fallback}"));
-        }
-        quote!(#(#[doc = #lines])*)
-    }
+/// What is generated for every service, and in which form.
+#[derive(Clone, Copy, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent switches of the builder"
+)]
+pub(crate) struct Shape {
+    pub(crate) build_client: bool,
+    pub(crate) build_client_trait: bool,
+    pub(crate) build_server: bool,
+    pub(crate) use_arc_self: bool,
+    pub(crate) default_stubs: bool,
+    pub(crate) native_async: bool,
 }
 
-/// The name under which a service is served, and its attributes and documentation are found.
-struct Named<'a> {
-    service: &'a Service,
-    /// `package.Service`, or only `Service` if the package is not to be emitted.
-    name: String,
-    /// Always with the package.
-    full: String,
-}
-
-impl<'a> Named<'a> {
-    fn new(service: &'a Service, options: &Options) -> Self {
-        let full = names::full(&service.package, &service.proto_name);
-        let name = if options.emit_package {
-            full.clone()
-        } else {
-            service.proto_name.clone()
-        };
+impl Default for Shape {
+    fn default() -> Self {
         Self {
-            service,
-            name,
-            full,
+            build_client: true,
+            build_client_trait: false,
+            build_server: true,
+            use_arc_self: false,
+            default_stubs: false,
+            native_async: false,
         }
     }
+}
 
-    /// `/package.Service/Method`
-    fn path(&self, method: &Method) -> String {
-        format!("/{}/{}", self.name, method.proto_name)
-    }
+pub(crate) fn default_codec() -> TokenStream {
+    quote!(homa_rpc::codegen::ProstCodec)
+}
 
-    fn method_docs(&self, method: &Method, options: &Options, verb: &str) -> TokenStream {
-        let full = format!("{}.{}", self.full, method.proto_name);
-        let fallback = format!("{verb} `{}/{}`.", self.name, method.proto_name);
-        options.docs(&full, &method.comments, &fallback)
+/// The modules of `service`.
+pub(crate) fn modules(service: &Service, shape: Shape) -> TokenStream {
+    let mut modules = TokenStream::new();
+    if shape.build_client {
+        modules.extend(client::module(service, shape));
     }
+    if shape.build_server {
+        modules.extend(server::module(service, shape));
+    }
+    modules
 }
 
 /// Joins [`Options`] to prost-build.
@@ -120,23 +98,52 @@ impl Generator {
 }
 
 impl prost_build::ServiceGenerator for Generator {
-    fn generate(&mut self, service: Service, buffer: &mut String) {
-        let named = Named::new(&service, &self.options);
-        if self.options.build_client {
-            buffer.push_str(&client::module(&named, &self.options).to_string());
-        }
-        if self.options.build_server {
-            buffer.push_str(&server::module(&named, &self.options).to_string());
-        }
+    fn generate(&mut self, service: prost_build::Service, buffer: &mut String) {
+        let service = Service::from_proto(&service, &self.options);
+        buffer.push_str(&modules(&service, self.options.shape).to_string());
     }
 }
 
-/// `#[deprecated]` if the option says so.
-fn deprecated(is_deprecated: bool) -> TokenStream {
-    if is_deprecated {
-        quote!(#[deprecated])
+/// What the runtime knows of a method.
+fn descriptor(service: &Service, method: &Method) -> TokenStream {
+    let (service_name, name, path) = (&service.name, &method.name, service.path(method));
+    let level = match method.idempotency {
+        Idempotency::Unknown => TokenStream::new(),
+        Idempotency::NoSideEffects => {
+            quote!(.with_idempotency(codegen::Idempotency::NoSideEffects))
+        }
+        Idempotency::Idempotent => quote!(.with_idempotency(codegen::Idempotency::Idempotent)),
+    };
+    quote!(codegen::MethodDescriptor::unary(#service_name, #name, #path)#level)
+}
+
+/// A method of a trait: `async fn`, or what that stands for.
+fn trait_method(
+    method: &Method,
+    receiver: &TokenStream,
+    argument: &TokenStream,
+    native_async: bool,
+) -> TokenStream {
+    let (ident, request, response) = (&method.ident, &method.request, &method.response);
+    let arguments = quote!(#receiver, #argument: codegen::Request<#request>);
+    let output = quote!(std::result::Result<codegen::Response<#response>, codegen::Status>);
+    if native_async {
+        quote! {
+            fn #ident(
+                #arguments,
+            ) -> impl std::future::Future<Output = #output> + std::marker::Send
+        }
     } else {
+        quote!(async fn #ident(#arguments) -> #output)
+    }
+}
+
+/// What makes a trait of `async fn`s of the next item, or nothing for native ones.
+fn async_attribute(native_async: bool) -> TokenStream {
+    if native_async {
         TokenStream::new()
+    } else {
+        quote!(#[codegen::async_trait])
     }
 }
 
@@ -147,23 +154,15 @@ fn allowed_lints() -> TokenStream {
             deprecated,
             unused_imports,
             unused_qualifications,
+            clippy::doc_lazy_continuation,
             clippy::doc_markdown,
+            clippy::doc_overindented_list_items,
             clippy::match_single_binding,
             clippy::missing_errors_doc,
             clippy::too_many_lines,
             clippy::unit_arg,
+            clippy::wrong_self_convention,
             reason = "generated from a schema, whose names and comments are not Rust"
         )]
     }
-}
-
-/// The lines of a comment, links and brackets escaped for rustdoc, as prost-build does it for
-/// messages. Detached comments are left out.
-fn doc_lines(comments: &Comments) -> Vec<String> {
-    let mut text = String::new();
-    comments.append_with_indent(0, &mut text);
-    text.lines()
-        .filter_map(|line| line.strip_prefix("///"))
-        .map(str::to_owned)
-        .collect()
 }

@@ -1,7 +1,8 @@
 //! From protobuf names to Rust names.
 
+use heck::ToSnakeCase as _;
 use proc_macro2::{Ident, Span, TokenStream};
-use prost_build::Method;
+use prost_build::Module;
 use quote::{format_ident, quote};
 
 /// `package.Service`, or only `Service` without a package.
@@ -13,27 +14,35 @@ pub(crate) fn full(package: &str, service: &str) -> String {
     }
 }
 
+/// The snake case of prost-build, keywords escaped.
+pub(crate) fn snake(name: &str) -> String {
+    let module = Module::from_protobuf_package_name(name);
+    module.parts().collect()
+}
+
 /// `HttpService` and `server` to `http_service_server`.
-pub(super) fn module(service: &str, suffix: &str) -> Ident {
-    let mut snake = String::new();
-    for letter in service.chars() {
-        if letter.is_uppercase() && !snake.is_empty() && !snake.ends_with('_') {
-            snake.push('_');
-        }
-        snake.extend(letter.to_lowercase());
+pub(crate) fn module(service: &str, suffix: &str) -> Ident {
+    format_ident!("{}_{suffix}", service.to_snake_case())
+}
+
+/// The trait of a server. `async_trait` writes `Box`, so no trait beside it can have that name.
+pub(super) fn handler(service: &str) -> Ident {
+    match service {
+        "Box" => format_ident!("Box_"),
+        name => format_ident!("{name}"),
     }
-    format_ident!("{}_{suffix}", snake.trim_end_matches('_'))
 }
 
 /// The Rust name of a method. prost-build has escaped keywords (`r#type`, `self_`); names of the
 /// client's own methods get an underscore too.
-pub(super) fn method(method: &Method) -> Ident {
-    match method.name.strip_prefix("r#") {
+pub(crate) fn method(name: &str) -> Ident {
+    match name.strip_prefix("r#") {
         Some(keyword) => Ident::new_raw(keyword, Span::call_site()),
-        None => match method.name.as_str() {
-            name @ ("new" | "max_decoding_message_size" | "max_encoding_message_size") => {
-                format_ident!("{name}_")
-            }
+        None => match name {
+            "new"
+            | "with_interceptor"
+            | "max_decoding_message_size"
+            | "max_encoding_message_size" => format_ident!("{name}_"),
             name => format_ident!("{name}"),
         },
     }
@@ -73,16 +82,17 @@ mod tests {
 
     #[test]
     fn message_paths_step_out_of_the_service_module_unless_external() {
-        assert_eq!(message("HelloRequest").to_string(), "super :: HelloRequest");
-        assert_eq!(
-            message("super::b::C").to_string(),
-            "super :: super :: b :: C"
-        );
-        assert_eq!(
-            message("::prost_types::Any").to_string(),
-            ":: prost_types :: Any"
-        );
-        assert_eq!(message("crate::pb::A").to_string(), "crate :: pb :: A");
-        assert_eq!(message("()").to_string(), "()");
+        let message = |rust| message(rust).to_string();
+        assert_eq!(message("HelloRequest"), "super :: HelloRequest");
+        assert_eq!(message("super::b::C"), "super :: super :: b :: C");
+        assert_eq!(message("::prost_types::Any"), ":: prost_types :: Any");
+        assert_eq!(message("crate::pb::A"), "crate :: pb :: A");
+        assert_eq!(message("()"), "()");
+    }
+
+    #[test]
+    fn only_a_trait_that_async_trait_would_trip_over_is_renamed() {
+        assert_eq!(handler("Box"), "Box_");
+        assert_eq!(handler("Result"), "Result");
     }
 }

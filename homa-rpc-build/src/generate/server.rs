@@ -1,22 +1,23 @@
-use proc_macro2::{Ident, TokenStream};
-use prost_build::Method;
-use quote::{format_ident, quote};
+use proc_macro2::TokenStream;
+use quote::quote;
 
-use super::{Named, Options, allowed_lints, deprecated, names};
+use super::{Method, Service, Shape, allowed_lints, async_attribute, descriptor, trait_method};
 
 /// `pub mod greeter_server { .. }`
-pub(super) fn module(named: &Named<'_>, options: &Options) -> TokenStream {
-    let service = named.service;
-    let module = names::module(&service.name, "server");
-    let module_docs = format!(" Server of `{}`.", named.name);
-    let mod_attributes = options.server_mod_attributes.of(&service.package);
+pub(super) fn module(service: &Service, shape: Shape) -> TokenStream {
+    let module = service.server_module();
+    let module_docs = format!(" Server of `{}`.", service.name);
+    let mod_attributes = &service.server_mod_attributes;
     let lints = allowed_lints();
-    let handler = format_ident!("{}", service.name);
-    let server = format_ident!("{}Server", service.name.trim_start_matches("r#"));
-    let handler_trait = handler_trait(named, &handler, options);
-    let server_type = server_type(named, &handler, &server, options);
-    let dispatch = dispatch(named, &handler, &server, options);
-    let name = &named.name;
+    let server = service.server();
+    let handler_trait = handler_trait(service, shape);
+    let server_type = server_type(service);
+    let dispatch = dispatch(service, shape);
+    let name = &service.name;
+    let descriptors = service
+        .methods
+        .iter()
+        .map(|method| descriptor(service, method));
 
     quote! {
         #[doc = #module_docs]
@@ -25,84 +26,80 @@ pub(super) fn module(named: &Named<'_>, options: &Options) -> TokenStream {
             #lints
             use homa_rpc::codegen;
 
+            /// Full name of the service, by which it is served.
+            pub const SERVICE_NAME: &str = #name;
+
             #handler_trait
             #server_type
             #dispatch
 
             impl<T> codegen::NamedService for #server<T> {
-                const NAME: &'static str = #name;
+                const NAME: &'static str = SERVICE_NAME;
+                const METHODS: &'static [codegen::MethodDescriptor] = &[#(#descriptors),*];
             }
         }
     }
 }
 
 /// The trait that a user implements.
-fn handler_trait(named: &Named<'_>, handler: &Ident, options: &Options) -> TokenStream {
-    let service = named.service;
-    let fallback = format!("The methods of `{}`, to be implemented.", named.name);
-    let docs = options.docs(&named.full, &service.comments, &fallback);
-    let deprecated = deprecated(service.options.deprecated());
-    let attributes = options.trait_attributes.of(&named.full);
+fn handler_trait(service: &Service, shape: Shape) -> TokenStream {
+    let handler = service.handler();
+    let docs = service.docs(&format!(
+        "The methods of `{}`, to be implemented.",
+        service.name
+    ));
+    let deprecated = service.deprecated();
+    let attributes = &service.trait_attributes;
+    let async_attribute = async_attribute(shape.native_async);
     let methods = service
         .methods
         .iter()
-        .map(|method| handler_method(named, method, options));
+        .map(|method| handler_method(service, method, shape));
 
     quote! {
         #docs
         #deprecated
         #attributes
-        #[codegen::async_trait]
+        #async_attribute
         pub trait #handler: std::marker::Send + std::marker::Sync + 'static {
             #(#methods)*
         }
     }
 }
 
-fn handler_method(named: &Named<'_>, method: &Method, options: &Options) -> TokenStream {
-    let docs = named.method_docs(method, options, "Answers");
-    let deprecated = deprecated(method.options.deprecated());
-    let ident = names::method(method);
-    let request = names::message(&method.input_type);
-    let response = names::message(&method.output_type);
-    let receiver = if options.use_arc_self {
+fn handler_method(service: &Service, method: &Method, shape: Shape) -> TokenStream {
+    let docs = service.method_docs(method, "Answers");
+    let deprecated = method.deprecated();
+    let receiver = if shape.use_arc_self {
         quote!(self: std::sync::Arc<Self>)
     } else {
         quote!(&self)
     };
-    let (argument, body) = if options.default_stubs {
-        let text = format!("{} is not implemented", named.path(method));
-        (
-            quote!(_request),
-            quote!({ Err(codegen::Status::unimplemented(#text)) }),
-        )
+    let (argument, body) = if shape.default_stubs {
+        let text = format!("{} is not implemented", service.path(method));
+        let answer = quote!(Err(codegen::Status::unimplemented(#text)));
+        let body = if shape.native_async {
+            quote!({ std::future::ready(#answer) })
+        } else {
+            quote!({ #answer })
+        };
+        (quote!(_request), body)
     } else {
         (quote!(request), quote!(;))
     };
-
-    quote! {
-        #docs
-        #deprecated
-        async fn #ident(
-            #receiver,
-            #argument: codegen::Request<#request>,
-        ) -> std::result::Result<codegen::Response<#response>, codegen::Status> #body
-    }
+    let signature = trait_method(method, &receiver, &argument, shape.native_async);
+    quote!(#docs #deprecated #signature #body)
 }
 
 /// The type that makes a service of an implementation.
-fn server_type(
-    named: &Named<'_>,
-    handler: &Ident,
-    server: &Ident,
-    options: &Options,
-) -> TokenStream {
+fn server_type(service: &Service) -> TokenStream {
+    let (handler, server) = (service.handler(), service.server());
     let docs = format!(
         " Serves an implementation of [`{handler}`] as `{}`.",
-        named.name
+        service.name
     );
-    let deprecated = deprecated(named.service.options.deprecated());
-    let attributes = options.server_attributes.of(&named.full);
+    let deprecated = service.deprecated();
+    let attributes = &service.server_attributes;
 
     quote! {
         #[doc = #docs]
@@ -127,6 +124,19 @@ fn server_type(
                 Self { inner, limits: homa_rpc::server::MessageLimits::default() }
             }
 
+            /// Serves `inner`, and lets `interceptor` see all calls.
+            #[must_use]
+            pub fn with_interceptor<I>(
+                inner: T,
+                interceptor: I,
+            ) -> homa_rpc::layer::InterceptedService<Self, I>
+            where
+                I: homa_rpc::layer::Interceptor,
+            {
+                let layer = homa_rpc::layer::interceptor(interceptor);
+                codegen::Layer::layer(&layer, Self::new(inner))
+            }
+
             /// Refuses requests longer than `limit` bytes.
             #[must_use]
             pub fn max_decoding_message_size(self, limit: usize) -> Self {
@@ -149,37 +159,18 @@ fn server_type(
 }
 
 /// `Service` over HTTP requests: from the path to the method.
-fn dispatch(named: &Named<'_>, handler: &Ident, server: &Ident, options: &Options) -> TokenStream {
-    let arms = named.service.methods.iter().map(|method| {
-        let path = named.path(method);
-        let ident = names::method(method);
-        let request = names::message(&method.input_type);
-        let response = names::message(&method.output_type);
-        let codec = &options.codec;
-        let receiver = if options.use_arc_self {
-            quote!(inner)
-        } else {
-            quote!(&inner)
-        };
-        quote! {
-            #path => {
-                let inner = std::sync::Arc::clone(&self.inner);
-                let limits = self.limits;
-                let codec = #codec::<#response, #request>::default();
-                std::boxed::Box::pin(async move {
-                    let handler = move |request| async move {
-                        <T as #handler>::#ident(#receiver, request).await
-                    };
-                    Ok(homa_rpc::server::unary(request, codec, limits, handler).await)
-                })
-            }
-        }
-    });
+fn dispatch(service: &Service, shape: Shape) -> TokenStream {
+    let (handler, server) = (service.handler(), service.server());
+    let arms = service
+        .methods
+        .iter()
+        .map(|method| arm(service, method, shape));
 
+    // `self::` since a service can have the name of one of the type parameters.
     quote! {
         impl<T, B> codegen::Service<codegen::http::Request<B>> for #server<T>
         where
-            T: #handler,
+            T: self::#handler,
             B: codegen::http_body::Body<Data = codegen::Bytes> + std::marker::Send + 'static,
             B::Error: std::convert::Into<codegen::StdError> + std::marker::Send + 'static,
         {
@@ -203,6 +194,30 @@ fn dispatch(named: &Named<'_>, handler: &Ident, server: &Ident, options: &Option
                     }
                 }
             }
+        }
+    }
+}
+
+fn arm(service: &Service, method: &Method, shape: Shape) -> TokenStream {
+    let (handler, path) = (service.handler(), service.path(method));
+    let (ident, request, response) = (&method.ident, &method.request, &method.response);
+    let codec = &method.codec;
+    let receiver = if shape.use_arc_self {
+        quote!(inner)
+    } else {
+        quote!(&inner)
+    };
+    quote! {
+        #path => {
+            let inner = std::sync::Arc::clone(&self.inner);
+            let limits = self.limits;
+            let codec = #codec::<#response, #request>::default();
+            std::boxed::Box::pin(async move {
+                let handler = move |request| async move {
+                    <T as self::#handler>::#ident(#receiver, request).await
+                };
+                Ok(homa_rpc::server::unary(request, codec, limits, handler).await)
+            })
         }
     }
 }

@@ -16,8 +16,9 @@ use crate::status::Status;
 
 /// The contents of `body`: taken out if it is ours, else read to the end.
 ///
-/// `message_max` bounds what is read of a foreign body, in bytes without the prefix.
-pub(crate) fn collect<B>(body: B, message_max: usize) -> Collect
+/// `message_max` bounds what is read of a foreign body, in bytes without the prefix; `limit` names
+/// it in the error.
+pub(crate) fn collect<B>(body: B, message_max: usize, limit: &'static str) -> Collect
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
@@ -26,7 +27,7 @@ where
     let info = *body.info();
     match body.into_whole() {
         Ok(whole) => Collect::Ready(Some(whole), info),
-        Err(body) => Collect::Reading(Box::pin(read(body, message_max)), info),
+        Err(body) => Collect::Reading(Box::pin(read(body, message_max, limit)), info),
     }
 }
 
@@ -56,7 +57,7 @@ impl Future for Collect {
     }
 }
 
-async fn read(body: Body, message_max: usize) -> Result<Whole, Status> {
+async fn read(body: Body, message_max: usize, limit: &'static str) -> Result<Whole, Status> {
     let mut body = pin!(body);
     let mut data = Joined::default();
     let mut trailers = None;
@@ -64,11 +65,18 @@ async fn read(body: Body, message_max: usize) -> Result<Whole, Status> {
         match frame?.into_data() {
             Ok(more) => {
                 data.push(more);
-                if data.len() > message_max.saturating_add(PREFIX_LEN) {
+                let Some(announced) = data.announced() else {
+                    continue;
+                };
+                if announced > message_max {
                     return Err(Status::resource_exhausted(format!(
-                        "a message of at least {} bytes is over the limit of {message_max} bytes",
-                        data.len() - PREFIX_LEN
+                        "a message of {announced} bytes is over the limit of {message_max} bytes \
+                         ({limit})"
                     )));
+                }
+                if data.len() > PREFIX_LEN + announced {
+                    // An error. How much more there is does not matter.
+                    break;
                 }
             }
             Err(frame) => trailers = frame.into_trailers().ok(),
@@ -145,6 +153,17 @@ impl Joined {
             self.first.clear();
         }
         self.rest.extend_from_slice(&more);
+    }
+
+    /// Length of the message by its prefix, once that is there.
+    fn announced(&self) -> Option<usize> {
+        let head = if self.rest.is_empty() {
+            &self.first
+        } else {
+            self.rest.as_ref()
+        };
+        let len = head.get(1..PREFIX_LEN)?.try_into().ok()?;
+        usize::try_from(u32::from_be_bytes(len)).ok()
     }
 
     fn len(&self) -> usize {

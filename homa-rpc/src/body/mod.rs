@@ -9,27 +9,35 @@
 //! allocations on each side and nothing here reads it.
 
 mod collect;
+mod status;
 
+use std::any::Any;
 use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{self, Poll};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 
 use crate::cast::try_cast;
-use crate::error::{self, BoxError};
+use crate::context::Context;
+use crate::error::BoxError;
 use crate::metadata::Metadata;
 use crate::method::CallInfo;
-use crate::status::{Code, Status};
+use crate::status::Status;
 
 pub(crate) use collect::collect;
+pub(crate) use status::{as_told, failed, failure_in_parts, read_status};
 
 /// Length of gRPC's prefix: a flag byte and the message's length.
 const PREFIX_LEN: usize = 5;
 
-/// Body of a request or response.
+type ForeignBody = Pin<Box<dyn http_body::Body<Data = Bytes, Error = Status> + Send>>;
+
+/// Body of a request or response. It is `Sync`, so a layer may hold a reference to a request
+/// across an await.
 pub struct Body {
     kind: Kind,
     info: CallInfo,
@@ -40,8 +48,8 @@ enum Kind {
     Empty,
     /// A whole message.
     Whole(Whole, Cursor),
-    /// Somebody else's body.
-    Foreign(Pin<Box<dyn http_body::Body<Data = Bytes, Error = Status> + Send>>),
+    /// Somebody else's body. The lock makes it `Sync`; it is never waited for.
+    Foreign(Mutex<ForeignBody>),
 }
 
 /// A body's contents: at most one message, then the end.
@@ -79,11 +87,7 @@ impl Body {
     pub const fn empty() -> Self {
         Self {
             kind: Kind::Empty,
-            info: CallInfo {
-                peer: None,
-                deadline: None,
-                method: None,
-            },
+            info: CallInfo::NONE,
         }
     }
 
@@ -103,7 +107,8 @@ impl Body {
         }
     }
 
-    /// Wraps a body of another type; takes it as it is if it is a `Body`.
+    /// Wraps a body of another type; takes it as it is if it is a `Body`. What is known of the call
+    /// is what the task knows that runs this.
     #[must_use]
     pub fn new<B>(body: B) -> Self
     where
@@ -113,8 +118,8 @@ impl Body {
         match try_cast::<B, Self>(body) {
             Ok(body) => body,
             Err(body) => Self {
-                kind: Kind::Foreign(Box::pin(collect::WithStatus::new(body))),
-                info: CallInfo::default(),
+                kind: Kind::Foreign(Mutex::new(Box::pin(collect::WithStatus::new(body)))),
+                info: Context::current().info(),
             },
         }
     }
@@ -163,40 +168,27 @@ impl Body {
     }
 }
 
-/// The response that says how a call failed: status in the headers, no message.
-pub(crate) fn failed(status: Status) -> http::Response<Body> {
-    // Status 0 in the headers would read as success without a message.
-    let status = if status.code() == Code::Ok {
-        Status::unknown(format!(
-            "a call failed with the code OK: {}",
-            status.message()
-        ))
-    } else {
-        status
-    };
-    let mut response = http::Response::new(Body::empty());
-    put_status(response.headers_mut(), &status);
-    *response.body_mut() = Body::whole(Whole {
-        message: None,
-        end: End::Failed(status),
-    });
-    response
-}
-
-/// The status of a response, if it can be known without reading a foreign body: `Some(Ok(()))` for
-/// success. For layers that count, retry or log by outcome.
+/// How the call ended, as far as a response tells without its body being read: `Some(Ok(()))` for
+/// success, `None` if only a body of another type knows. For layers that count, retry or log by
+/// outcome.
+///
+/// A layer changes an outcome by its headers or HTTP status, or by another response
+/// ([`Status::into_http`]).
 #[must_use]
-pub fn final_status(response: &http::Response<Body>) -> Option<Result<(), Status>> {
-    if response.status() != http::StatusCode::OK {
-        return Some(Err(error::from_http_status(response.status())));
-    }
-    match &response.body().kind {
-        Kind::Whole(whole, _) => match &whole.end {
-            End::Ok(_) => Some(Ok(())),
-            End::Failed(status) => Some(Err(status.clone())),
-            End::Request => None,
-        },
-        Kind::Empty | Kind::Foreign(_) => read_status(response.headers()),
+pub fn final_status<B: 'static>(response: &http::Response<B>) -> Option<Result<(), Status>> {
+    let body = (response.body() as &dyn Any).downcast_ref::<Body>();
+    let end = match body.map(|body| &body.kind) {
+        Some(Kind::Whole(whole, _)) => Some(&whole.end),
+        _ => None,
+    };
+    let typed = match end {
+        Some(End::Failed(status)) => Some(status),
+        _ => None,
+    };
+    let (http, headers) = (response.status(), response.headers());
+    match status::failure_in_head(http, headers, response.extensions(), typed) {
+        Some(failure) => Some(Err(failure)),
+        None => matches!(end, Some(End::Ok(_))).then_some(Ok(())),
     }
 }
 
@@ -213,87 +205,8 @@ pub fn try_clone_request(request: &http::Request<Body>) -> Option<http::Request<
     Some(copy)
 }
 
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
-const GRPC_DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
-
-/// Adds a status with its metadata to headers or trailers.
-pub(crate) fn put_status(headers: &mut HeaderMap, status: &Status) {
-    for (name, value) in status.metadata().as_headers() {
-        // Full: 32,768 entries, far over what is ever sent; the frame's limit reports that.
-        let _full = headers.try_append(name, value.clone());
-    }
-    headers.insert(GRPC_STATUS, u16::from(status.code().number()).into());
-    if !status.message().is_empty()
-        && let Ok(text) = HeaderValue::from_str(&percent_encode(status.message()))
-    {
-        headers.insert(GRPC_MESSAGE, text);
-    }
-    if !status.details().is_empty()
-        && let Ok(details) = crate::metadata::encode_bin(GRPC_DETAILS.as_str(), status.details())
-    {
-        headers.insert(GRPC_DETAILS, details);
-    }
-}
-
-/// The status that headers or trailers hold, with all of them as its metadata. `None` if there is
-/// none.
-pub(crate) fn read_status(headers: &HeaderMap) -> Option<Result<(), Status>> {
-    let number = headers.get(GRPC_STATUS)?;
-    let code = number.to_str().ok().and_then(|text| text.parse().ok());
-    let code = match code.and_then(Code::new) {
-        Some(Code::Ok) => return Some(Ok(())),
-        Some(code) => code,
-        None => Code::Unknown,
-    };
-    let text = headers.get(GRPC_MESSAGE).map(HeaderValue::as_bytes);
-    let details = headers
-        .get(GRPC_DETAILS)
-        .and_then(|value| crate::metadata::decode_bin(GRPC_DETAILS.as_str(), value).ok());
-    let status = Status::with_details(
-        code,
-        text.map(percent_decode).unwrap_or_default(),
-        details.unwrap_or_default(),
-    );
-    Some(Err(
-        status.with_metadata(Metadata::from_headers(headers.clone()))
-    ))
-}
-
-/// Printable ASCII but `%` stays, every other byte becomes `%XX`.
-/// Source: grpc, PROTOCOL-HTTP2.md, "Percent-Encoded".
-fn percent_encode(text: &str) -> String {
-    use std::fmt::Write;
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if (0x20..=0x7e).contains(&byte) && byte != b'%' {
-            out.push(char::from(byte));
-        } else {
-            // Writing to a string cannot fail.
-            let _ok = write!(out, "%{byte:02X}");
-        }
-    }
-    out
-}
-
-/// Reverse of [`percent_encode`]; what is no valid escape is kept as it is.
-fn percent_decode(text: &[u8]) -> String {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((&first, tail)) = rest.split_first() {
-        let escaped = tail
-            .get(..2)
-            .filter(|hex| first == b'%' && hex.iter().all(u8::is_ascii_hexdigit))
-            .and_then(|hex| str::from_utf8(hex).ok())
-            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        out.push(escaped.unwrap_or(first));
-        rest = if escaped.is_some() {
-            tail.get(2..).unwrap_or_default()
-        } else {
-            tail
-        };
-    }
-    String::from_utf8_lossy(&out).into_owned()
+fn lock(body: &Mutex<ForeignBody>) -> MutexGuard<'_, ForeignBody> {
+    body.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl http_body::Body for Body {
@@ -302,12 +215,15 @@ impl http_body::Body for Body {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
+        cx: &mut task::Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         match &mut self.kind {
             Kind::Empty => Poll::Ready(None),
             Kind::Whole(whole, cursor) => Poll::Ready(whole.next_frame(cursor).map(Ok)),
-            Kind::Foreign(body) => body.as_mut().poll_frame(cx),
+            Kind::Foreign(body) => {
+                let body = body.get_mut().unwrap_or_else(PoisonError::into_inner);
+                body.as_mut().poll_frame(cx)
+            }
         }
     }
 
@@ -320,7 +236,7 @@ impl http_body::Body for Body {
                 Cursor::Trailers => !whole.has_trailers(),
                 Cursor::End => true,
             },
-            Kind::Foreign(body) => body.is_end_stream(),
+            Kind::Foreign(body) => lock(body).is_end_stream(),
         }
     }
 
@@ -332,7 +248,7 @@ impl http_body::Body for Body {
                 (Some(message), Cursor::Message) => message.len(),
                 _ => 0,
             },
-            Kind::Foreign(body) => return body.size_hint(),
+            Kind::Foreign(body) => return lock(body).size_hint(),
         };
         SizeHint::with_exact(len as u64)
     }
@@ -371,17 +287,15 @@ impl Whole {
             return None;
         }
         *cursor = Cursor::End;
-        let mut trailers = HeaderMap::new();
-        match &self.end {
-            End::Failed(status) => put_status(&mut trailers, status),
-            End::Ok(metadata) => {
-                if let Some(metadata) = metadata {
-                    trailers = metadata.as_headers().clone();
-                }
-                trailers.insert(GRPC_STATUS, HeaderValue::from_static("0"));
+        let trailers = match &self.end {
+            End::Failed(status) => {
+                let mut trailers = HeaderMap::new();
+                status::put_status(&mut trailers, status);
+                trailers
             }
-            End::Request => {}
-        }
+            End::Ok(metadata) => status::success(metadata.as_deref()),
+            End::Request => return None,
+        };
         Some(Frame::trailers(trailers))
     }
 }

@@ -2,6 +2,9 @@ use http_body::Body as _;
 use http_body_util::{BodyExt, Full};
 
 use super::*;
+use http::HeaderValue;
+
+use crate::status::Code;
 
 /// Hides the type, so that the body has to be polled.
 fn foreign(body: Body) -> http_body_util::combinators::UnsyncBoxBody<Bytes, Status> {
@@ -39,8 +42,10 @@ async fn an_empty_message_is_a_prefix_and_no_empty_frame() {
 #[tokio::test]
 async fn polling_and_taking_out_give_the_same() {
     for message in [b"".as_slice(), b"message"] {
-        let (taken, _) = collect(ok_response(message), 100).await.unwrap();
-        let (polled, _) = collect(foreign(ok_response(message)), 100).await.unwrap();
+        let (taken, _) = collect(ok_response(message), 100, "limit").await.unwrap();
+        let (polled, _) = collect(foreign(ok_response(message)), 100, "limit")
+            .await
+            .unwrap();
         assert_eq!(taken.message, polled.message);
         let (End::Ok(Some(taken)), End::Ok(Some(polled))) = (taken.end, polled.end) else {
             panic!("metadata lost")
@@ -56,7 +61,7 @@ async fn status_behind_a_message_travels_in_the_trailers() {
         message: Some(Bytes::from_static(b"m")),
         end: End::Failed(status),
     });
-    let (whole, _) = collect(foreign(body), 100).await.unwrap();
+    let (whole, _) = collect(foreign(body), 100, "limit").await.unwrap();
     let End::Failed(status) = whole.end else {
         panic!("no status")
     };
@@ -66,19 +71,42 @@ async fn status_behind_a_message_travels_in_the_trailers() {
 }
 
 #[test]
-fn a_failed_response_has_its_status_in_the_headers_and_no_trailers() {
-    let mut status = Status::not_found("no \u{fc} %");
-    status.metadata_mut().insert("k", "v").unwrap();
-    let response = failed(status);
+fn a_failed_response_has_no_trailers() {
+    let response = Status::not_found("gone").into_http();
     assert_eq!(response.headers()["grpc-status"], "5");
-    assert_eq!(response.headers()["grpc-message"], "no %C3%BC %25");
-    assert_eq!(response.headers()["k"], "v");
     assert!(response.body().is_end_stream());
-    let read = read_status(response.headers()).unwrap().unwrap_err();
-    assert_eq!(read.message(), "no \u{fc} %");
-    assert_eq!(read.metadata().keys().collect::<Vec<_>>(), ["k"]);
     let outcome = final_status(&response).unwrap().unwrap_err();
     assert_eq!(outcome.code(), Code::NotFound);
+    let response = Status::new(Code::Ok, "really").into_http();
+    assert_eq!(response.headers()["grpc-status"], "2");
+}
+
+#[test]
+fn a_typed_status_is_found_behind_a_body_of_another_type() {
+    let status = Status::unavailable("later").refused();
+    let response = status.into_http().map(foreign);
+    let outcome = final_status(&response).unwrap().unwrap_err();
+    assert_eq!(outcome.code(), Code::Unavailable);
+    assert!(outcome.is_refused());
+    let response = Status::aborted("lost").into_http();
+    assert!(response.extensions().is_empty(), "the headers say it all");
+    let outcome = final_status(&response.map(foreign)).unwrap().unwrap_err();
+    assert_eq!(outcome.message(), "lost");
+}
+
+#[test]
+fn the_status_of_grpc_counts_before_that_of_http() {
+    let mut response = Status::aborted("lost").into_http();
+    *response.status_mut() = http::StatusCode::FORBIDDEN;
+    let outcome = final_status(&response).unwrap().unwrap_err();
+    assert_eq!(outcome.code(), Code::Aborted);
+}
+
+#[test]
+fn bodies_are_send_and_sync() {
+    fn check<T: Send + Sync>() {}
+    check::<Body>();
+    check::<http::Request<Body>>();
 }
 
 #[test]
@@ -119,7 +147,7 @@ async fn foreign_bodies_may_cut_the_prefix_anywhere() {
         let frames = [&grpc[..cut], &grpc[cut..]]
             .map(|part| Ok::<_, Status>(Frame::data(Bytes::copy_from_slice(part))));
         let body = Frames(frames.into_iter());
-        let (whole, _) = collect(body, 3).await.unwrap();
+        let (whole, _) = collect(body, 3, "limit").await.unwrap();
         assert_eq!(whole.message.unwrap(), "abc");
     }
 }
@@ -130,7 +158,7 @@ impl<I: Iterator<Item = Result<Frame<Bytes>, Status>> + Unpin> http_body::Body f
     type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Option<I::Item>> {
+    fn poll_frame(mut self: Pin<&mut Self>, _cx: &mut task::Context<'_>) -> Poll<Option<I::Item>> {
         Poll::Ready(self.0.next())
     }
 }
@@ -145,17 +173,9 @@ async fn malformed_foreign_bodies_are_errors() {
         (b"\0\0\0\0\x0babcdefghijk", Code::ResourceExhausted),
     ] {
         let body = Full::new(Bytes::from_static(bytes));
-        let status = collect(body, 10).await.unwrap_err();
+        let status = collect(body, 10, "limit").await.unwrap_err();
         assert_eq!(status.code(), code, "{status}");
     }
-    let (whole, _) = collect(Full::new(Bytes::new()), 10).await.unwrap();
+    let (whole, _) = collect(Full::new(Bytes::new()), 10, "limit").await.unwrap();
     assert_eq!(whole.message, None);
-}
-
-#[test]
-fn percent_decoding_keeps_what_is_no_escape() {
-    for (text, decoded) in [("%", "%"), ("%4", "%4"), ("%zz", "%zz"), ("%41%+1", "A%+1")] {
-        assert_eq!(percent_decode(text.as_bytes()), decoded);
-    }
-    assert_eq!(percent_decode(&[b'%', 0xff]), "%\u{fffd}");
 }

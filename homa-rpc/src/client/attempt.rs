@@ -122,7 +122,10 @@ fn response(frame: Bytes, call_id: u64, peer: SocketAddr) -> Result<http::Respon
     if response.headers().is_empty() {
         *response.headers_mut() = reply.initial;
     } else {
-        response.headers_mut().extend(reply.initial);
+        for (name, value) in &reply.initial {
+            // Fails over 32,768 entries; a frame has at most 1,024.
+            let _full = response.headers_mut().try_append(name, value.clone());
+        }
     }
     response.body_mut().info_mut().peer = Some(peer);
     Ok(response)

@@ -2,19 +2,20 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::task::{Context, Poll};
+use std::task::{self, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Uri;
 use http::uri::PathAndQuery;
-use tokio::time::Instant;
 use tower::Service;
 
 use crate::body::{self, Body, End};
 use crate::codec::Codec;
+use crate::context::Context;
 use crate::deadline;
-use crate::error::{self, BoxError};
-use crate::limits::MessageLimits;
+use crate::error::BoxError;
+use crate::limits::{DECODING_LIMIT, MessageLimits};
 use crate::metadata::Metadata;
 use crate::method::{CallInfo, MethodDescriptor, deadline_after};
 use crate::request::Request;
@@ -41,7 +42,7 @@ pub trait CallService: Clone + Send + 'static {
     ///
     /// # Errors
     /// As the service says.
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::CallError>>;
+    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Self::CallError>>;
 
     /// As [`Service::call`].
     fn call(&mut self, request: http::Request<Body>) -> Self::CallFuture;
@@ -60,7 +61,7 @@ where
     type CallError = T::Error;
     type CallFuture = T::Future;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), T::Error>> {
+    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), T::Error>> {
         Service::poll_ready(self, cx)
     }
 
@@ -122,18 +123,21 @@ impl<T: CallService> Caller<T> {
         Req: Send + 'static,
         Res: Send + 'static,
     {
-        let caller = self.clone();
+        let mut caller = self.clone();
         async move {
-            let (metadata, extensions, timeout, inherited, message) = request.into_parts();
+            let (metadata, extensions, options, inherited, message) = request.into_parts();
+            caller.limits = caller.limits.for_call(&options);
+            let own = options.timeout.and_then(deadline_after);
+            let outer = Context::current().deadline();
+            let deadline = [inherited.deadline, own, outer].into_iter().flatten().min();
             let info = CallInfo {
                 peer: None,
-                deadline: inherited.earlier_deadline(timeout.and_then(deadline_after)),
+                deadline,
                 method: Some(method),
+                idempotent: inherited.idempotent,
             };
-            let deadline = info.deadline;
-            let call = pin!(async move {
-                let message = codec.encode(message)?;
-                caller.limits.check_encoding(message.len())?;
+            let call = pin!(Context::of(info).scope(async move {
+                let message = caller.limits.encode(&codec, message)?;
                 let mut body = Body::request(message);
                 *body.info_mut() = info;
                 let mut request = http::Request::new(body);
@@ -143,8 +147,10 @@ impl<T: CallService> Caller<T> {
                 *request.headers_mut() = metadata.into_headers();
                 *request.extensions_mut() = extensions;
                 caller.exchange(request, codec).await
-            });
-            deadline::enforce(deadline, call, || expired(method, timeout, deadline)).await
+            }));
+            // The timeout of the call itself, if that is what counts.
+            let timeout = options.timeout.filter(|_| own == deadline);
+            deadline::enforce(deadline, call, || expired(method, timeout)).await
         }
     }
 
@@ -162,18 +168,24 @@ impl<T: CallService> Caller<T> {
             .await
             .map_err(|error| Status::from_error(error.into()))?;
         let (parts, body) = response.into_parts();
-        if parts.status != http::StatusCode::OK {
-            return Err(error::from_http_status(parts.status));
+        if parts.status != http::StatusCode::OK
+            && let Some(status) = body::failure_in_parts(&parts)
+        {
+            return Err(status);
         }
-        let (whole, _) = body::collect(body, self.limits.decoding_max()).await?;
+        let max = self.limits.decoding_max();
+        let (whole, _) = body::collect(body, max, DECODING_LIMIT).await?;
         let trailing = match whole.end {
+            End::Failed(status) if whole.message.is_none() => {
+                return Err(body::as_told(&parts.headers, status));
+            }
             End::Failed(status) => return Err(status),
             End::Ok(trailing) => trailing,
             // Not a response of ours, so the status can stand in the headers.
-            End::Request => match body::read_status(&parts.headers) {
-                Some(Err(status)) => return Err(status),
-                _ => return Err(Status::unknown("the response ended without a status")),
-            },
+            End::Request => {
+                return Err(body::failure_in_parts(&parts)
+                    .unwrap_or_else(|| Status::unknown("the response ended without a status")));
+            }
         };
         let Some(message) = whole.message else {
             return Err(Status::unimplemented(
@@ -198,16 +210,12 @@ fn uri(method: &'static MethodDescriptor) -> Result<Uri, Status> {
         .map_err(|error| Status::internal(format!("method path {:?}: {error}", method.path())))
 }
 
-fn expired(
-    method: &MethodDescriptor,
-    timeout: Option<std::time::Duration>,
-    deadline: Option<Instant>,
-) -> Status {
+fn expired(method: &MethodDescriptor, timeout: Option<Duration>) -> Status {
     let path = method.path();
-    match (timeout, deadline) {
-        (Some(timeout), _) => Status::deadline_exceeded(format!(
-            "the call of {path} was not over within its timeout of {timeout:?}"
-        )),
-        _ => Status::deadline_exceeded(format!("the call of {path} was not over in time")),
-    }
+    Status::deadline_exceeded(match timeout {
+        Some(timeout) => {
+            format!("the call of {path} was not over within its timeout of {timeout:?}")
+        }
+        None => format!("the call of {path} was not over at the deadline of its caller"),
+    })
 }

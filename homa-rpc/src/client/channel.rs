@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use homa_transport::{BindError, NativeBackend, RpcError, Transport};
+use homa_transport::{BindError, NativeBackend, RpcError, Stats, Transport};
 use tower::Service;
 
 use super::future::ResponseFuture;
@@ -76,6 +76,13 @@ impl Channel {
     /// [`ChannelError::Uri`].
     pub fn new(uri: impl AsRef<str>) -> Result<Self, ChannelError> {
         Self::builder().build(uri)
+    }
+
+    /// Counters of the socket that carries the calls, which the runtime's channels of the same wire
+    /// share: packets, calls, waiters woken. All are zero before the first call.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.inner.routes.stats()
     }
 
     /// A builder, to set more than the URI.

@@ -4,22 +4,25 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{self, Poll};
 
 use bytes::Bytes;
 use homa_transport::Delivery;
 use http::{HeaderMap, Uri};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use super::attempt::{Attempt, Outgoing};
 use super::channel::Inner;
 use super::resolve::Route;
 use crate::body::{self, Body};
 use crate::cast::try_cast;
+use crate::context::Context;
 use crate::deadline;
 use crate::error::BoxError;
-use crate::method::{CallInfo, deadline_after, parse_grpc_timeout};
+use crate::limits::FRAME_LIMIT;
+use crate::method::{deadline_after, parse_grpc_timeout};
 use crate::status::{Code, Status};
+use crate::timer::Timer;
 
 /// Addresses of one host that a call tries at most.
 const ADDRESSES_MAX: usize = 8;
@@ -34,7 +37,7 @@ pin_project_lite::pin_project! {
         state: State,
         // Only for limits that no stub enforces.
         #[pin]
-        timer: Option<Sleep>,
+        timer: Option<Timer>,
     }
 }
 
@@ -59,10 +62,13 @@ impl ResponseFuture {
     {
         let (parts, body) = request.into_parts();
         let body = try_cast::<B, Body>(body);
-        let info = body
-            .as_ref()
-            .map_or_else(|_| CallInfo::default(), |body| *body.info());
-        let (deadline, own) = effective_deadline(&channel, info.deadline, &parts.headers);
+        let known = body.as_ref().ok().and_then(|body| body.info().deadline);
+        // Our stubs send whole messages and watch over the deadline themselves.
+        let (stub, other) = match &body {
+            Ok(body) if body.message().is_some() => (known, None),
+            _ => (None, known),
+        };
+        let (deadline, own) = effective_deadline(&channel, stub, other, &parts.headers);
         let outgoing = Outgoing {
             channel: Arc::clone(&channel),
             uri: parts.uri.clone(),
@@ -102,17 +108,20 @@ impl ResponseFuture {
 fn effective_deadline(
     channel: &Inner,
     stub: Option<Instant>,
+    other: Option<Instant>,
     headers: &HeaderMap,
 ) -> (Option<Instant>, Option<Instant>) {
     let header = headers
         .get("grpc-timeout")
         .and_then(|value| value.to_str().ok())
         .and_then(parse_grpc_timeout);
-    let own = match (header, channel.timeout) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
-    };
-    match (stub, own.and_then(deadline_after)) {
+    let own = [header, channel.timeout].into_iter().flatten().min();
+    let own = own.and_then(deadline_after);
+    let own = [own, other, Context::current().deadline()]
+        .into_iter()
+        .flatten()
+        .min();
+    match (stub, own) {
         (Some(stub), Some(own)) if own < stub => (Some(own), Some(own)),
         (Some(stub), _) => (Some(stub), None),
         (None, own) => (own, own),
@@ -160,7 +169,7 @@ where
             .socket
             .message_bytes_max(),
     };
-    let (whole, _) = body::collect(body, message_max).await?;
+    let (whole, _) = body::collect(body, message_max, FRAME_LIMIT).await?;
     let message = whole.message.ok_or_else(no_message)?;
     send(outgoing, message).await
 }
@@ -194,7 +203,7 @@ async fn send(outgoing: Outgoing, message: Bytes) -> Result<http::Response<Body>
 impl Future for ResponseFuture {
     type Output = Result<http::Response<Body>, Status>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let result = match this.state {
             State::Failed(status) => Poll::Ready(Err(status

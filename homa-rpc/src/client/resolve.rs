@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use homa_transport::{CloseReason, Delivery, NativeBackend, RpcError, Transport};
+use homa_transport::{CloseReason, Delivery, NativeBackend, RpcError, Stats, Transport};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
@@ -98,6 +98,15 @@ impl Routes {
     fn current(&self) -> Option<Current> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
         current.clone()
+    }
+
+    /// Counters of the socket in use.
+    pub(super) fn stats(&self) -> Stats {
+        match (&self.socket, self.current()) {
+            (Some(socket), _) => socket.stats(),
+            (None, Some(current)) => current.route.socket.stats(),
+            (None, None) => Stats::default(),
+        }
     }
 
     /// The route to the next address of the host name, which is looked up if none is left.

@@ -12,8 +12,30 @@ mod section;
 pub(crate) use header::{Kind, VERSION};
 pub(crate) use reply::{ReplyHead, decode_reply, encode_reply};
 pub(crate) use request::{
-    Call, CallHead, Request, decode_request, encode_call, encode_cancel, peek,
+    Call, CallHead, Request, decode_request, encode_call, encode_cancel, peek, peek_service,
 };
+
+/// Single sections, for the fuzz targets.
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz {
+    use bytes::Bytes;
+    use http::HeaderMap;
+
+    use super::{FrameError, section};
+    use crate::status::Status;
+
+    pub(crate) fn put_metadata(headers: &HeaderMap) -> Result<Bytes, Status> {
+        let len = section::metadata_len(headers)?;
+        let mut out = Vec::new();
+        section::put_metadata(&mut out, headers)?;
+        assert_eq!(len, out.len());
+        Ok(out.into())
+    }
+
+    pub(crate) fn read_metadata(section: Bytes) -> Result<HeaderMap, FrameError> {
+        section::read_metadata(section)
+    }
+}
 
 use crate::metadata;
 use crate::status::{Code, Status};

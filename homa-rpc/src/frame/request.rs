@@ -126,6 +126,14 @@ pub(crate) fn peek(frame: &[u8]) -> (Kind, u64) {
     (kind.unwrap_or(Kind::Call), call_id)
 }
 
+/// Name of the service that a CALL frame seems to be for, without a check of anything else.
+pub(crate) fn peek_service(frame: &[u8]) -> Option<&str> {
+    let path_len: [u8; 2] = frame.get(40..42)?.try_into().ok()?;
+    let path_end = HEADER_LEN + usize::from(u16::from_be_bytes(path_len));
+    let path = frame.get(HEADER_LEN..path_end)?.strip_prefix(b"/")?;
+    str::from_utf8(path.split(|byte| *byte == b'/').next()?).ok()
+}
+
 /// Reads a request frame.
 pub(crate) fn decode_request(mut frame: Bytes) -> Result<Request, FrameError> {
     let header = Header::decode(&mut frame)?;
@@ -246,6 +254,9 @@ mod tests {
             decode_request(good.slice(..len)).unwrap_err();
             let id = if len < 16 { 0 } else { 0xabcd };
             assert_eq!(peek(&good[..len]), (Kind::Call, id));
+            let has_path = len >= HEADER_LEN + "/pkg.Service/Method".len();
+            let service = has_path.then_some("pkg.Service");
+            assert_eq!(peek_service(&good[..len]), service);
         }
         let mut refused = 0;
         for bit in 0..good.len() * 8 {

@@ -1,6 +1,7 @@
 //! The sections behind the header: metadata and extensions.
 
 use bytes::{Buf, Bytes};
+use homa_transport::Delivery;
 use http::header::{HeaderMap, HeaderValue};
 
 use super::FrameError;
@@ -36,7 +37,7 @@ pub(super) fn metadata_len(headers: &HeaderMap) -> Result<usize, Status> {
             metadata::PAIRS_MAX,
             metadata::BYTES_MAX
         ))
-        .with_delivery(homa_transport::Delivery::NotSent));
+        .with_delivery(Delivery::NotSent));
     }
     Ok(len)
 }
@@ -49,8 +50,9 @@ pub(super) fn put_metadata(out: &mut Vec<u8>, headers: &HeaderMap) -> Result<(),
         }
         let key = name.as_str();
         if metadata::is_binary(key) {
-            let value = metadata::decode_bin(key, value)
-                .map_err(|error: MetadataError| Status::internal(error.to_string()))?;
+            let value = metadata::decode_bin(key, value).map_err(|error: MetadataError| {
+                Status::internal(error.to_string()).with_delivery(Delivery::NotSent)
+            })?;
             put_pair(out, key, &value)?;
         } else {
             put_pair(out, key, value.as_bytes())?;

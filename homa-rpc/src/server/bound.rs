@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
 
 use super::dispatch::{Accept, Shared};
+use super::stats::ServerStats;
 use crate::sockets;
 use crate::uri::{Host, Target, UriError};
 
@@ -50,6 +51,14 @@ pub enum ServerError {
     ServiceTwice {
         /// Its name.
         name: &'static str,
+    },
+    /// A limit is set for a method of a service that was not added.
+    #[error(
+        "a concurrency limit is set for {path:?}, whose service is not served here; expected /package.Service/Method"
+    )]
+    MethodNotServed {
+        /// The path.
+        path: String,
     },
     /// Not called inside a tokio runtime.
     #[error("a server must be run inside a tokio runtime")]
@@ -129,6 +138,14 @@ impl BoundServer {
     pub fn bind_socket(mut self, socket: Arc<dyn Transport>) -> Self {
         self.sockets.push(Listener { uri: None, socket });
         self
+    }
+
+    /// A handle to read the server's counters while it serves.
+    #[must_use]
+    pub fn monitor(&self) -> ServerMonitor {
+        ServerMonitor {
+            shared: Arc::clone(&self.shared),
+        }
     }
 
     /// Where this server listens, in the order of the calls of [`bind`](Self::bind), with the
@@ -211,6 +228,29 @@ impl Drop for BoundServer {
         for listener in &self.sockets {
             listener.socket.close();
         }
+    }
+}
+
+/// Reads the counters of a server, see [`BoundServer::monitor`].
+#[derive(Clone)]
+pub struct ServerMonitor {
+    shared: Arc<Shared>,
+}
+
+impl ServerMonitor {
+    /// The counters now, those of all its sockets together.
+    #[must_use]
+    pub fn stats(&self) -> ServerStats {
+        ServerStats {
+            calls_in_progress: self.shared.gate.in_progress() as u64,
+            ..self.shared.counters.read()
+        }
+    }
+}
+
+impl fmt::Debug for ServerMonitor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ServerMonitor").field(&self.stats()).finish()
     }
 }
 

@@ -1,7 +1,6 @@
 //! [`Server`]: what is served, under which layers and limits.
 
-use std::collections::HashMap;
-use std::convert::Infallible;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -17,9 +16,12 @@ use super::bound::{BoundServer, ServerError};
 use super::cancel::Cancellations;
 use super::dispatch::{Dispatcher, Shared};
 use super::gate::Gate;
+use super::quota::{MethodQuota, PeerQuota};
 use super::router::{NamedService, Route, Router, ServiceRoute};
+use super::stats::Counters;
 use crate::body::Body;
 use crate::error::BoxError;
+use crate::method::MethodDescriptor;
 
 /// Serves calls. See [`Server::builder`].
 #[derive(Debug)]
@@ -31,9 +33,9 @@ impl Server {
     pub fn builder() -> ServerBuilder<Identity> {
         ServerBuilder {
             layer: Identity::new(),
-            routes: HashMap::new(),
-            twice: None,
+            services: Services::default(),
             concurrency_limit: 65_536,
+            concurrency_limit_per_peer: None,
             drain_timeout: Duration::from_secs(30),
             native_backend: None,
             shards: 1,
@@ -44,13 +46,41 @@ impl Server {
 /// What a server serves, under which layers and limits.
 pub struct ServerBuilder<L> {
     layer: L,
-    routes: HashMap<&'static str, Box<dyn Route>>,
-    /// A service that was added twice.
-    twice: Option<&'static str>,
+    services: Services,
     concurrency_limit: usize,
+    concurrency_limit_per_peer: Option<usize>,
     drain_timeout: Duration,
     native_backend: Option<NativeBackend>,
     shards: u32,
+}
+
+/// The services of a server and what is set for single ones.
+#[derive(Default)]
+struct Services {
+    routes: HashMap<&'static str, Box<dyn Route>>,
+    methods: HashMap<&'static str, &'static MethodDescriptor>,
+    /// Services whose handlers are polled in the driver first.
+    inline: HashSet<&'static str>,
+    /// Limits of methods by their paths.
+    limits: HashMap<String, usize>,
+    /// A service that was added twice.
+    twice: Option<&'static str>,
+}
+
+impl Services {
+    fn check(&self) -> Result<(), ServerError> {
+        if let Some(name) = self.twice {
+            return Err(ServerError::ServiceTwice { name });
+        }
+        let unserved = self.limits.keys().find(|path| {
+            let service = path.strip_prefix('/').and_then(|path| path.split_once('/'));
+            !service.is_some_and(|(service, _)| self.routes.contains_key(service))
+        });
+        match unserved {
+            Some(path) => Err(ServerError::MethodNotServed { path: path.clone() }),
+            None => Ok(()),
+        }
+    }
 }
 
 impl<L> ServerBuilder<L> {
@@ -59,34 +89,63 @@ impl<L> ServerBuilder<L> {
     pub fn layer<N>(self, layer: N) -> ServerBuilder<Stack<N, L>> {
         ServerBuilder {
             layer: Stack::new(layer, self.layer),
-            routes: self.routes,
-            twice: self.twice,
+            services: self.services,
             concurrency_limit: self.concurrency_limit,
+            concurrency_limit_per_peer: self.concurrency_limit_per_peer,
             drain_timeout: self.drain_timeout,
             native_backend: self.native_backend,
             shards: self.shards,
         }
     }
 
-    /// Adds a service; a server can have several.
+    /// Adds a service; a server can have several. It can be one with an interceptor of its own, see
+    /// [`layer`](crate::layer).
     #[must_use]
     pub fn add_service<S, B>(mut self, service: S) -> Self
     where
-        S: Service<http::Request<Body>, Response = http::Response<B>, Error = Infallible>
+        S: Service<http::Request<Body>, Response = http::Response<B>>
             + NamedService
             + Clone
             + Send
             + Sync
             + 'static,
+        S::Error: Into<BoxError>,
         S::Future: Send + 'static,
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
         let route = Box::new(ServiceRoute(service));
-        if self.routes.insert(S::NAME, route).is_some() {
-            self.twice = Some(S::NAME);
+        let services = &mut self.services;
+        if services.routes.insert(S::NAME, route).is_some() {
+            services.twice = Some(S::NAME);
         }
+        let methods = S::METHODS.iter().map(|method| (method.path(), method));
+        services.methods.extend(methods);
         self
+    }
+
+    /// Adds a service whose calls are begun by the task that drives the socket: if a handler is done
+    /// with its first poll, its call costs no task and no wake-up. Layers run there too.
+    ///
+    /// Only for methods measured to take a few microseconds until they first wait: meanwhile nothing
+    /// is received or sent, by any call of the socket. A handler that has to wait goes on in a task
+    /// of its own, as usual.
+    #[must_use]
+    pub fn add_inline_service<S, B>(mut self, service: S) -> Self
+    where
+        S: Service<http::Request<Body>, Response = http::Response<B>>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send + 'static,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        self.services.inline.insert(S::NAME);
+        self.add_service(service)
     }
 
     /// Calls in progress at most; further ones are refused with RESOURCE_EXHAUSTED before
@@ -94,6 +153,22 @@ impl<L> ServerBuilder<L> {
     #[must_use]
     pub const fn concurrency_limit(mut self, calls: usize) -> Self {
         self.concurrency_limit = calls;
+        self
+    }
+
+    /// Calls in progress of one client at most, known by its address and port; further ones are
+    /// refused with RESOURCE_EXHAUSTED before dispatch. Default: no limit but that of the server.
+    #[must_use]
+    pub const fn concurrency_limit_per_peer(mut self, calls: usize) -> Self {
+        self.concurrency_limit_per_peer = Some(calls);
+        self
+    }
+
+    /// Calls in progress at most of the method with this path, `/package.Service/Method`; further ones
+    /// are refused with RESOURCE_EXHAUSTED before dispatch. Default: no limit but that of the server.
+    #[must_use]
+    pub fn method_concurrency_limit(mut self, path: impl Into<String>, calls: usize) -> Self {
+        self.services.limits.insert(path.into(), calls);
         self
     }
 
@@ -139,7 +214,8 @@ where
     /// blocking.
     ///
     /// # Errors
-    /// If the URI is not valid, the port or name is taken, or a service was added twice.
+    /// If the URI is not valid, the port or name is taken, a service was added twice, or a limit is
+    /// set for a method whose service was not added.
     pub fn bind(self, uri: impl AsRef<str>) -> Result<BoundServer, ServerError> {
         self.bound()?.bind(uri)
     }
@@ -147,21 +223,27 @@ where
     /// Takes requests from a socket opened by the caller. The server closes it when it ends.
     ///
     /// # Errors
-    /// If a service was added twice.
+    /// If a service was added twice, or a limit is set for a method whose service was not added.
     pub fn bind_socket(self, socket: Arc<dyn Transport>) -> Result<BoundServer, ServerError> {
         Ok(self.bound()?.bind_socket(socket))
     }
 
     fn bound(self) -> Result<BoundServer, ServerError> {
-        if let Some(name) = self.twice {
-            return Err(ServerError::ServiceTwice { name });
-        }
+        self.services.check()?;
+        let limits = self.services.limits.into_iter();
         let shared = Arc::new(Shared {
             gate: Gate::new(self.concurrency_limit),
             cancellations: Arc::new(Cancellations::default()),
+            counters: Counters::default(),
+            peer_quota: self.concurrency_limit_per_peer.map(PeerQuota::new),
+            method_quotas: limits
+                .map(|(path, limit)| (path, MethodQuota::new(limit)))
+                .collect(),
+            methods: self.services.methods,
+            inline: self.services.inline,
         });
         let dispatcher = Dispatcher {
-            service: self.layer.layer(Router::new(self.routes)),
+            service: self.layer.layer(Router::new(self.services.routes)),
             shared: Arc::clone(&shared),
         };
         Ok(BoundServer::new(
@@ -198,7 +280,7 @@ where
 impl<L> fmt::Debug for ServerBuilder<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerBuilder")
-            .field("services", &self.routes.keys().collect::<Vec<_>>())
+            .field("services", &self.services.routes.keys().collect::<Vec<_>>())
             .field("concurrency_limit", &self.concurrency_limit)
             .field("drain_timeout", &self.drain_timeout)
             .finish_non_exhaustive()

@@ -1,34 +1,86 @@
 //! From a request frame to the handler and back: one task per call.
 
+use std::collections::{HashMap, HashSet};
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{self, Poll, Waker};
 
 use bytes::Bytes;
 use homa_transport::Incoming;
 use http::HeaderMap;
 use tokio::runtime::Handle;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use tower::Service;
 
 use super::cancel::{Cancellable, Cancellations};
 use super::gate::{Gate, Permit};
+use super::quota::{MethodPermit, MethodQuota, PeerPermit, PeerQuota};
 use super::reply::{Answer, PendingReply};
+use super::stats::Counters;
 use crate::body::{self, Body, End, Whole};
+use crate::context::{Cause, Context};
 use crate::deadline;
-use crate::error::{self, BoxError};
+use crate::error::BoxError;
 use crate::frame::{self, Call, Kind, Request};
-use crate::method::CallInfo;
+use crate::limits::FRAME_LIMIT;
+use crate::method::{CallInfo, MethodDescriptor};
 use crate::status::Status;
+use crate::timer::Timer;
 
 /// What the calls of one server share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) gate: Arc<Gate>,
     pub(super) cancellations: Arc<Cancellations>,
+    pub(super) counters: Counters,
+    pub(super) peer_quota: Option<Arc<PeerQuota>>,
+    /// By path.
+    pub(super) method_quotas: HashMap<String, Arc<MethodQuota>>,
+    /// By path.
+    pub(super) methods: HashMap<&'static str, &'static MethodDescriptor>,
+    /// Names of the services whose handlers are polled in the driver first.
+    pub(super) inline: HashSet<&'static str>,
+}
+
+/// A call that was let in.
+struct Entered {
+    server: Permit,
+    peer: Option<PeerPermit>,
+}
+
+impl Shared {
+    /// Lets a call in, or says why not.
+    fn enter(&self, peer: SocketAddr) -> Result<Entered, Status> {
+        Ok(Entered {
+            server: self.gate.enter()?,
+            peer: match &self.peer_quota {
+                Some(quota) => Some(quota.enter(peer)?),
+                None => None,
+            },
+        })
+    }
+
+    fn enter_method(&self, path: &str) -> Result<Option<MethodPermit>, Status> {
+        if self.method_quotas.is_empty() {
+            return Ok(None);
+        }
+        let quota = self.method_quotas.get(path);
+        quota.map(|quota| quota.enter(path)).transpose()
+    }
+
+    fn begins_inline(&self, frame: &[u8]) -> bool {
+        !self.inline.is_empty()
+            && frame::peek_service(frame).is_some_and(|name| self.inline.contains(name))
+    }
+
+    /// Turns a call away.
+    fn refuse(&self, reply: PendingReply, status: Status) {
+        self.counters.calls_refused.add_one();
+        reply.send(status.refused().into());
+    }
 }
 
 /// Takes requests; hides the type of the service.
@@ -56,13 +108,38 @@ where
         if reply.kind() == Kind::Cancel {
             return self.cancel(peer, frame, reply);
         }
-        match self.shared.gate.enter() {
-            Ok(permit) => {
-                let arrived = Instant::now();
-                runtime.spawn(self.run(peer, frame, permit, reply, arrived));
-            }
-            Err(status) => reply.send(status.into()),
+        let entered = match self.shared.enter(peer) {
+            Ok(entered) => entered,
+            Err(status) => return self.shared.refuse(reply, status),
+        };
+        let arrived = Instant::now();
+        if self.shared.begins_inline(&frame) {
+            let shared = Arc::clone(&self.shared);
+            let call = self.run(peer, frame, entered, reply, arrived);
+            return begin_inline(runtime, &shared.counters, call);
         }
+        self.shared.counters.handlers_spawned.add_one();
+        runtime.spawn(self.run(peer, frame, entered, reply, arrived));
+    }
+}
+
+/// Polls a call here, in the driver of the socket, and spawns what is not over with that.
+fn begin_inline(
+    runtime: &Handle,
+    counters: &Counters,
+    call: impl Future<Output = ()> + Send + 'static,
+) {
+    let mut call = Box::pin(call);
+    // Nobody is woken by this first poll: the task polls again when it starts.
+    let mut cx = task::Context::from_waker(Waker::noop());
+    match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(&mut cx))) {
+        Ok(Poll::Ready(())) => counters.handlers_inline.add_one(),
+        Ok(Poll::Pending) => {
+            counters.handlers_spawned.add_one();
+            runtime.spawn(call);
+        }
+        // A destructor of the service's; the call has been answered.
+        Err(_panic) => tracing::error!("a service panicked when a call was over"),
     }
 }
 
@@ -88,16 +165,17 @@ where
         self: Arc<Self>,
         peer: SocketAddr,
         frame: Bytes,
-        permit: Permit,
+        mut entered: Entered,
         reply: PendingReply,
         arrived: Instant,
     ) {
+        let shared = &self.shared;
         let call = match frame::decode_request(frame) {
             Ok(Request::Call(call)) => call,
             Ok(Request::Cancel) => return reply.send(Answer::default()),
             Err(error) => {
                 tracing::debug!(%peer, %error, "a request frame was refused");
-                return reply.send(Status::from(error).refused().into());
+                return shared.refuse(reply, error.into());
             }
         };
         let deadline = call
@@ -105,52 +183,71 @@ where
             .and_then(|timeout| arrived.checked_add(timeout));
         if deadline::has_passed(deadline) {
             let status = Status::deadline_exceeded("the deadline passed before dispatch");
-            return reply.send(status.refused().into());
+            return shared.refuse(reply, status);
         }
+        let method_permit = match shared.enter_method(call.path.path()) {
+            Ok(permit) => permit,
+            Err(status) => return shared.refuse(reply, status),
+        };
         let mut cancellable = None;
         if call.cancel_frame {
-            cancellable = self.shared.cancellations.begin(peer, call.call_id);
+            cancellable = shared.cancellations.begin(peer, call.call_id);
             if cancellable.is_none() {
                 let status = Status::cancelled(
                     "the call was cancelled before it came, or another one has its id",
                 );
-                return reply.send(status.refused().into());
+                return shared.refuse(reply, status);
             }
         }
         let path = call.path.clone();
         let info = CallInfo {
             peer: Some(peer),
             deadline,
-            method: None,
+            method: shared.methods.get(call.path.path()).copied(),
+            idempotent: None,
         };
         let message_max = reply
             .responder()
             .map_or(usize::MAX, homa_transport::Responder::message_bytes_max);
         let outcome = {
             // Pinned here: passed on by value it would be stored twice in the task.
-            let handler = pin!(handle(&self.service, request(call, info), message_max));
-            race(handler, &self.shared.gate, &reply, deadline, cancellable).await
+            let handler = handle(&self.service, request(call, info), message_max);
+            let mut handler = pin!(Some(Context::of(info).scope(handler)));
+            let gate = &shared.gate;
+            let outcome = race(handler.as_mut(), gate, &reply, deadline, cancellable).await;
+            // Layers that are dropped with it learn why.
+            Cause::tell(outcome.cause(), || handler.set(None));
+            outcome
         };
+        // A client that has its reply may call again before this task is over.
+        drop((method_permit, entered.peer.take()));
+        entered.server.make_room();
         match outcome {
             Outcome::Answer(answer) => reply.send(answer),
-            Outcome::Cancelled => reply.abandon(),
+            Outcome::Cancelled => {
+                shared.counters.calls_cancelled.add_one();
+                reply.abandon();
+            }
             Outcome::Panicked => {
+                shared.counters.handlers_panicked.add_one();
                 tracing::error!(%path, "a handler panicked");
                 reply.send(Status::unknown("the handler panicked").into());
             }
             Outcome::DeadlinePassed => {
+                shared.counters.calls_expired.add_one();
                 let status = Status::deadline_exceeded(format!(
                     "the deadline passed while the server worked on {path}"
                 ));
                 reply.send(status.into());
             }
             Outcome::Stopped => {
+                shared.counters.calls_stopped.add_one();
                 let status = Status::unavailable("the server shut down before the call was over");
                 reply.send(status.into());
             }
         }
         // Leaves after the reply, so that a server that waits for its calls has sent them.
-        drop(permit);
+        drop(entered);
     }
 }
 
@@ -178,19 +275,34 @@ enum Outcome {
     Stopped,
 }
 
+impl Outcome {
+    const fn cause(&self) -> Option<Cause> {
+        match self {
+            Self::Answer(_) => None,
+            Self::Cancelled => Some(Cause::Cancelled),
+            Self::Panicked => Some(Cause::Panic),
+            Self::DeadlinePassed => Some(Cause::Deadline),
+            Self::Stopped => Some(Cause::Shutdown),
+        }
+    }
+}
+
 /// Runs the handler until it is done or not wanted any more.
 async fn race(
-    mut handler: Pin<&mut impl Future<Output = Answer>>,
+    mut handler: Pin<&mut Option<impl Future<Output = Answer>>>,
     gate: &Gate,
     reply: &PendingReply,
     deadline: Option<Instant>,
     mut cancellable: Option<Cancellable>,
 ) -> Outcome {
     let mut stopping = pin!(gate.stopping());
-    let mut timer = pin!(deadline.map(sleep_until));
+    let mut timer = pin!(deadline.map(Timer::new));
     poll_fn(|cx| {
         // The handler first: one that is done at once costs nothing more.
-        match catch_unwind(AssertUnwindSafe(|| handler.as_mut().poll(cx))) {
+        let Some(running) = handler.as_mut().as_pin_mut() else {
+            return Poll::Ready(Outcome::Stopped);
+        };
+        match catch_unwind(AssertUnwindSafe(|| running.poll(cx))) {
             Ok(Poll::Ready(answer)) => {
                 // A passed deadline wins.
                 return Poll::Ready(if deadline::has_passed(deadline) {
@@ -253,10 +365,12 @@ where
     B::Error: Into<BoxError>,
 {
     let (parts, body) = response.into_parts();
-    if parts.status != http::StatusCode::OK {
-        return Err(error::from_http_status(parts.status));
+    if parts.status != http::StatusCode::OK
+        && let Some(status) = body::failure_in_parts(&parts)
+    {
+        return Err(status);
     }
-    let (Whole { message, end }, _) = body::collect(body, message_max).await?;
+    let (Whole { message, end }, _) = body::collect(body, message_max, FRAME_LIMIT).await?;
     match end {
         End::Ok(trailing) => Ok(Answer {
             initial: parts.headers,
@@ -266,8 +380,8 @@ where
         }),
         // The status stands in the headers, which then are its metadata.
         End::Failed(status) if message.is_none() => Ok(Answer {
+            status: Some(body::as_told(&parts.headers, status)),
             trailing: parts.headers,
-            status: Some(status),
             ..Answer::default()
         }),
         End::Failed(status) => Ok(Answer {
@@ -276,11 +390,7 @@ where
             message,
             status: Some(status),
         }),
-        End::Request => match body::read_status(&parts.headers) {
-            Some(Err(status)) => Err(status),
-            _ => Err(Status::unknown(
-                "the service's response ended without a status",
-            )),
-        },
+        End::Request => Err(body::failure_in_parts(&parts)
+            .unwrap_or_else(|| Status::unknown("the service's response ended without a status"))),
     }
 }

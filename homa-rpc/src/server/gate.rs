@@ -16,6 +16,9 @@ const CLOSED: usize = 1 << (usize::BITS - 1);
 pub(super) struct Gate {
     /// Calls in progress, and [`CLOSED`].
     state: AtomicUsize,
+    /// Those of them that are not about to be answered: a client that has its reply may call again
+    /// at once, so they must not count any more then.
+    running: AtomicUsize,
     limit: usize,
     idle: Notify,
     stopped: AtomicBool,
@@ -26,7 +29,8 @@ impl Gate {
     pub(super) fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
             state: AtomicUsize::new(0),
-            limit: limit.min(CLOSED - 1),
+            running: AtomicUsize::new(0),
+            limit,
             idle: Notify::new(),
             stopped: AtomicBool::new(false),
             stop: Notify::new(),
@@ -36,11 +40,15 @@ impl Gate {
     /// Lets one call in, or says why not.
     pub(super) fn enter(self: &Arc<Self>) -> Result<Permit, Status> {
         let before = self.state.fetch_add(1, Ordering::AcqRel);
-        let permit = Permit(Arc::clone(self));
+        let running = self.running.fetch_add(1, Ordering::AcqRel);
+        let permit = Permit {
+            gate: Arc::clone(self),
+            runs: true,
+        };
         if before & CLOSED != 0 {
             return Err(Status::unavailable("the server is shutting down").refused());
         }
-        if before >= self.limit {
+        if running >= self.limit {
             return Err(Status::resource_exhausted(format!(
                 "{} calls are in progress, the limit of this server (`concurrency_limit`)",
                 self.limit
@@ -91,13 +99,27 @@ impl Gate {
 
 /// One call in progress.
 #[derive(Debug)]
-pub(super) struct Permit(Arc<Gate>);
+pub(super) struct Permit {
+    gate: Arc<Gate>,
+    /// Counts against the limit.
+    runs: bool,
+}
+
+impl Permit {
+    /// Makes room for another call: this one is about to be answered.
+    pub(super) fn make_room(&mut self) {
+        if std::mem::take(&mut self.runs) {
+            self.gate.running.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let before = self.0.state.fetch_sub(1, Ordering::AcqRel);
+        self.make_room();
+        let before = self.gate.state.fetch_sub(1, Ordering::AcqRel);
         if before == CLOSED + 1 {
-            self.0.idle.notify_waiters();
+            self.gate.idle.notify_waiters();
         }
     }
 }
@@ -117,6 +139,20 @@ mod tests {
         assert!(status.is_refused());
         assert_eq!(gate.in_progress(), 2);
         drop(first);
+        assert!(gate.enter().is_ok());
+    }
+
+    #[test]
+    fn a_call_that_is_about_to_be_answered_makes_room_and_is_in_progress_still() {
+        let gate = Gate::new(1);
+        let mut first = gate.enter().unwrap();
+        first.make_room();
+        first.make_room();
+        let second = gate.enter().unwrap();
+        assert!(gate.enter().is_err());
+        assert_eq!(gate.in_progress(), 2);
+        drop((first, second));
+        assert_eq!(gate.in_progress(), 0);
         assert!(gate.enter().is_ok());
     }
 

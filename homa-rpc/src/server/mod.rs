@@ -5,13 +5,18 @@ mod builder;
 mod cancel;
 mod dispatch;
 mod gate;
+mod layered;
+mod quota;
 mod reply;
 mod router;
+mod stats;
 mod unary;
 
-pub use bound::{BoundServer, ServerError};
+pub use bound::{BoundServer, ServerError, ServerMonitor};
 pub use builder::{Server, ServerBuilder};
+pub use layered::{Layered, layered};
 pub use router::{NamedService, Router};
+pub use stats::ServerStats;
 pub use unary::{unary, unimplemented_method};
 
 pub use crate::limits::MessageLimits;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::{Future, poll_fn, ready};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -14,12 +14,17 @@ use tower::Service;
 use crate::body::{self, Body};
 use crate::cast::try_cast;
 use crate::error::BoxError;
+use crate::method::MethodDescriptor;
 use crate::status::Status;
 
 /// A service with the name under which it is called.
 pub trait NamedService {
     /// `package.Service`.
     const NAME: &'static str;
+
+    /// Its methods, as far as they are known: layers and handlers learn from here which one is called
+    /// ([`CallInfo::method`](crate::CallInfo::method)).
+    const METHODS: &'static [MethodDescriptor] = &[];
 }
 
 type RouteFuture = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
@@ -50,7 +55,7 @@ impl Router {
             "service {:?} is not served here (call of {path})",
             name.unwrap_or_default()
         )));
-        Box::pin(std::future::ready(Ok(response)))
+        Box::pin(ready(Ok(response)))
     }
 }
 
@@ -84,16 +89,27 @@ pub(super) trait Route: Send + Sync {
     fn call(&self, request: http::Request<Body>) -> RouteFuture;
 }
 
+fn finished<B, E>(result: Result<http::Response<B>, E>) -> http::Response<Body>
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+    E: Into<BoxError>,
+{
+    result.map_or_else(failed, |response| response.map(Body::new))
+}
+
+/// The response for an error of a layer of the service.
+fn failed(error: impl Into<BoxError>) -> http::Response<Body> {
+    body::failed(Status::from_error(error.into()).of_handler())
+}
+
 /// Hides the type of a service.
 pub(super) struct ServiceRoute<S>(pub(super) S);
 
 impl<S, B> Route for ServiceRoute<S>
 where
-    S: Service<http::Request<Body>, Response = http::Response<B>, Error = Infallible>
-        + Clone
-        + Send
-        + Sync
-        + 'static,
+    S: Service<http::Request<Body>, Response = http::Response<B>> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError>,
     S::Future: Send + 'static,
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
@@ -106,13 +122,16 @@ where
             Poll::Ready(Ok(())) => {
                 match try_cast::<S::Future, RouteFuture>(service.call(request)) {
                     Ok(future) => future,
-                    Err(future) => Box::pin(async move { Ok(future.await?.map(Body::new)) }),
+                    Err(future) => Box::pin(async move { Ok(finished(future.await)) }),
                 }
             }
-            Poll::Ready(Err(never)) => match never {},
+            Poll::Ready(Err(error)) => Box::pin(ready(Ok(failed(error)))),
             Poll::Pending => Box::pin(async move {
-                poll_fn(|cx| service.poll_ready(cx)).await?;
-                Ok(service.call(request).await?.map(Body::new))
+                let ready = poll_fn(|cx| service.poll_ready(cx)).await;
+                Ok(match ready.map_err(failed) {
+                    Ok(()) => finished(service.call(request).await),
+                    Err(response) => response,
+                })
             }),
         }
     }

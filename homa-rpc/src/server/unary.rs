@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::body::{self, Body, End, Whole};
 use crate::codec::Codec;
 use crate::error::BoxError;
-use crate::limits::MessageLimits;
+use crate::limits::{DECODING_LIMIT, MessageLimits};
 use crate::metadata::Metadata;
 use crate::request::Request;
 use crate::response::Response;
@@ -56,7 +56,7 @@ where
     C: Codec,
 {
     let (parts, body) = request.into_parts();
-    let (whole, info) = body::collect(body, limits.decoding_max()).await?;
+    let (whole, info) = body::collect(body, limits.decoding_max(), DECODING_LIMIT).await?;
     let message = whole.message.ok_or_else(|| {
         Status::unimplemented("the request has no message, a unary method needs one")
     })?;
@@ -77,8 +77,7 @@ fn encode<C: Codec>(
     limits: MessageLimits,
 ) -> Result<http::Response<Body>, Status> {
     let (metadata, trailing, extensions, message) = response.into_parts();
-    let message = codec.encode(message)?;
-    limits.check_encoding(message.len())?;
+    let message = limits.encode(codec, message)?;
     let mut response = http::Response::new(Body::whole(Whole {
         message: Some(message),
         end: End::Ok(trailing),

@@ -7,18 +7,20 @@
 mod sys;
 
 use std::future::Future;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use self::sys::Counting;
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting::new();
 
-const ROUNDS: usize = 8;
-const CALLS: u64 = 250;
+const ROUNDS: usize = 30;
+const CALLS: u64 = 50;
 
-/// The sockets' timers go round in this time, and then have all the room they need.
-const WARM_UP: Duration = Duration::from_millis(1_100);
+/// The timers of the sockets go round twice in this time, and then have all the room they need.
+const WARM_UP: Duration = Duration::from_millis(2_200);
 
 /// Mean number of allocations of one call, in the quietest of several rounds: what grows now and
 /// then, and what a retransmission takes, doesn't belong to any one call.

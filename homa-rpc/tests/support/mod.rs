@@ -13,9 +13,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use homa_rpc::codegen::BoxFuture;
 use homa_rpc::server::Router;
 use homa_rpc::{Body, BoundServer, BoxError, Channel, Request, Response, ServerError, Status};
-use homa_rpc::{Server, ServerBuilder};
+use homa_rpc::{Server, ServerBuilder, ServerMonitor};
 use homa_transport::{Config, Socket, Transport};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tower::Service;
 use tower::layer::Layer;
@@ -189,6 +189,11 @@ macro_rules! echo_service {
 
             impl<T> NamedService for $server<T> {
                 const NAME: &'static str = $name;
+                const METHODS: &'static [MethodDescriptor] = &[MethodDescriptor::unary(
+                    $name,
+                    "Say",
+                    concat!("/", $name, "/Say"),
+                )];
             }
         }
     };
@@ -249,6 +254,19 @@ where
     other_server::OtherServer::new(Handle(Box::new(move |request| Box::pin(f(request)))))
 }
 
+/// A service that says it has begun and waits for `go`.
+pub fn gated(go: &Arc<Notify>, come: &Arc<Notify>) -> EchoServer<Handle> {
+    let (go, come) = (Arc::clone(go), Arc::clone(come));
+    handler(move |request: Request<Msg>| {
+        let (go, come) = (Arc::clone(&go), Arc::clone(&come));
+        async move {
+            come.notify_one();
+            go.notified().await;
+            Ok(Response::new(request.into_inner()))
+        }
+    })
+}
+
 /// Answers with the request's message.
 pub fn echo() -> EchoServer<Handle> {
     handler(async |request| Ok(Response::new(request.into_inner())))
@@ -260,6 +278,7 @@ pub struct Running {
     pub uri: String,
     pub client: Arc<dyn Transport>,
     pub server: Arc<dyn Transport>,
+    pub monitor: ServerMonitor,
     stop: Option<oneshot::Sender<()>>,
     pub task: JoinHandle<Result<(), ServerError>>,
 }
@@ -290,6 +309,7 @@ where
     B::Error: Into<BoxError>,
 {
     let bound: BoundServer = builder.bind_socket(Arc::clone(&server)).unwrap();
+    let monitor = bound.monitor();
     let (stop, stopped) = oneshot::channel::<()>();
     let task = tokio::spawn(bound.serve_with_shutdown(async move {
         // A test that ends without stopping its server drops the sender.
@@ -304,6 +324,7 @@ where
         uri,
         client,
         server,
+        monitor,
         stop: Some(stop),
         task,
     }

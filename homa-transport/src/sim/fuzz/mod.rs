@@ -14,17 +14,38 @@
 )]
 
 mod calls;
+mod command;
 mod endpoint;
 mod forge;
 mod pair;
 mod source;
 mod wire;
 
-use self::source::Source;
 use super::World;
 
+pub use self::command::{Target, command};
 pub use self::endpoint::endpoint;
+pub use self::source::Source;
 pub use self::wire::wire;
+
+/// The targets of this package.
+pub const TARGETS: [Target; 3] = [
+    Target {
+        name: "wire",
+        run: wire,
+        bytes_max: 160,
+    },
+    Target {
+        name: "endpoint",
+        run: endpoint,
+        bytes_max: 2_048,
+    },
+    Target {
+        name: "world",
+        run: world,
+        bytes_max: 8,
+    },
+];
 
 /// Runs the world of the seed that the first eight bytes are (big-endian; missing ones are 0).
 ///

@@ -2,20 +2,25 @@
 
 /// Takes decisions from bytes, in order. Once they are used up, every decision is the first one.
 #[derive(Clone, Debug)]
-pub(super) struct Source<'a> {
+pub struct Source<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Source<'a> {
-    pub(super) const fn new(data: &'a [u8]) -> Self {
+    /// Decisions from these bytes.
+    #[must_use]
+    pub const fn new(data: &'a [u8]) -> Self {
         Self { rest: data }
     }
 
-    pub(super) const fn is_empty(&self) -> bool {
+    /// True once all bytes are used up.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
 
-    pub(super) fn byte(&mut self) -> u8 {
+    /// A byte; 0 once they are used up.
+    pub fn byte(&mut self) -> u8 {
         match self.rest.split_first() {
             Some((first, rest)) => {
                 self.rest = rest;
@@ -29,17 +34,18 @@ impl<'a> Source<'a> {
         (0..bytes).fold(0, |number, _| number << 8 | u64::from(self.byte()))
     }
 
-    pub(super) fn word(&mut self) -> u64 {
+    /// A number of 64 bits.
+    pub fn word(&mut self) -> u64 {
         self.number(8)
     }
 
     /// A number of 16 bits.
-    pub(super) fn short(&mut self) -> u16 {
+    pub fn short(&mut self) -> u16 {
         u16::try_from(self.number(2)).unwrap_or(u16::MAX)
     }
 
     /// A number of 32 bits; as often as not small or at a limit.
-    pub(super) fn long(&mut self) -> u32 {
+    pub fn long(&mut self) -> u32 {
         match self.byte() % 8 {
             0 => 0,
             1 => u32::MAX,
@@ -53,7 +59,7 @@ impl<'a> Source<'a> {
     }
 
     /// A number below `bound`, of up to 24 bits; 0 if `bound` is 0.
-    pub(super) fn below(&mut self, bound: usize) -> usize {
+    pub fn below(&mut self, bound: usize) -> usize {
         let bytes = match bound {
             0..=1 => return 0,
             2..=256 => 1,
@@ -63,18 +69,19 @@ impl<'a> Source<'a> {
         usize::try_from(self.number(bytes)).unwrap_or(0) % bound
     }
 
-    pub(super) fn pick<T: Copy, const N: usize>(&mut self, choices: [T; N]) -> T {
+    /// One of `choices`.
+    pub fn pick<T: Copy, const N: usize>(&mut self, choices: [T; N]) -> T {
         const { assert!(N > 0) };
         choices[self.below(N)]
     }
 
     /// True in `n` of 256 cases.
-    pub(super) fn chance(&mut self, n: u8) -> bool {
+    pub fn chance(&mut self, n: u8) -> bool {
         self.byte() >= u8::MAX - n
     }
 
     /// Up to `len` of the bytes that are left.
-    pub(super) fn bytes(&mut self, len: usize) -> &'a [u8] {
+    pub fn bytes(&mut self, len: usize) -> &'a [u8] {
         let (taken, rest) = self.rest.split_at(len.min(self.rest.len()));
         self.rest = rest;
         taken

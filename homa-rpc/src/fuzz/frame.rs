@@ -1,0 +1,184 @@
+//! Bytes into the frame decoder.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use homa_transport::sim::fuzz::Source;
+use http::HeaderMap;
+
+use super::{assert_same, bytes, damage, headers, text};
+use crate::frame::{self, CallHead, Kind, ReplyHead, Request};
+use crate::metadata::{BYTES_MAX, PAIRS_MAX};
+use crate::status::{Code, Status};
+
+/// Longest frame, in bytes.
+const MAX: usize = 1_000_000;
+
+/// Reads the bytes as a frame of either direction; then makes a well-formed call and a reply from
+/// them, reads those, damages them and reads them again. What can be read must be the same after it
+/// was written, and what is read must be within the bounds.
+///
+/// # Panics
+/// If it is not.
+pub fn frame(data: &[u8]) {
+    read_request(data);
+    let (_, call_id) = frame::peek(data);
+    read_reply(data, call_id);
+    let mut source = Source::new(data);
+    if source.chance(128) {
+        if let Some(mut frame) = make_call(&mut source) {
+            damage(&mut source, &mut frame);
+            read_request(&frame);
+        }
+    } else if let Some((mut frame, call_id)) = make_reply(&mut source) {
+        damage(&mut source, &mut frame);
+        read_reply(&frame, call_id);
+    }
+}
+
+/// The lengths in the header are those of the sections, and the last one is that of the message.
+fn check_lengths(frame: &[u8], message: &[u8]) {
+    let number = |at: usize, len: usize| {
+        let bytes = frame[at..at + len].iter();
+        bytes.fold(0, |number, byte| number << 8 | usize::from(*byte))
+    };
+    let short: usize = [40, 42].map(|at| number(at, 2)).iter().sum();
+    let long: usize = [44, 48, 52, 56].map(|at| number(at, 4)).iter().sum();
+    assert_eq!(64 + short + long + message.len(), frame.len());
+    assert_eq!(number(60, 4), message.len());
+}
+
+fn check_bounds(headers: &HeaderMap) {
+    assert!(headers.len() <= PAIRS_MAX);
+    let bytes: usize = headers.keys().map(|name| name.as_str().len()).sum();
+    assert!(bytes <= BYTES_MAX);
+}
+
+/// Reads a request; if it can be read, writes and reads it again.
+fn read_request(data: &[u8]) {
+    let call = match frame::decode_request(Bytes::copy_from_slice(data)) {
+        Ok(Request::Call(call)) => call,
+        Ok(Request::Cancel) => {
+            assert_eq!(frame::peek(data).0, Kind::Cancel);
+            return;
+        }
+        Err(error) => {
+            let status = Status::from(error);
+            assert!(status.code() != Code::Ok && !status.message().is_empty());
+            return;
+        }
+    };
+    assert_eq!(frame::peek(data), (Kind::Call, call.call_id));
+    check_bounds(&call.metadata);
+    check_lengths(data, &call.message);
+    let head = CallHead {
+        call_id: call.call_id,
+        timeout: call.timeout,
+        cancel_frame: call.cancel_frame,
+        path: call.path.as_str(),
+        metadata: &call.metadata,
+    };
+    let written = frame::encode_call(head, call.message.clone(), MAX).unwrap();
+    let Ok(Request::Call(again)) = frame::decode_request(written.into_bytes()) else {
+        panic!("a call that was read cannot be read when written: {call:?}");
+    };
+    assert_eq!(again.call_id, call.call_id);
+    assert_eq!(again.timeout, call.timeout);
+    assert_eq!(again.cancel_frame, call.cancel_frame);
+    assert_eq!(again.path, call.path);
+    assert_eq!(again.message, call.message);
+    assert_same(&again.metadata, &call.metadata);
+}
+
+/// Reads a reply; if it can be read, writes and reads it again.
+fn read_reply(data: &[u8], call_id: u64) {
+    let frame = Bytes::copy_from_slice(data);
+    let reply = match frame::decode_reply(frame, Kind::Call, call_id) {
+        Ok(reply) => reply,
+        Err(error) => {
+            let status = Status::from(error);
+            assert!(status.code() != Code::Ok && !status.message().is_empty());
+            return;
+        }
+    };
+    check_bounds(&reply.initial);
+    check_bounds(&reply.trailing);
+    check_lengths(data, reply.message.as_deref().unwrap_or_default());
+    let head = ReplyHead {
+        kind: Kind::Call,
+        call_id,
+        load: 0,
+        initial: &reply.initial,
+        trailing: &reply.trailing,
+        status: reply.status.as_ref(),
+    };
+    let written = frame::encode_reply(head, reply.message.clone(), MAX).unwrap();
+    let again = frame::decode_reply(written.into_bytes(), Kind::Call, call_id).unwrap();
+    assert_eq!(again.message, reply.message);
+    assert_same(&again.initial, &reply.initial);
+    assert_same(&again.trailing, &reply.trailing);
+    match (&again.status, &reply.status) {
+        (Some(again), Some(status)) => {
+            assert_eq!(again.code(), status.code());
+            assert_eq!(again.message(), status.message());
+            assert_eq!(again.details(), status.details());
+            assert_eq!(again.is_refused(), status.is_refused());
+        }
+        (again, status) => assert!(again.is_none() && status.is_none()),
+    }
+}
+
+/// A call made of the bytes. `None` if its metadata cannot be sent.
+fn make_call(source: &mut Source<'_>) -> Option<Vec<u8>> {
+    let paths = ["/a/b", "/package.Service/Method", "/s/m%20", "/~/!"];
+    let head = CallHead {
+        call_id: source.word(),
+        timeout: source
+            .chance(128)
+            .then(|| Duration::from_nanos(source.word())),
+        cancel_frame: source.chance(128),
+        path: source.pick(paths),
+        metadata: &headers(source),
+    };
+    let message = Bytes::copy_from_slice(bytes(source));
+    let frame = frame::encode_call(head, message.clone(), MAX).ok()?;
+    let frame = frame.into_bytes();
+    let Ok(Request::Call(call)) = frame::decode_request(frame.clone()) else {
+        panic!("a well-formed call is refused: {frame:02x?}");
+    };
+    assert_eq!(call.path, head.path);
+    assert_eq!(call.message, message);
+    read_request(&frame);
+    Some(frame.to_vec())
+}
+
+/// A reply made of the bytes, and its call id. `None` if its metadata cannot be sent.
+fn make_reply(source: &mut Source<'_>) -> Option<(Vec<u8>, u64)> {
+    let call_id = source.word();
+    let status = source.chance(128).then(|| {
+        let code = Code::new(1 + source.byte() % 16).unwrap();
+        let status = Status::with_details(code, text(source), bytes(source).to_vec());
+        if source.chance(64) {
+            status.refused()
+        } else {
+            status
+        }
+    });
+    let message =
+        (status.is_none() || source.chance(64)).then(|| Bytes::copy_from_slice(bytes(source)));
+    let head = ReplyHead {
+        kind: Kind::Call,
+        call_id,
+        load: source.long(),
+        initial: &headers(source),
+        trailing: &headers(source),
+        status: status.as_ref(),
+    };
+    let frame = frame::encode_reply(head, message.clone(), MAX).ok()?;
+    let frame = frame.into_bytes();
+    let reply = frame::decode_reply(frame.clone(), Kind::Call, call_id).unwrap();
+    assert_eq!(reply.message, message);
+    assert_eq!(reply.status.is_some(), status.is_some());
+    read_reply(&frame, call_id);
+    Some((frame.to_vec(), call_id))
+}
