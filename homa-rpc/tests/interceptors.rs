@@ -312,7 +312,8 @@ async fn extensions_and_options_of_a_call_reach_layers_and_handlers(wire: Wire) 
     });
     let server = Server::builder().layer(who).add_service(service);
     let running = run(server, wire.pair());
-    let seen: Arc<Mutex<Vec<(Option<User>, Option<bool>)>>> = Arc::default();
+    type Seen = Vec<(Option<User>, Option<bool>)>;
+    let seen: Arc<Mutex<Seen>> = Arc::default();
     let client = {
         let seen = Arc::clone(&seen);
         around(move |request: http::Request<Body>, next: Next| {
