@@ -44,9 +44,12 @@ fn known(error: &(dyn Error + 'static)) -> Option<Status> {
         {
             return Some(Status::deadline_exceeded(error.to_string()));
         }
-        if error.is::<tower::load_shed::error::Overloaded>()
-            || error.is::<http_body_util::LengthLimitError>()
-        {
+        if error.is::<tower::load_shed::error::Overloaded>() {
+            // That layer has not passed the call on.
+            let status = Status::resource_exhausted(error.to_string());
+            return Some(status.with_delivery(Delivery::NotSent));
+        }
+        if error.is::<http_body_util::LengthLimitError>() {
             return Some(Status::resource_exhausted(error.to_string()));
         }
         next = error.source();
@@ -135,6 +138,7 @@ mod tests {
         let overloaded = tower::load_shed::error::Overloaded::new();
         let found = Status::from_error(Wrapped(overloaded.into()).into());
         assert_eq!(found.code(), Code::ResourceExhausted);
+        assert_eq!(found.delivery(), Delivery::NotSent);
         let found = Status::from_error("something else".into());
         assert_eq!(found.code(), Code::Unknown);
         assert_eq!(found.message(), "something else");

@@ -271,7 +271,8 @@ impl Status {
     }
 
     /// Whether the server's application can have seen the call. After [`Delivery::NotSent`] a
-    /// retry is always safe. [`Delivery::Unknown`] unless something is known.
+    /// retry is always safe. [`Delivery::Unknown`] unless something is known. Outside of a layer
+    /// that repeats calls it is that of the last attempt, and says nothing of those before.
     #[must_use]
     pub fn delivery(&self) -> Delivery {
         self.0.delivery

@@ -4,11 +4,11 @@
 mod support;
 
 use std::future::pending;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use homa_rpc::{Channel, Code, Delivery, Request, Response, Server};
+use homa_rpc::{Body, Channel, Code, Delivery, Request, Response, Server, Status};
 use support::frames::{self, Raw};
 use support::{EchoClient, Msg, Wire, handler, net, run};
 use tokio::time::{Instant, sleep};
@@ -84,15 +84,13 @@ async fn work_that_is_expired_when_it_comes_is_refused_before_dispatch() {
             async move { Ok(Response::new(request.into_inner())) }
         }
     }));
+    let (client, server) = (running.client.clone(), running.server.local_addr());
     let frame = Raw {
         time_or_load: 1_000_000,
         ..Raw::call()
     };
-    let (client, server) = (running.client.clone(), running.server.local_addr());
-    // The server begins to serve a second after the request has come.
-    let reply = tokio::spawn(async move { frames::send(&client, server, frame.bytes()).await });
-    let reply = reply.await.unwrap().unwrap();
-    assert_eq!(reply.code, 0, "the deadline counts from the arrival");
+    let reply = frames::send(&client, server, frame.bytes()).await.unwrap();
+    assert_eq!(reply.code, 0, "one that is in time is dispatched");
 
     // A request whose task runs late: time passes between arrival and first poll.
     let rpc = {
@@ -219,7 +217,7 @@ impl http_body::Body for Endless {
 
 #[tokio::test(start_paused = true)]
 async fn the_deadline_covers_bodies_on_either_side() {
-    let endless = tower::util::MapResponseLayer::new(|response: http::Response<homa_rpc::Body>| {
+    let endless = tower::util::MapResponseLayer::new(|response: http::Response<Body>| {
         response.map(|_| Endless)
     });
     // On the server, which ends the call itself.
@@ -259,4 +257,71 @@ async fn server_layers_run_within_the_deadline() {
     };
     let reply = frames::send(&running.client, running.server.local_addr(), frame.bytes());
     assert_eq!(reply.await.unwrap().code, DEADLINE_EXCEEDED);
+}
+
+/// Calls again, 10 ms after each failure.
+#[derive(Clone)]
+struct Again;
+
+impl tower::retry::Policy<http::Request<Body>, http::Response<Body>, Status> for Again {
+    type Future = tokio::time::Sleep;
+
+    fn retry(
+        &mut self,
+        _request: &mut http::Request<Body>,
+        result: &mut Result<http::Response<Body>, Status>,
+    ) -> Option<Self::Future> {
+        let response = result.as_ref().unwrap();
+        let failed = homa_rpc::final_status(response).unwrap().is_err();
+        failed.then(|| sleep(Duration::from_millis(10)))
+    }
+
+    fn clone_request(&mut self, request: &http::Request<Body>) -> Option<http::Request<Body>> {
+        homa_rpc::try_clone_request(request)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_attempt_carries_what_is_left_and_the_pauses_between_them_count() {
+    let left = Arc::new(Mutex::new(Vec::new()));
+    let running = Wire::Net.run_echo(handler({
+        let left = Arc::clone(&left);
+        move |request: Request<Msg>| {
+            let deadline = request.deadline().unwrap();
+            left.lock().unwrap().push(deadline - Instant::now());
+            async { Err(Status::unavailable("not now")) }
+        }
+    }));
+    let service = tower::ServiceBuilder::new()
+        .retry(Again)
+        .service(running.channel.clone());
+    let begun = Instant::now();
+    let call = EchoClient::new(service).say(within(Duration::from_millis(35)));
+    let status = call.await.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    assert_eq!(begun.elapsed(), Duration::from_millis(35));
+    let expected = [35, 25, 15, 5].map(Duration::from_millis);
+    assert_eq!(*left.lock().unwrap(), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_deadline_covers_the_wait_for_a_layer_to_be_ready() {
+    let running = Wire::Net.run_echo(handler(async |_| pending().await));
+    let limited = tower::ServiceBuilder::new()
+        .concurrency_limit(1)
+        .service(running.channel.clone());
+    let buffered = tower::ServiceBuilder::new()
+        .buffer(1)
+        .service(limited.clone());
+    let holds_the_place = tokio::spawn(EchoClient::new(limited.clone()).say(Msg::default()));
+    tokio::task::yield_now().await;
+    let begun = Instant::now();
+    let timeout = Duration::from_millis(20);
+    let status = EchoClient::new(limited).say(within(timeout)).await;
+    assert_eq!(status.unwrap_err().code(), Code::DeadlineExceeded);
+    let status = EchoClient::new(buffered).say(within(timeout)).await;
+    assert_eq!(status.unwrap_err().code(), Code::DeadlineExceeded);
+    assert_eq!(begun.elapsed(), 2 * timeout);
+    assert_eq!(running.client.stats().requests_sent, 1);
+    holds_the_place.abort();
 }

@@ -4,9 +4,11 @@
 mod support;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use homa_rpc::{Code, Delivery, Request, Response, Server, Status};
+use homa_transport::{Config, Socket, Transport};
 use support::{EchoClient, EchoServer, Handle, Msg, Wire, echo, handler, run};
 use tokio::sync::Notify;
 
@@ -265,6 +267,110 @@ async fn message_limits_of_one_call_take_the_place_of_those_of_the_client(wire: 
     assert_eq!(status.code(), Code::ResourceExhausted);
 }
 
+async fn bytes_of_requests_in_progress_are_limited_and_short_ones_pass(wire: Wire) {
+    let (go, come) = (Arc::default(), Arc::default());
+    let frame = REQUEST_OVERHEAD + 20_000;
+    let server = Server::builder()
+        .request_bytes_limit(2 * frame + 1)
+        .add_service(gated(&go, &come));
+    let running = run(server, wire.pair());
+    let mut calls = Vec::new();
+    for _ in 0..2 {
+        calls.push(tokio::spawn(running.echo().say(encoded_as(20_000))));
+        come.notified().await;
+    }
+    let status = running.echo().say(encoded_as(20_000)).await.unwrap_err();
+    assert_refused(&status, "request_bytes_limit");
+    for size in [frame, 2 * frame, 2 * frame + 1] {
+        assert!(status.message().contains(&size.to_string()), "{status}");
+    }
+    calls.push(tokio::spawn(running.echo().say(Msg::of("short"))));
+    come.notified().await;
+    for call in calls {
+        go.notify_one();
+        assert!(call.await.unwrap().is_ok());
+    }
+    let again = tokio::spawn(running.echo().say(encoded_as(20_000)));
+    come.notified().await;
+    go.notify_one();
+    assert!(again.await.unwrap().is_ok());
+}
+
+async fn what_a_limit_of_the_client_stops_was_not_sent(wire: Wire) {
+    let running = wire.run_echo(echo());
+    let client = EchoClient::new(running.channel.clone()).max_encoding_message_size(20_000);
+    let status = client.say(encoded_as(20_001)).await.unwrap_err();
+    assert_eq!(status.delivery(), Delivery::NotSent);
+    assert!(status.message().contains("20001"), "{status}");
+    assert!(status.message().contains("20000"), "{status}");
+    assert_eq!(running.client.stats().requests_sent, 0);
+}
+
+fn udp(config: Config) -> Arc<dyn Transport> {
+    let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    Arc::new(Socket::udp(any, config).unwrap())
+}
+
+#[tokio::test]
+async fn a_client_with_too_many_calls_in_progress_sends_no_more_and_names_the_option() {
+    let (go, come) = (Arc::default(), Arc::default());
+    let client = udp(Config {
+        rpcs_max: 2,
+        ..Config::default()
+    });
+    let server = Server::builder().add_service(gated(&go, &come));
+    let running = run(server, (client, udp(Config::default())));
+    let mut calls = Vec::new();
+    for _ in 0..2 {
+        calls.push(tokio::spawn(running.echo().say(Msg::default())));
+        come.notified().await;
+    }
+    let status = running.echo().say(Msg::default()).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert_eq!(status.delivery(), Delivery::NotSent);
+    assert!(status.message().contains("rpcs_max"), "{status}");
+    for call in calls {
+        go.notify_one();
+        assert!(call.await.unwrap().is_ok());
+    }
+    assert_eq!(running.client.stats().requests_sent, 2);
+}
+
+#[tokio::test]
+async fn requests_for_which_a_server_has_no_room_wait_at_their_clients_and_are_all_answered() {
+    const ROOM: usize = 4;
+    let server = udp(Config {
+        rpcs_max: ROOM,
+        ..Config::default()
+    });
+    let (running_now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let service = handler({
+        let (running_now, most) = (Arc::clone(&running_now), Arc::clone(&most));
+        move |request: Request<Msg>| {
+            let (running_now, most) = (Arc::clone(&running_now), Arc::clone(&most));
+            async move {
+                let now = running_now.fetch_add(1, Ordering::SeqCst) + 1;
+                most.fetch_max(now, Ordering::SeqCst);
+                tokio::task::yield_now().await;
+                running_now.fetch_sub(1, Ordering::SeqCst);
+                Ok(Response::new(request.into_inner()))
+            }
+        }
+    });
+    let server = (udp(Config::default()), server);
+    let running = run(Server::builder().add_service(service), server);
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..50 {
+        calls.spawn(running.echo().say(Msg::of("x")));
+    }
+    while let Some(call) = calls.join_next().await {
+        assert_eq!(call.unwrap().unwrap().get_ref().text(), "x");
+    }
+    assert!(most.load(Ordering::SeqCst) <= ROOM);
+    assert!(running.server.stats().requests_refused > 0);
+    assert_eq!(running.monitor.stats().handlers_spawned, 50);
+}
+
 async fn a_message_over_the_limit_is_not_even_encoded(wire: Wire) {
     use homa_rpc::{Codec, MethodDescriptor, client::Caller};
 
@@ -309,6 +415,8 @@ async fn a_client_that_calls_again_when_it_has_its_reply_is_never_over_its_limit
 }
 
 on_every_wire!(
+    bytes_of_requests_in_progress_are_limited_and_short_ones_pass,
+    what_a_limit_of_the_client_stops_was_not_sent,
     calls_of_one_client_are_limited_whatever_others_do,
     calls_of_one_method_are_limited_and_others_are_not,
     a_limit_for_a_method_that_is_not_served_is_an_error_that_names_it,

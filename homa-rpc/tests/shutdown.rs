@@ -113,6 +113,56 @@ async fn the_drain_timeout_ends_what_does_not_finish() {
     running.task.await.unwrap().unwrap();
 }
 
+async fn calls_that_outlast_the_drain_timeout_end_with_unavailable(wire: Wire) {
+    let (go, come) = (Arc::default(), Arc::default());
+    let server = Server::builder()
+        .drain_timeout(Duration::from_millis(20))
+        .add_service(gated(&go, &come));
+    let mut running = run(server, wire.pair());
+    let mut calls = Vec::new();
+    for _ in 0..10 {
+        calls.push(tokio::spawn(running.echo().say(Msg::default())));
+        come.notified().await;
+    }
+    running.stop();
+    for call in calls {
+        let status = call.await.unwrap().unwrap_err();
+        assert_eq!(status.code(), Code::Unavailable);
+        assert!(status.message().contains("shut down"), "{status}");
+        assert!(!status.is_refused(), "its handler ran");
+    }
+    running.task.await.unwrap().unwrap();
+    assert_eq!(running.monitor.stats().calls_stopped, 10);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handler_that_blocks_its_thread_does_not_hold_up_the_end_of_a_server() {
+    let (begun, mut begins) = tokio::sync::mpsc::channel(1);
+    let (ends, blocked) = std::sync::mpsc::channel::<()>();
+    let blocked = Arc::new(std::sync::Mutex::new(blocked));
+    let service = handler(move |_| {
+        let (begun, blocked) = (begun.clone(), Arc::clone(&blocked));
+        async move {
+            begun.try_send(()).unwrap();
+            // Until the test drops the sender.
+            let _ended = blocked.lock().unwrap().recv();
+            Ok(Response::new(Msg::default()))
+        }
+    });
+    let server = Server::builder()
+        .drain_timeout(Duration::ZERO)
+        .add_service(service);
+    let mut running = run(server, Wire::Mem.pair());
+    let call = tokio::spawn(running.echo().say(Msg::default()));
+    begins.recv().await.unwrap();
+    running.stop();
+    (&mut running.task).await.unwrap().unwrap();
+    assert_eq!(running.monitor.stats().calls_in_progress, 1, "it blocks");
+    drop(ends);
+    let status = call.await.unwrap().unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+}
+
 async fn a_server_that_is_dropped_answers_what_it_had_begun(wire: Wire) {
     let come: Arc<Notify> = Arc::default();
     let service = handler({
@@ -162,6 +212,7 @@ fn a_call_whose_task_dies_with_the_servers_runtime_is_answered() {
 }
 
 on_every_wire!(
+    calls_that_outlast_the_drain_timeout_end_with_unavailable,
     a_graceful_shutdown_finishes_what_runs_and_refuses_what_is_new,
     a_server_that_is_dropped_answers_what_it_had_begun,
     a_server_without_calls_ends_at_once,

@@ -50,9 +50,13 @@ fn who() -> EchoServer<Handle> {
 #[tokio::test]
 async fn a_server_listens_on_several_wires_at_once() {
     let name = mem_name();
-    let wanted = ["homa+udp://127.0.0.1:0", "homa+udp://[::1]:0", &name];
+    let mut wanted = vec!["homa+udp://127.0.0.1:0", "homa+udp://[::1]:0", &name];
+    match Server::builder().bind("homa://127.0.0.1:0") {
+        Ok(_closed) => wanted.push("homa://127.0.0.1:0"),
+        Err(error) => eprintln!("SKIPPED for homa://: {error}"),
+    }
     let (uris, _task) = serve(echo(), &wanted);
-    assert_eq!(uris.len(), 3);
+    assert_eq!(uris.len(), wanted.len());
     assert_eq!(uris[2], name);
     for uri in &uris {
         assert!(!uri.ends_with(":0"), "{uri}");

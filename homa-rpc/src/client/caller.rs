@@ -6,6 +6,7 @@ use std::task::{self, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use homa_transport::Delivery;
 use http::Uri;
 use http::uri::PathAndQuery;
 use tower::Service;
@@ -137,7 +138,8 @@ impl<T: CallService> Caller<T> {
                 idempotent: inherited.idempotent,
             };
             let call = pin!(Context::of(info).scope(async move {
-                let message = caller.limits.encode(&codec, message)?;
+                let encoded = caller.limits.encode(&codec, message);
+                let message = encoded.map_err(|status| status.with_delivery(Delivery::NotSent))?;
                 let mut body = Body::request(message);
                 *body.info_mut() = info;
                 let mut request = http::Request::new(body);
@@ -207,7 +209,10 @@ impl<T: CallService> Caller<T> {
 fn uri(method: &'static MethodDescriptor) -> Result<Uri, Status> {
     PathAndQuery::from_maybe_shared(Bytes::from_static(method.path().as_bytes()))
         .map(Uri::from)
-        .map_err(|error| Status::internal(format!("method path {:?}: {error}", method.path())))
+        .map_err(|error| {
+            Status::internal(format!("method path {:?}: {error}", method.path()))
+                .with_delivery(Delivery::NotSent)
+        })
 }
 
 fn expired(method: &MethodDescriptor, timeout: Option<Duration>) -> Status {

@@ -138,6 +138,7 @@ fn expired(channel: &Inner, uri: &Uri) -> Status {
 
 fn no_message() -> Status {
     Status::unimplemented("the request has no message, a unary call needs one")
+        .with_delivery(Delivery::NotSent)
 }
 
 impl State {
@@ -169,7 +170,8 @@ where
             .socket
             .message_bytes_max(),
     };
-    let (whole, _) = body::collect(body, message_max, FRAME_LIMIT).await?;
+    let read = body::collect(body, message_max, FRAME_LIMIT).await;
+    let (whole, _) = read.map_err(|status| status.with_delivery(Delivery::NotSent))?;
     let message = whole.message.ok_or_else(no_message)?;
     send(outgoing, message).await
 }

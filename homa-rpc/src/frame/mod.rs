@@ -66,11 +66,15 @@ pub(crate) enum FrameError {
     #[error("RPC frame with an invalid metadata key or value")]
     Metadata,
     #[error(
-        "RPC frame with metadata over {} pairs or {} bytes",
-        metadata::PAIRS_MAX,
-        metadata::BYTES_MAX
+        "RPC frame with metadata of {0} bytes, over the limit of {limit} bytes",
+        limit = metadata::BYTES_MAX
     )]
-    MetadataTooLarge,
+    MetadataTooLong(usize),
+    #[error(
+        "RPC frame with metadata of more pairs than the limit of {limit}",
+        limit = metadata::PAIRS_MAX
+    )]
+    MetadataTooMany,
     #[error("RPC frame whose status message is not UTF-8")]
     StatusMessage,
     #[error("RPC frame without a {0}")]
@@ -86,7 +90,7 @@ impl From<FrameError> for Status {
             | FrameError::KindUnsupported(_)
             | FrameError::Unsupported(_)
             | FrameError::Extension(_) => Code::Unimplemented,
-            FrameError::MetadataTooLarge => Code::ResourceExhausted,
+            FrameError::MetadataTooLong(_) | FrameError::MetadataTooMany => Code::ResourceExhausted,
             _ => Code::Internal,
         };
         Self::new(code, error.to_string())

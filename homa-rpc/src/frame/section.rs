@@ -75,7 +75,7 @@ fn put_pair(out: &mut Vec<u8>, key: &str, value: &[u8]) -> Result<(), Status> {
 pub(super) fn read_metadata(mut section: Bytes) -> Result<HeaderMap, FrameError> {
     let mut headers = HeaderMap::new();
     if section.len() > metadata::BYTES_MAX {
-        return Err(FrameError::MetadataTooLarge);
+        return Err(FrameError::MetadataTooLong(section.len()));
     }
     while !section.is_empty() {
         if section.len() < PAIR_HEADER {
@@ -96,7 +96,7 @@ pub(super) fn read_metadata(mut section: Bytes) -> Result<HeaderMap, FrameError>
             return Err(FrameError::Metadata);
         }
         if headers.len() >= metadata::PAIRS_MAX || headers.try_append(name, value).is_err() {
-            return Err(FrameError::MetadataTooLarge);
+            return Err(FrameError::MetadataTooMany);
         }
     }
     Ok(headers)
@@ -190,9 +190,10 @@ mod tests {
         let many = Bytes::from(one.repeat(metadata::PAIRS_MAX));
         assert_eq!(read_metadata(many).unwrap().len(), metadata::PAIRS_MAX);
         let many = Bytes::from(one.repeat(metadata::PAIRS_MAX + 1));
-        assert_eq!(read_metadata(many), Err(FrameError::MetadataTooLarge));
+        assert_eq!(read_metadata(many), Err(FrameError::MetadataTooMany));
         let long = pair(b"k", &vec![b'v'; metadata::BYTES_MAX]);
-        assert_eq!(read_metadata(long), Err(FrameError::MetadataTooLarge));
+        let len = 6 + 1 + metadata::BYTES_MAX;
+        assert_eq!(read_metadata(long), Err(FrameError::MetadataTooLong(len)));
     }
 
     #[test]

@@ -35,6 +35,7 @@ impl Server {
             layer: Identity::new(),
             services: Services::default(),
             concurrency_limit: 65_536,
+            request_bytes_limit: 1 << 30,
             concurrency_limit_per_peer: None,
             drain_timeout: Duration::from_secs(30),
             native_backend: None,
@@ -48,6 +49,7 @@ pub struct ServerBuilder<L> {
     layer: L,
     services: Services,
     concurrency_limit: usize,
+    request_bytes_limit: usize,
     concurrency_limit_per_peer: Option<usize>,
     drain_timeout: Duration,
     native_backend: Option<NativeBackend>,
@@ -91,6 +93,7 @@ impl<L> ServerBuilder<L> {
             layer: Stack::new(layer, self.layer),
             services: self.services,
             concurrency_limit: self.concurrency_limit,
+            request_bytes_limit: self.request_bytes_limit,
             concurrency_limit_per_peer: self.concurrency_limit_per_peer,
             drain_timeout: self.drain_timeout,
             native_backend: self.native_backend,
@@ -153,6 +156,15 @@ impl<L> ServerBuilder<L> {
     #[must_use]
     pub const fn concurrency_limit(mut self, calls: usize) -> Self {
         self.concurrency_limit = calls;
+        self
+    }
+
+    /// Bytes of the requests of all calls in progress at most, those of up to 4,096 bytes not counted;
+    /// further ones are refused with RESOURCE_EXHAUSTED before dispatch. So slow handlers cannot fill
+    /// the memory with requests. Default: 1 GiB.
+    #[must_use]
+    pub const fn request_bytes_limit(mut self, bytes: usize) -> Self {
+        self.request_bytes_limit = bytes;
         self
     }
 
@@ -232,7 +244,7 @@ where
         self.services.check()?;
         let limits = self.services.limits.into_iter();
         let shared = Arc::new(Shared {
-            gate: Gate::new(self.concurrency_limit),
+            gate: Gate::new(self.concurrency_limit, self.request_bytes_limit),
             cancellations: Arc::new(Cancellations::default()),
             counters: Counters::default(),
             peer_quota: self.concurrency_limit_per_peer.map(PeerQuota::new),

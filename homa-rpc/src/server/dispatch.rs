@@ -52,10 +52,10 @@ struct Entered {
 }
 
 impl Shared {
-    /// Lets a call in, or says why not.
-    fn enter(&self, peer: SocketAddr) -> Result<Entered, Status> {
+    /// Lets a call in whose frame has `len` bytes, or says why not.
+    fn enter(&self, peer: SocketAddr, len: usize) -> Result<Entered, Status> {
         Ok(Entered {
-            server: self.gate.enter()?,
+            server: self.gate.enter(len)?,
             peer: match &self.peer_quota {
                 Some(quota) => Some(quota.enter(peer)?),
                 None => None,
@@ -108,7 +108,7 @@ where
         if reply.kind() == Kind::Cancel {
             return self.cancel(peer, frame, reply);
         }
-        let entered = match self.shared.enter(peer) {
+        let entered = match self.shared.enter(peer, frame.len()) {
             Ok(entered) => entered,
             Err(status) => return self.shared.refuse(reply, status),
         };

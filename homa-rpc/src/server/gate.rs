@@ -8,10 +8,13 @@ use tokio::sync::futures::Notified;
 
 use crate::status::Status;
 
+/// Requests up to this length, in bytes, are bounded by their number alone.
+const SHORT_MAX: usize = 4096;
+
 /// Highest bit of the state: no more calls.
 const CLOSED: usize = 1 << (usize::BITS - 1);
 
-/// Counts the calls in progress.
+/// Counts the calls in progress and the bytes of their requests.
 #[derive(Debug)]
 pub(super) struct Gate {
     /// Calls in progress, and [`CLOSED`].
@@ -20,30 +23,36 @@ pub(super) struct Gate {
     /// at once, so they must not count any more then.
     running: AtomicUsize,
     limit: usize,
+    /// Of the longer requests of these.
+    bytes: AtomicUsize,
+    bytes_limit: usize,
     idle: Notify,
     stopped: AtomicBool,
     stop: Notify,
 }
 
 impl Gate {
-    pub(super) fn new(limit: usize) -> Arc<Self> {
+    pub(super) fn new(limit: usize, bytes_limit: usize) -> Arc<Self> {
         Arc::new(Self {
             state: AtomicUsize::new(0),
             running: AtomicUsize::new(0),
             limit,
+            bytes: AtomicUsize::new(0),
+            bytes_limit,
             idle: Notify::new(),
             stopped: AtomicBool::new(false),
             stop: Notify::new(),
         })
     }
 
-    /// Lets one call in, or says why not.
-    pub(super) fn enter(self: &Arc<Self>) -> Result<Permit, Status> {
+    /// Lets one call in whose request has `len` bytes, or says why not.
+    pub(super) fn enter(self: &Arc<Self>, len: usize) -> Result<Permit, Status> {
         let before = self.state.fetch_add(1, Ordering::AcqRel);
         let running = self.running.fetch_add(1, Ordering::AcqRel);
-        let permit = Permit {
+        let mut permit = Permit {
             gate: Arc::clone(self),
             runs: true,
+            bytes: 0,
         };
         if before & CLOSED != 0 {
             return Err(Status::unavailable("the server is shutting down").refused());
@@ -54,6 +63,18 @@ impl Gate {
                 self.limit
             ))
             .refused());
+        }
+        if len > SHORT_MAX {
+            let held = self.bytes.fetch_add(len, Ordering::AcqRel);
+            permit.bytes = len;
+            if held.saturating_add(len) > self.bytes_limit {
+                return Err(Status::resource_exhausted(format!(
+                    "a request of {len} bytes beside {held} bytes of requests in progress is over \
+                     the limit of {} bytes of this server (`request_bytes_limit`)",
+                    self.bytes_limit
+                ))
+                .refused());
+            }
         }
         Ok(permit)
     }
@@ -103,6 +124,8 @@ pub(super) struct Permit {
     gate: Arc<Gate>,
     /// Counts against the limit.
     runs: bool,
+    /// What of the request counts against the limit of bytes.
+    bytes: usize,
 }
 
 impl Permit {
@@ -110,6 +133,10 @@ impl Permit {
     pub(super) fn make_room(&mut self) {
         if std::mem::take(&mut self.runs) {
             self.gate.running.fetch_sub(1, Ordering::AcqRel);
+        }
+        if self.bytes > 0 {
+            let bytes = std::mem::take(&mut self.bytes);
+            self.gate.bytes.fetch_sub(bytes, Ordering::AcqRel);
         }
     }
 }
@@ -131,37 +158,58 @@ mod tests {
 
     #[test]
     fn the_limit_holds_at_its_edge() {
-        let gate = Gate::new(2);
-        let first = gate.enter().unwrap();
-        let _second = gate.enter().unwrap();
-        let status = gate.enter().unwrap_err();
+        let gate = Gate::new(2, 0);
+        let first = gate.enter(1).unwrap();
+        let _second = gate.enter(1).unwrap();
+        let status = gate.enter(1).unwrap_err();
         assert_eq!(status.code(), Code::ResourceExhausted);
         assert!(status.is_refused());
         assert_eq!(gate.in_progress(), 2);
         drop(first);
-        assert!(gate.enter().is_ok());
+        assert!(gate.enter(1).is_ok());
     }
 
     #[test]
     fn a_call_that_is_about_to_be_answered_makes_room_and_is_in_progress_still() {
-        let gate = Gate::new(1);
-        let mut first = gate.enter().unwrap();
+        let gate = Gate::new(1, 0);
+        let mut first = gate.enter(1).unwrap();
         first.make_room();
         first.make_room();
-        let second = gate.enter().unwrap();
-        assert!(gate.enter().is_err());
+        let second = gate.enter(1).unwrap();
+        assert!(gate.enter(1).is_err());
         assert_eq!(gate.in_progress(), 2);
         drop((first, second));
         assert_eq!(gate.in_progress(), 0);
-        assert!(gate.enter().is_ok());
+        assert!(gate.enter(1).is_ok());
+    }
+
+    #[test]
+    fn bytes_are_limited_at_their_edge_and_short_requests_do_not_count() {
+        let gate = Gate::new(100, 10_000);
+        let first = gate.enter(5_000).unwrap();
+        let mut second = gate.enter(5_000).unwrap();
+        let status = gate.enter(SHORT_MAX + 1).unwrap_err();
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        assert!(status.is_refused());
+        for named in ["4097", "10000", "request_bytes_limit"] {
+            assert!(status.message().contains(named), "{status}");
+        }
+        let short = gate.enter(SHORT_MAX).unwrap();
+        second.make_room();
+        let third = gate.enter(5_000).unwrap();
+        assert!(gate.enter(5_001).is_err());
+        drop((first, second, third, short));
+        assert!(gate.enter(10_001).is_err());
+        assert!(gate.enter(10_000).is_ok());
+        assert_eq!(gate.bytes.load(Ordering::Acquire), 0);
     }
 
     #[tokio::test]
     async fn a_closed_gate_refuses_and_becomes_idle_when_the_last_has_left() {
-        let gate = Gate::new(10);
-        let permit = gate.enter().unwrap();
+        let gate = Gate::new(10, 0);
+        let permit = gate.enter(1).unwrap();
         gate.close();
-        let status = gate.enter().unwrap_err();
+        let status = gate.enter(1).unwrap_err();
         assert_eq!(status.code(), Code::Unavailable);
         assert!(status.is_refused());
         let waiting = tokio::spawn({
