@@ -1,7 +1,7 @@
 //! Where to call and where to listen: `homa://host:port`, `homa+udp://host:port`, `homa+mem://name`.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Longest in-process name, in bytes.
 const NAME_MAX: usize = 200;
@@ -36,6 +36,11 @@ pub enum UriError {
         "URI {0:?} has no valid host: expected a name, an IPv4 address or an IPv6 address in brackets"
     )]
     Host(String),
+    /// An address of many hosts.
+    #[error(
+        "URI {0:?} has the address of a group or of all hosts: expected that of one host, or 0.0.0.0 or [::] to listen on all of one's own"
+    )]
+    NotOneHost(String),
     /// No port.
     #[error("URI {0:?} has no port: expected {FORMS}")]
     NoPort(String),
@@ -183,6 +188,11 @@ fn parse_net(uri: &str, rest: &str, wire: NetWire) -> Result<Target, UriError> {
             None => (parse_host(uri, authority)?, None),
         }
     };
+    if let Host::Address(ip) = host
+        && (ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST))
+    {
+        return Err(UriError::NotOneHost(uri.to_owned()));
+    }
     let port = match port {
         None | Some("") => return Err(UriError::NoPort(uri.to_owned())),
         Some(port) => port,
@@ -266,6 +276,9 @@ mod tests {
             ("homa+udp://[::1:1", "Host", "IPv6"),
             ("homa+udp://[h]:1", "Host", "IPv6"),
             ("homa+udp://a b:1", "Host", "IPv6"),
+            ("homa+udp://224.0.0.1:1", "NotOneHost", "one host"),
+            ("homa+udp://255.255.255.255:1", "NotOneHost", "one host"),
+            ("homa://[ff02::1]:1", "NotOneHost", "one host"),
             ("homa+udp://h:1/p", "Unexpected", "path"),
             ("homa+udp://h:1?q", "Unexpected", "query"),
             ("homa+udp://h:1#f", "Unexpected", "fragment"),

@@ -135,9 +135,17 @@ async fn a_timeout_of_nothing_sends_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_longest_timeout_is_no_limit() {
+async fn the_longest_timeouts_are_no_limit() {
     let running = Wire::Net.run_echo(support::echo());
-    assert!(running.echo().say(within(Duration::MAX)).await.is_ok());
+    let longest_sent = Duration::from_nanos(u64::MAX);
+    for timeout in [
+        Duration::MAX,
+        longest_sent,
+        longest_sent - Duration::from_secs(1),
+        longest_sent + Duration::from_secs(1),
+    ] {
+        assert!(running.echo().say(within(timeout)).await.is_ok());
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -246,17 +254,37 @@ async fn the_deadline_covers_bodies_on_either_side() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn server_layers_run_within_the_deadline() {
+async fn a_call_that_expires_in_a_layer_of_the_server_never_gets_to_its_handler() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let service = handler({
+        let calls = Arc::clone(&calls);
+        move |_| {
+            calls.fetch_add(1, Ordering::SeqCst);
+            pending()
+        }
+    });
     let server = Server::builder()
-        .layer(tower::layer::layer_fn(|inner| inner))
-        .add_service(handler(async |_| pending().await));
+        .layer(tower::limit::GlobalConcurrencyLimitLayer::new(1))
+        .add_service(service);
     let running = run(server, net::pair());
+    let holds_the_place = tokio::spawn(running.echo().say(Msg::default()));
+    while calls.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
     let frame = Raw {
         time_or_load: 7_000_000,
         ..Raw::call()
     };
+    let begun = Instant::now();
     let reply = frames::send(&running.client, running.server.local_addr(), frame.bytes());
     assert_eq!(reply.await.unwrap().code, DEADLINE_EXCEEDED);
+    assert!(begun.elapsed() >= Duration::from_millis(7));
+    holds_the_place.abort();
+    assert!(holds_the_place.await.unwrap_err().is_cancelled());
+    while running.monitor.stats().calls_in_progress > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
 }
 
 /// Calls again, 10 ms after each failure.

@@ -19,18 +19,29 @@ const LISTEN: &str = "HOMA_TEST_LISTEN";
 /// What it says when it does.
 const LISTENING: &str = "listening on ";
 
-/// Echoes; a message "hang" is never answered.
+/// Echoes; a message "hang" is never answered, "hanging" with the number of those.
 #[test]
 #[ignore = "the server process of the other tests, which start it"]
 fn server_process() {
     let uri = std::env::var(LISTEN).expect("started by one of the other tests");
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let service = handler(async |request: Request<Msg>| {
-            if request.get_ref().text() == "hang" {
-                pending::<()>().await;
+        let hanging = Arc::new(AtomicUsize::new(0));
+        let service = handler(move |request: Request<Msg>| {
+            let hanging = Arc::clone(&hanging);
+            async move {
+                match request.get_ref().text() {
+                    "hang" => {
+                        hanging.fetch_add(1, Ordering::SeqCst);
+                        pending().await
+                    }
+                    "hanging" => {
+                        let number = hanging.load(Ordering::SeqCst).to_string();
+                        Ok(Response::new(Msg::of(&number)))
+                    }
+                    _ => Ok(Response::new(request.into_inner())),
+                }
             }
-            Ok(Response::new(request.into_inner()))
         });
         let bound = Server::builder().add_service(service).bind(uri).unwrap();
         println!("{LISTENING}{}", bound.local_uris()[0]);
@@ -64,6 +75,13 @@ impl ServerProcess {
     fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Sends another signal: `-STOP` or `-CONT`.
+    fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        let kill = Command::new("kill").args([name, &id]).status();
+        assert!(kill.unwrap().success());
     }
 }
 
@@ -154,4 +172,49 @@ async fn a_peer_restarted_on_the_same_port_is_called_by_the_same_channel() {
         assert_eq!(reply.get_ref().text(), "again");
         first = next;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_whose_server_is_restarted_fails_and_the_new_server_does_not_execute_it() {
+    let mut server = ServerProcess::start("homa+udp://127.0.0.1:0");
+    let channel = Channel::new(&server.uri).unwrap();
+    let echo = EchoClient::new(channel.clone());
+    let call = tokio::spawn(echo.say(Msg::of("hang")));
+    while hanging(&echo).await != "1" {}
+    // The client asks for the response and hears that the server has the request. One who had heard
+    // nothing would send it again, to the new server.
+    let packets = channel.stats().packets_received + 5;
+    while channel.stats().packets_received < packets {
+        tokio::task::yield_now().await;
+    }
+    server.kill();
+    let _next = ServerProcess::start(&server.uri);
+    let status = call.await.unwrap().unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    assert_eq!(status.delivery(), Delivery::Unknown, "{status}");
+    assert_eq!(hanging(&echo).await, "0");
+}
+
+async fn hanging(echo: &EchoClient) -> String {
+    let reply = echo.say(Msg::of("hanging")).await.unwrap();
+    reply.get_ref().text().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_to_a_server_that_is_stopped_end_at_their_deadlines_and_it_serves_when_continued() {
+    let server = ServerProcess::start("homa+udp://127.0.0.1:0");
+    let echo = EchoClient::new(Channel::new(&server.uri).unwrap());
+    assert!(echo.say(Msg::of("before")).await.is_ok());
+    server.signal("-STOP");
+    let mut calls = JoinSet::new();
+    for number in 0..200 {
+        calls.spawn(echo.say(within("x", Duration::from_micros(100 * (number + 1)))));
+    }
+    while let Some(call) = calls.join_next().await {
+        let status = call.unwrap().unwrap_err();
+        assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
+    }
+    server.signal("-CONT");
+    let reply = echo.say(Msg::of("after")).await.unwrap();
+    assert_eq!(reply.get_ref().text(), "after");
 }

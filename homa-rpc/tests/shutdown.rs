@@ -159,8 +159,7 @@ async fn a_handler_that_blocks_its_thread_does_not_hold_up_the_end_of_a_server()
     (&mut running.task).await.unwrap().unwrap();
     assert_eq!(running.monitor.stats().calls_in_progress, 1, "it blocks");
     drop(ends);
-    let status = call.await.unwrap().unwrap_err();
-    assert_eq!(status.code(), Code::Unavailable);
+    call.abort();
 }
 
 async fn a_server_that_is_dropped_answers_what_it_had_begun(wire: Wire) {
@@ -178,6 +177,7 @@ async fn a_server_that_is_dropped_answers_what_it_had_begun(wire: Wire) {
     running.task.abort();
     let status = call.await.unwrap().unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
+    assert!(status.message().contains("the server shut down"), "{status}");
 }
 
 async fn a_server_without_calls_ends_at_once(wire: Wire) {

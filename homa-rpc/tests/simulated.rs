@@ -143,6 +143,40 @@ async fn dropped_calls_cancel_their_handlers_though_a_fifth_of_the_packets_is_lo
     assert!(begins.try_recv().is_err(), "none was executed twice");
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_handlers_of_a_client_that_is_gone_are_dropped() {
+    const CALLS: usize = 20;
+    let (begun, mut begins) = mpsc::channel(CALLS);
+    let (ended, mut ends) = mpsc::channel(CALLS);
+    let service = handler(move |_| {
+        let guard = OnDrop(ended.clone());
+        begun.try_send(()).unwrap();
+        async move {
+            let _guard = guard;
+            pending().await
+        }
+    });
+    let (network, running) = world(service, PacketFaults::default(), 7);
+    let mut calls = JoinSet::new();
+    for _ in 0..CALLS {
+        calls.spawn(running.echo().say(Msg::of("x")));
+    }
+    for _ in 0..CALLS {
+        begins.recv().await.unwrap();
+    }
+    network.cut(1, &[0]);
+    let gone = Instant::now();
+    for _ in 0..CALLS {
+        ends.recv().await.unwrap();
+    }
+    assert!(gone.elapsed() >= Config::default().timeout);
+    assert!(gone.elapsed() < 15 * Config::default().timeout);
+    while running.monitor.stats().calls_in_progress > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(running.monitor.stats().calls_cancelled, CALLS as u64);
+}
+
 /// The times of `count` calls of a few bytes, one every 5 ms; the greatest but one in a hundred.
 async fn p99_of_short_calls(running: &Running, count: usize) -> Duration {
     let mut calls = JoinSet::new();

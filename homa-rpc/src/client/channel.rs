@@ -35,7 +35,8 @@ pub enum ChannelError {
 ///
 /// The socket is opened and the host name looked up by the first call. All channels of a runtime
 /// share one socket per wire. A channel and its clones belong to the runtime of their first call:
-/// once that has ended, calls fail with UNAVAILABLE.
+/// once that has ended, calls fail with UNAVAILABLE. The runtime must have I/O and timers
+/// (`enable_all`): without them calls panic, as in tokio.
 #[derive(Clone)]
 pub struct Channel {
     inner: Arc<Inner>,

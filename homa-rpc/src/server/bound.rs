@@ -68,7 +68,8 @@ pub enum ServerError {
     Socket(#[from] RpcError),
 }
 
-/// A server that listens. Requests wait until it serves. Dropped, it closes its sockets.
+/// A server that listens. Requests wait until it serves. Dropped, it answers calls in progress with
+/// UNAVAILABLE and closes its sockets.
 pub struct BoundServer {
     dispatcher: Arc<dyn Accept>,
     shared: Arc<Shared>,
@@ -168,11 +169,13 @@ impl BoundServer {
 
     /// Serves until `signal` yields. Then new calls are refused (UNAVAILABLE, refused before
     /// dispatch), those in progress are waited for, at most for the `drain_timeout`, and ended
-    /// with UNAVAILABLE if that passes. Sockets are closed last.
+    /// with UNAVAILABLE if that passes. Sockets are closed last. What cannot be ended, handlers that
+    /// block their thread and replies that do not arrive, is waited for 2 s more.
     ///
     /// # Errors
-    /// If a socket has failed, or there is no runtime.
-    pub async fn serve_with_shutdown(self, signal: impl Future) -> Result<(), ServerError> {
+    /// If a socket has failed, once the calls of the others are over as on a shutdown, or if there is no
+    /// runtime.
+    pub async fn serve_with_shutdown(mut self, signal: impl Future) -> Result<(), ServerError> {
         let runtime = Handle::try_current().map_err(|_| ServerError::NoRuntime)?;
         for listener in &self.sockets {
             let dispatcher = Arc::clone(&self.dispatcher);
@@ -184,12 +187,19 @@ impl BoundServer {
         let gate = &self.shared.gate;
         gate.close();
         tracing::debug!(calls = gate.in_progress(), "the server shuts down");
-        if timeout(self.drain_timeout, gate.idle()).await.is_err() {
+        let mut idle = timeout(self.drain_timeout, gate.idle()).await;
+        if idle.is_err() {
             gate.stop();
-            // Only handlers that block their thread are still there after this.
-            let _blocked = timeout(LINGER_MAX, gate.idle()).await;
+            idle = timeout(LINGER_MAX, gate.idle()).await;
         }
-        self.linger().await;
+        match idle {
+            Ok(()) => self.linger().await,
+            Err(_elapsed) => tracing::warn!(
+                calls = gate.in_progress(),
+                "the server ends though handlers block their threads"
+            ),
+        }
+        drop(Closing(std::mem::take(&mut self.sockets)));
         ended
     }
 
@@ -224,8 +234,28 @@ impl BoundServer {
 
 impl Drop for BoundServer {
     fn drop(&mut self) {
-        self.shared.gate.stop();
-        for listener in &self.sockets {
+        let shared = Arc::clone(&self.shared);
+        shared.gate.stop();
+        let sockets = Closing(std::mem::take(&mut self.sockets));
+        if sockets.0.is_empty() || shared.gate.in_progress() == 0 {
+            return;
+        }
+        // The tasks of the calls answer when they next run, for which they need the sockets.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move {
+                let _blocked = timeout(LINGER_MAX, shared.gate.idle()).await;
+                drop(sockets);
+            });
+        }
+    }
+}
+
+/// Closes sockets when it is dropped.
+struct Closing(Vec<Listener>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        for listener in &self.0 {
             listener.socket.close();
         }
     }

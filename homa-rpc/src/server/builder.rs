@@ -228,6 +228,9 @@ where
     /// # Errors
     /// If the URI is not valid, the port or name is taken, a service was added twice, or a limit is
     /// set for a method whose service was not added.
+    ///
+    /// # Panics
+    /// In a runtime built without I/O or timers (`enable_all`), as tokio does.
     pub fn bind(self, uri: impl AsRef<str>) -> Result<BoundServer, ServerError> {
         self.bound()?.bind(uri)
     }
