@@ -177,7 +177,10 @@ async fn a_server_that_is_dropped_answers_what_it_had_begun(wire: Wire) {
     running.task.abort();
     let status = call.await.unwrap().unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
-    assert!(status.message().contains("the server shut down"), "{status}");
+    assert!(
+        status.message().contains("the server shut down"),
+        "{status}"
+    );
 }
 
 async fn a_server_without_calls_ends_at_once(wire: Wire) {
