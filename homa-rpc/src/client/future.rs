@@ -111,8 +111,10 @@ fn effective_deadline(
     other: Option<Instant>,
     headers: &HeaderMap,
 ) -> (Option<Instant>, Option<Instant>) {
-    let header = headers
-        .get("grpc-timeout")
+    // Looking for a name costs something, even in an empty map.
+    let header = (!headers.is_empty())
+        .then(|| headers.get("grpc-timeout"))
+        .flatten()
         .and_then(|value| value.to_str().ok())
         .and_then(parse_grpc_timeout);
     let own = [header, channel.timeout].into_iter().flatten().min();

@@ -194,17 +194,28 @@ fn is_reply(header: &Header) -> bool {
 
 /// `/service/method`, both not empty, no query.
 fn parse_path(path: Bytes) -> Result<PathAndQuery, FrameError> {
-    let good = |b: &u8| b.is_ascii_graphic() && !b"?#\"<>`{}\\".contains(b);
-    let slashes = path.iter().filter(|b| **b == b'/').count();
+    let (mut slashes, mut all_good) = (0, true);
+    for byte in &path {
+        all_good &= is_path_byte(*byte);
+        slashes += usize::from(*byte == b'/');
+    }
     let shape = path.len() >= 4
         && path.starts_with(b"/")
         && !path.starts_with(b"//")
         && !path.ends_with(b"/")
         && slashes == 2;
-    if !shape || !path.iter().all(good) {
+    if !shape || !all_good {
         return Err(FrameError::Path);
     }
     PathAndQuery::from_maybe_shared(path).map_err(|_| FrameError::Path)
+}
+
+const fn is_path_byte(byte: u8) -> bool {
+    let special = matches!(
+        byte,
+        b'?' | b'#' | b'"' | b'<' | b'>' | b'`' | b'{' | b'}' | b'\\'
+    );
+    byte.is_ascii_graphic() && !special
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod bound;
 mod builder;
+mod by_name;
 mod cancel;
 mod dispatch;
 mod gate;
