@@ -1,5 +1,6 @@
 //! Typed calls over any service: what generated clients are made of.
 
+use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::{self, Poll};
@@ -19,9 +20,15 @@ use crate::error::BoxError;
 use crate::limits::{DECODING_LIMIT, MessageLimits};
 use crate::metadata::Metadata;
 use crate::method::{CallInfo, MethodDescriptor, deadline_after};
+use crate::paths::{self, RecentPaths};
 use crate::request::Request;
 use crate::response::Response;
 use crate::status::Status;
+
+thread_local! {
+    /// Paths of methods that were called.
+    static RECENT: RefCell<RecentPaths> = const { RefCell::new(RecentPaths::new()) };
+}
 
 /// A service that carries calls: [`Channel`](crate::Channel), bare or under tower layers.
 ///
@@ -210,9 +217,13 @@ fn reply<C: Codec>(
 }
 
 fn uri(method: &'static MethodDescriptor) -> Result<Uri, Status> {
-    PathAndQuery::from_maybe_shared(Bytes::from_static(method.path().as_bytes()))
-        .map(Uri::from)
-        .map_err(|error| Status::internal(format!("method path {:?}: {error}", method.path())))
+    paths::path(
+        &RECENT,
+        method.path().as_bytes(),
+        PathAndQuery::from_maybe_shared,
+    )
+    .map(Uri::from)
+    .map_err(|error| Status::internal(format!("method path {:?}: {error}", method.path())))
 }
 
 fn expired(method: &MethodDescriptor, timeout: Option<Duration>) -> Status {

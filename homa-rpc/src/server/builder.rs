@@ -13,7 +13,6 @@ use tower::layer::Layer;
 use tower::layer::util::{Identity, Stack};
 
 use super::bound::{BoundServer, ServerError};
-use super::by_name::{ByName, Names};
 use super::cancel::Cancellations;
 use super::dispatch::{Dispatcher, Shared};
 use super::gate::Gate;
@@ -21,6 +20,7 @@ use super::quota::{MethodQuota, PeerQuota};
 use super::router::{NamedService, Route, Router, ServiceRoute};
 use super::stats::Counters;
 use crate::body::Body;
+use crate::by_name::{ByName, Names};
 use crate::error::BoxError;
 use crate::method::MethodDescriptor;
 

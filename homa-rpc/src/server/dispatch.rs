@@ -15,13 +15,13 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tower::Service;
 
-use super::by_name::{ByName, Names};
 use super::cancel::{Cancellable, Cancellations};
 use super::gate::{Gate, Permit};
 use super::quota::{MethodPermit, MethodQuota, PeerPermit, PeerQuota};
 use super::reply::{Answer, PendingReply};
 use super::stats::Counters;
 use crate::body::{self, Body, End, Whole};
+use crate::by_name::{ByName, Names};
 use crate::context::{Cause, Context};
 use crate::deadline;
 use crate::error::BoxError;
@@ -113,7 +113,8 @@ where
             Ok(entered) => entered,
             Err(status) => return self.shared.refuse(reply, status),
         };
-        let arrived = Instant::now();
+        // Reading the clock costs as much as a small allocation.
+        let arrived = frame::peek_timeout(&frame).then(Instant::now);
         if self.shared.begins_inline(&frame) {
             let shared = Arc::clone(&self.shared);
             let call = self.run(peer, frame, entered, reply, arrived);
@@ -169,7 +170,7 @@ where
         frame: Bytes,
         mut entered: Entered,
         reply: PendingReply,
-        arrived: Instant,
+        arrived: Option<Instant>,
     ) {
         let shared = &self.shared;
         let call = match frame::decode_request(frame) {
@@ -180,9 +181,9 @@ where
                 return shared.refuse(reply, error.into());
             }
         };
-        let deadline = call
-            .timeout
-            .and_then(|timeout| arrived.checked_add(timeout));
+        let deadline = arrived
+            .zip(call.timeout)
+            .and_then(|(arrived, timeout)| arrived.checked_add(timeout));
         if deadline::has_passed(deadline) {
             let status = Status::deadline_exceeded("the deadline passed before dispatch");
             return shared.refuse(reply, status);

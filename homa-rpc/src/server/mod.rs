@@ -2,7 +2,6 @@
 
 mod bound;
 mod builder;
-mod by_name;
 mod cancel;
 mod dispatch;
 mod gate;

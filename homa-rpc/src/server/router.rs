@@ -10,8 +10,8 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use tower::Service;
 
-use super::by_name::ByName;
 use crate::body::{self, Body};
+use crate::by_name::ByName;
 use crate::cast::try_cast;
 use crate::error::BoxError;
 use crate::method::MethodDescriptor;

@@ -1,17 +1,17 @@
-//! Tables by names that the server itself has chosen: of services and of methods.
+//! Tables by the names of services and the paths of methods that this side itself has chosen.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 
 /// By the name of a service or the path of a method.
-pub(super) type ByName<K, V> = HashMap<K, V, BuildHasherDefault<NameHasher>>;
+pub(crate) type ByName<K, V> = HashMap<K, V, BuildHasherDefault<NameHasher>>;
 /// Names of services.
-pub(super) type Names = HashSet<&'static str, BuildHasherDefault<NameHasher>>;
+pub(crate) type Names = HashSet<&'static str, BuildHasherDefault<NameHasher>>;
 
-/// Eight bytes at a time, without a key: clients look names up but add none, so they cannot make any
-/// two of them collide.
+/// Eight bytes at a time, without a key: peers make us look names up but add none, so they cannot make
+/// any two of them collide.
 #[derive(Debug, Default)]
-pub(super) struct NameHasher(u64);
+pub(crate) struct NameHasher(u64);
 
 impl NameHasher {
     fn add(&mut self, word: u64) {
