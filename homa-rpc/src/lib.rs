@@ -48,6 +48,7 @@
 //! no encryption and source addresses can be forged: use it in trusted networks only.
 
 mod body;
+mod by_name;
 mod cast;
 pub mod client;
 mod codec;
@@ -63,6 +64,7 @@ mod limits;
 pub mod metadata;
 mod method;
 mod names;
+mod paths;
 mod request;
 mod response;
 mod scratch;

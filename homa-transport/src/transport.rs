@@ -171,6 +171,14 @@ pub struct Call {
     state: CallState,
 }
 
+impl Call {
+    /// What carries the RPC.
+    #[must_use]
+    pub const fn transport(&self) -> &Arc<dyn Transport> {
+        &self.transport
+    }
+}
+
 #[derive(Debug)]
 enum CallState {
     Unsent { peer: SocketAddr, request: Message },

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
@@ -14,11 +14,21 @@ use crate::metadata::Metadata;
 use crate::method::CallInfo;
 use crate::status::Status;
 
-/// The contents of `body`: taken out if it is ours, else read to the end.
+/// What a body holds, and what it knows of its call.
+type Contents = (Whole, CallInfo);
+
+/// A body that has to be read. Boxed, since every call has room for it and hardly any needs it.
+pub(crate) type Reading = Pin<Box<dyn Future<Output = Result<Contents, Status>> + Send>>;
+
+/// The contents of `body`: taken out if it is ours, else to be read to the end.
 ///
 /// `message_max` bounds what is read of a foreign body, in bytes without the prefix; `limit` names
 /// it in the error.
-pub(crate) fn collect<B>(body: B, message_max: usize, limit: &'static str) -> Collect
+pub(crate) fn take_or_read<B>(
+    body: B,
+    message_max: usize,
+    limit: &'static str,
+) -> Result<Contents, Reading>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
@@ -26,38 +36,29 @@ where
     let body = Body::new(body);
     let info = *body.info();
     match body.into_whole() {
-        Ok(whole) => Collect::Ready(Some(whole), info),
-        Err(body) => Collect::Reading(Box::pin(read(body, message_max, limit)), info),
+        Ok(whole) => Ok((whole, info)),
+        Err(body) => Err(Box::pin(read(body, message_max, limit))),
     }
 }
 
-/// Future of [`collect`]. Small, since every call holds it: reading is boxed.
-pub(crate) enum Collect {
-    Ready(Option<Whole>, CallInfo),
-    Reading(
-        Pin<Box<dyn Future<Output = Result<Whole, Status>> + Send>>,
-        CallInfo,
-    ),
-}
-
-impl Future for Collect {
-    type Output = Result<(Whole, CallInfo), Status>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match &mut *self {
-            Self::Ready(whole, info) => Poll::Ready(match whole.take() {
-                Some(whole) => Ok((whole, *info)),
-                None => Err(Status::internal("a body was collected twice")),
-            }),
-            Self::Reading(read, info) => {
-                let whole = ready!(read.as_mut().poll(cx));
-                Poll::Ready(whole.map(|whole| (whole, *info)))
-            }
-        }
+/// As [`take_or_read`], to be waited for in either case.
+pub(crate) async fn collect<B>(
+    body: B,
+    message_max: usize,
+    limit: &'static str,
+) -> Result<Contents, Status>
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    match take_or_read(body, message_max, limit) {
+        Ok(contents) => Ok(contents),
+        Err(reading) => reading.await,
     }
 }
 
-async fn read(body: Body, message_max: usize, limit: &'static str) -> Result<Whole, Status> {
+async fn read(body: Body, message_max: usize, limit: &'static str) -> Result<Contents, Status> {
+    let info = *body.info();
     let mut body = pin!(body);
     let mut data = Joined::default();
     let mut trailers = None;
@@ -82,10 +83,11 @@ async fn read(body: Body, message_max: usize, limit: &'static str) -> Result<Who
             Err(frame) => trailers = frame.into_trailers().ok(),
         }
     }
-    Ok(Whole {
+    let whole = Whole {
         message: strip_prefix(data.finish())?,
         end: end(trailers),
-    })
+    };
+    Ok((whole, info))
 }
 
 fn end(trailers: Option<HeaderMap>) -> End {

@@ -28,7 +28,7 @@ use crate::metadata::Metadata;
 use crate::method::CallInfo;
 use crate::status::Status;
 
-pub(crate) use collect::collect;
+pub(crate) use collect::{Reading, collect, take_or_read};
 pub(crate) use status::{as_told, failed, failure_in_parts, read_status};
 
 /// Length of gRPC's prefix: a flag byte and the message's length.

@@ -36,8 +36,18 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
+    /// The same with the headers of this one.
+    pub(super) fn split_off(&mut self) -> Self {
+        Self {
+            channel: Arc::clone(&self.channel),
+            uri: self.uri.clone(),
+            headers: std::mem::take(&mut self.headers),
+            deadline: self.deadline,
+        }
+    }
+
     /// Makes the frame, with the time that is left now, and the RPC that carries it.
-    pub(super) fn start(&self, route: &Route, message: Bytes) -> Result<Attempt, Status> {
+    pub(super) fn start(&self, route: Route, message: Bytes) -> Result<Attempt, Status> {
         let call_id = NEXT_CALL_ID.fetch_add(1, Ordering::Relaxed);
         let cancel_frame = !route.socket.cancel_reaches_server();
         let head = CallHead {
@@ -63,8 +73,8 @@ impl Outgoing {
             None
         };
         Ok(Attempt {
-            call: transport::call(Arc::clone(&route.socket), route.peer, frame),
             peer: route.peer,
+            call: transport::call(route.socket, route.peer, frame),
             call_id,
             cancel,
         })
@@ -78,6 +88,16 @@ pub(super) struct Attempt {
     peer: SocketAddr,
     call_id: u64,
     cancel: Option<CancelFrame>,
+}
+
+impl Attempt {
+    /// The way it takes.
+    pub(super) fn route(&self) -> Route {
+        Route {
+            socket: Arc::clone(self.call.transport()),
+            peer: self.peer,
+        }
+    }
 }
 
 impl Future for Attempt {

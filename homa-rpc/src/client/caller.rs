@@ -1,5 +1,6 @@
 //! Typed calls over any service: what generated clients are made of.
 
+use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::{self, Poll};
@@ -8,10 +9,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use homa_transport::Delivery;
 use http::Uri;
+use http::response::Parts;
 use http::uri::PathAndQuery;
 use tower::Service;
 
-use crate::body::{self, Body, End};
+use crate::body::{self, Body, End, Whole};
 use crate::codec::Codec;
 use crate::context::Context;
 use crate::deadline;
@@ -19,9 +21,15 @@ use crate::error::BoxError;
 use crate::limits::{DECODING_LIMIT, MessageLimits};
 use crate::metadata::Metadata;
 use crate::method::{CallInfo, MethodDescriptor, deadline_after};
+use crate::paths::{self, RecentPaths};
 use crate::request::Request;
 use crate::response::Response;
 use crate::status::Status;
+
+thread_local! {
+    /// Paths of methods that were called.
+    static RECENT: RefCell<RecentPaths> = const { RefCell::new(RecentPaths::new()) };
+}
 
 /// A service that carries calls: [`Channel`](crate::Channel), bare or under tower layers.
 ///
@@ -140,6 +148,9 @@ impl<T: CallService> Caller<T> {
             let call = pin!(Context::of(info).scope(async move {
                 let encoded = caller.limits.encode(&codec, message);
                 let message = encoded.map_err(|status| status.with_delivery(Delivery::NotSent))?;
+                poll_fn(|cx| caller.service.poll_ready(cx))
+                    .await
+                    .map_err(|error| Status::from_error(error.into()))?;
                 let mut body = Body::request(message);
                 *body.info_mut() = info;
                 let mut request = http::Request::new(body);
@@ -148,71 +159,76 @@ impl<T: CallService> Caller<T> {
                 *request.version_mut() = http::Version::HTTP_2;
                 *request.headers_mut() = metadata.into_headers();
                 *request.extensions_mut() = extensions;
-                caller.exchange(request, codec).await
+                let responding = caller.service.call(request);
+                let response = responding
+                    .await
+                    .map_err(|error| Status::from_error(error.into()))?;
+                let (parts, body) = response.into_parts();
+                if parts.status != http::StatusCode::OK
+                    && let Some(status) = body::failure_in_parts(&parts)
+                {
+                    return Err(status);
+                }
+                let max = caller.limits.decoding_max();
+                let (whole, _) = match body::take_or_read(body, max, DECODING_LIMIT) {
+                    Ok(contents) => contents,
+                    Err(reading) => reading.await?,
+                };
+                reply(parts, whole, caller.limits, &codec)
             }));
             // The timeout of the call itself, if that is what counts.
             let timeout = options.timeout.filter(|_| own == deadline);
             deadline::enforce(deadline, call, || expired(method, timeout)).await
         }
     }
+}
 
-    async fn exchange<C: Codec>(
-        mut self,
-        request: http::Request<Body>,
-        codec: C,
-    ) -> Result<Response<C::Decode>, Status> {
-        poll_fn(|cx| self.service.poll_ready(cx))
-            .await
-            .map_err(|error| Status::from_error(error.into()))?;
-        let response = self
-            .service
-            .call(request)
-            .await
-            .map_err(|error| Status::from_error(error.into()))?;
-        let (parts, body) = response.into_parts();
-        if parts.status != http::StatusCode::OK
-            && let Some(status) = body::failure_in_parts(&parts)
-        {
-            return Err(status);
+/// What a response with these contents says.
+fn reply<C: Codec>(
+    parts: Parts,
+    whole: Whole,
+    limits: MessageLimits,
+    codec: &C,
+) -> Result<Response<C::Decode>, Status> {
+    let trailing = match whole.end {
+        End::Failed(status) if whole.message.is_none() => {
+            return Err(body::as_told(&parts.headers, status));
         }
-        let max = self.limits.decoding_max();
-        let (whole, _) = body::collect(body, max, DECODING_LIMIT).await?;
-        let trailing = match whole.end {
-            End::Failed(status) if whole.message.is_none() => {
-                return Err(body::as_told(&parts.headers, status));
-            }
-            End::Failed(status) => return Err(status),
-            End::Ok(trailing) => trailing,
-            // Not a response of ours, so the status can stand in the headers.
-            End::Request => {
-                return Err(body::failure_in_parts(&parts)
-                    .unwrap_or_else(|| Status::unknown("the response ended without a status")));
-            }
-        };
-        let Some(message) = whole.message else {
-            return Err(Status::unimplemented(
-                "the response has no message, a unary call needs one",
-            ));
-        };
-        self.limits.check_decoding(message.len())?;
-        let message = codec.decode(message)?;
-        let metadata = Metadata::from_headers(parts.headers);
-        Ok(Response::from_parts(
-            metadata,
-            trailing,
-            parts.extensions,
-            message,
-        ))
-    }
+        End::Failed(status) => return Err(status),
+        End::Ok(trailing) => trailing,
+        // Not a response of ours, so the status can stand in the headers.
+        End::Request => {
+            return Err(body::failure_in_parts(&parts)
+                .unwrap_or_else(|| Status::unknown("the response ended without a status")));
+        }
+    };
+    let Some(message) = whole.message else {
+        return Err(Status::unimplemented(
+            "the response has no message, a unary call needs one",
+        ));
+    };
+    limits.check_decoding(message.len())?;
+    let message = codec.decode(message)?;
+    let metadata = Metadata::from_headers(parts.headers);
+    Ok(Response::from_parts(
+        metadata,
+        trailing,
+        parts.extensions,
+        message,
+    ))
 }
 
 fn uri(method: &'static MethodDescriptor) -> Result<Uri, Status> {
-    PathAndQuery::from_maybe_shared(Bytes::from_static(method.path().as_bytes()))
-        .map(Uri::from)
-        .map_err(|error| {
-            Status::internal(format!("method path {:?}: {error}", method.path()))
-                .with_delivery(Delivery::NotSent)
-        })
+    paths::path(
+        &RECENT,
+        method.path().as_bytes(),
+        PathAndQuery::from_maybe_shared,
+    )
+    .map(Uri::from)
+    .map_err(|error| {
+        Status::internal(format!("method path {:?}: {error}", method.path()))
+            .with_delivery(Delivery::NotSent)
+    })
 }
 
 fn expired(method: &MethodDescriptor, timeout: Option<Duration>) -> Status {

@@ -13,7 +13,6 @@ use tokio::time::Instant;
 
 use super::attempt::{Attempt, Outgoing};
 use super::channel::Inner;
-use super::resolve::Route;
 use crate::body::{self, Body};
 use crate::cast::try_cast;
 use crate::context::Context;
@@ -49,7 +48,7 @@ enum State {
     /// All there is to say.
     Failed(Option<Status>),
     /// Sent, or about to be by the first poll.
-    Sent(Attempt, Route),
+    Sent(Attempt),
     /// A foreign body has to be read or a name to be looked up first.
     Boxed(Pin<Box<dyn Future<Output = Result<http::Response<Body>, Status>> + Send>>),
 }
@@ -69,23 +68,23 @@ impl ResponseFuture {
             _ => (None, known),
         };
         let (deadline, own) = effective_deadline(&channel, stub, other, &parts.headers);
-        let outgoing = Outgoing {
-            channel: Arc::clone(&channel),
-            uri: parts.uri.clone(),
+        let mut outgoing = Outgoing {
+            channel,
+            uri: parts.uri,
             headers: parts.headers,
             deadline,
         };
         let mut state = match body.map(Body::into_whole) {
             _ if deadline::has_passed(deadline) => {
-                let status = expired(&channel, &parts.uri);
+                let status = expired(&outgoing.channel, &outgoing.uri);
                 State::Failed(Some(status.with_delivery(Delivery::NotSent)))
             }
             Ok(Ok(whole)) => match whole.message {
-                Some(message) => State::of(outgoing, message),
+                Some(message) => State::of(&mut outgoing, message),
                 None => State::Failed(Some(no_message())),
             },
-            Ok(Err(body)) => State::Boxed(Box::pin(read_and_send(outgoing, body))),
-            Err(body) => State::Boxed(Box::pin(read_and_send(outgoing, body))),
+            Ok(Err(body)) => State::Boxed(Box::pin(read_and_send(outgoing.split_off(), body))),
+            Err(body) => State::Boxed(Box::pin(read_and_send(outgoing.split_off(), body))),
         };
         let mut timer = None;
         if let Some(own) = own {
@@ -95,8 +94,8 @@ impl ResponseFuture {
             }
         }
         Self {
-            channel,
-            uri: parts.uri,
+            channel: outgoing.channel,
+            uri: outgoing.uri,
             deadline,
             state,
             timer,
@@ -111,8 +110,10 @@ fn effective_deadline(
     other: Option<Instant>,
     headers: &HeaderMap,
 ) -> (Option<Instant>, Option<Instant>) {
-    let header = headers
-        .get("grpc-timeout")
+    // Looking for a name costs something, even in an empty map.
+    let header = (!headers.is_empty())
+        .then(|| headers.get("grpc-timeout"))
+        .flatten()
         .and_then(|value| value.to_str().ok())
         .and_then(parse_grpc_timeout);
     let own = [header, channel.timeout].into_iter().flatten().min();
@@ -142,13 +143,13 @@ fn no_message() -> Status {
 }
 
 impl State {
-    fn of(outgoing: Outgoing, message: Bytes) -> Self {
+    fn of(outgoing: &mut Outgoing, message: Bytes) -> Self {
         match outgoing.channel.routes.now() {
-            Ok(Some(route)) => match outgoing.start(&route, message) {
-                Ok(attempt) => Self::Sent(attempt, route),
+            Ok(Some(route)) => match outgoing.start(route, message) {
+                Ok(attempt) => Self::Sent(attempt),
                 Err(status) => Self::Failed(Some(status)),
             },
-            Ok(None) => Self::Boxed(Box::pin(send(outgoing, message))),
+            Ok(None) => Self::Boxed(Box::pin(send(outgoing.split_off(), message))),
             Err(status) => Self::Failed(Some(status)),
         }
     }
@@ -186,7 +187,7 @@ async fn send(outgoing: Outgoing, message: Bytes) -> Result<http::Response<Body>
             Some(route) => route,
             None => routes.look_up().await?,
         };
-        match outgoing.start(&route, message.clone())?.await {
+        match outgoing.start(route.clone(), message.clone())?.await {
             Ok(response) => {
                 routes.worked(&route);
                 return response;
@@ -211,10 +212,10 @@ impl Future for ResponseFuture {
             State::Failed(status) => Poll::Ready(Err(status
                 .take()
                 .unwrap_or_else(|| Status::internal("a call was polled after its end")))),
-            State::Sent(attempt, route) => match Pin::new(attempt).poll(cx) {
+            State::Sent(attempt) => match Pin::new(&mut *attempt).poll(cx) {
                 Poll::Ready(Ok(response)) => Poll::Ready(response),
                 Poll::Ready(Err(error)) => {
-                    this.channel.routes.failed(route, &error);
+                    this.channel.routes.failed(&attempt.route(), &error);
                     Poll::Ready(Err(this.channel.failure(error)))
                 }
                 Poll::Pending => Poll::Pending,

@@ -124,34 +124,34 @@ impl Header {
                 });
             }
         }
-        if frame.len() < HEADER_LEN {
+        let Some(mut bytes) = frame.get(1..HEADER_LEN) else {
             return Err(FrameError::Header {
                 have: frame.len(),
                 need: HEADER_LEN,
             });
-        }
-        frame.advance(1);
+        };
         // The getters panic on short input; the length was checked above.
         let header = Self {
-            kind: frame.get_u8(),
-            flags: frame.get_u16(),
-            code: frame.get_u8(),
-            encoding: frame.get_u8(),
-            accepted: frame.get_u16(),
-            call_id: frame.get_u64(),
-            sequence: frame.get_u32(),
-            credit: frame.get_u32(),
-            time_or_load: frame.get_u64(),
-            fragment_offset: frame.get_u32(),
-            total_len: frame.get_u32(),
-            path_len: frame.get_u16(),
-            extensions_len: frame.get_u16(),
-            initial_len: frame.get_u32(),
-            trailing_len: frame.get_u32(),
-            status_message_len: frame.get_u32(),
-            details_len: frame.get_u32(),
-            message_len: frame.get_u32(),
+            kind: bytes.get_u8(),
+            flags: bytes.get_u16(),
+            code: bytes.get_u8(),
+            encoding: bytes.get_u8(),
+            accepted: bytes.get_u16(),
+            call_id: bytes.get_u64(),
+            sequence: bytes.get_u32(),
+            credit: bytes.get_u32(),
+            time_or_load: bytes.get_u64(),
+            fragment_offset: bytes.get_u32(),
+            total_len: bytes.get_u32(),
+            path_len: bytes.get_u16(),
+            extensions_len: bytes.get_u16(),
+            initial_len: bytes.get_u32(),
+            trailing_len: bytes.get_u32(),
+            status_message_len: bytes.get_u32(),
+            details_len: bytes.get_u32(),
+            message_len: bytes.get_u32(),
         };
+        frame.advance(HEADER_LEN);
         header.check(frame.len())?;
         Ok(header)
     }

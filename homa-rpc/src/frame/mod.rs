@@ -13,6 +13,7 @@ pub(crate) use header::{Kind, VERSION};
 pub(crate) use reply::{ReplyHead, decode_reply, encode_reply};
 pub(crate) use request::{
     Call, CallHead, Request, decode_request, encode_call, encode_cancel, peek, peek_service,
+    peek_timeout,
 };
 
 /// Single sections, for the fuzz targets.

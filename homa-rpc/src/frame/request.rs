@@ -1,5 +1,6 @@
 //! Frames from client to server.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,11 +11,17 @@ use http::uri::PathAndQuery;
 use super::header::{HEADER_LEN, Header, Kind, flag};
 use super::section;
 use super::{FrameError, too_long};
+use crate::paths::{self, RecentPaths};
 use crate::scratch;
 use crate::status::Status;
 
 /// Payloads up to this length are copied behind the header: cheaper than a further slice.
 pub(super) const INLINE_MAX: usize = 512;
+
+thread_local! {
+    /// Paths of requests that came.
+    static RECENT: RefCell<RecentPaths> = const { RefCell::new(RecentPaths::new()) };
+}
 
 /// What a CALL frame says besides its message.
 #[derive(Clone, Copy, Debug)]
@@ -134,6 +141,11 @@ pub(crate) fn peek_service(frame: &[u8]) -> Option<&str> {
     str::from_utf8(path.split(|byte| *byte == b'/').next()?).ok()
 }
 
+/// Whether a CALL frame seems to have a time limit, without a check of anything else.
+pub(crate) fn peek_timeout(frame: &[u8]) -> bool {
+    frame.get(24..32).is_some_and(|nanos| nanos != [0; 8])
+}
+
 /// Reads a request frame.
 pub(crate) fn decode_request(mut frame: Bytes) -> Result<Request, FrameError> {
     let header = Header::decode(&mut frame)?;
@@ -162,7 +174,7 @@ fn decode_call(header: &Header, mut frame: Bytes) -> Result<Call, FrameError> {
         call_id: header.call_id,
         timeout: (header.time_or_load != 0).then(|| Duration::from_nanos(header.time_or_load)),
         cancel_frame: header.flags & flag::CANCEL_FRAME != 0,
-        path: parse_path(path)?,
+        path: paths::path(&RECENT, &path, parse_path)?,
         metadata: section::read_metadata(metadata)?,
         message: frame,
     })
@@ -194,17 +206,25 @@ fn is_reply(header: &Header) -> bool {
 
 /// `/service/method`, both not empty, no query.
 fn parse_path(path: Bytes) -> Result<PathAndQuery, FrameError> {
-    let good = |b: &u8| b.is_ascii_graphic() && !b"?#\"<>`{}\\".contains(b);
     let slashes = path.iter().filter(|b| **b == b'/').count();
-    let shape = path.len() >= 4
+    let good = path.len() >= 4
         && path.starts_with(b"/")
         && !path.starts_with(b"//")
         && !path.ends_with(b"/")
-        && slashes == 2;
-    if !shape || !path.iter().all(good) {
+        && slashes == 2
+        && path.iter().all(|b| is_path_byte(*b));
+    if !good {
         return Err(FrameError::Path);
     }
     PathAndQuery::from_maybe_shared(path).map_err(|_| FrameError::Path)
+}
+
+const fn is_path_byte(byte: u8) -> bool {
+    let special = matches!(
+        byte,
+        b'?' | b'#' | b'"' | b'<' | b'>' | b'`' | b'{' | b'}' | b'\\'
+    );
+    byte.is_ascii_graphic() && !special
 }
 
 #[cfg(test)]
@@ -257,6 +277,7 @@ mod tests {
             let has_path = len >= HEADER_LEN + "/pkg.Service/Method".len();
             let service = has_path.then_some("pkg.Service");
             assert_eq!(peek_service(&good[..len]), service);
+            assert_eq!(peek_timeout(&good[..len]), len >= 32);
         }
         let mut refused = 0;
         for bit in 0..good.len() * 8 {

@@ -19,6 +19,9 @@ const MUST_UNDERSTAND: u16 = 0x8000;
 /// too many or too long.
 pub(super) fn metadata_len(headers: &HeaderMap) -> Result<usize, Status> {
     let (mut pairs, mut len) = (0, 0);
+    if headers.is_empty() {
+        return Ok(len);
+    }
     for (name, value) in headers {
         if metadata::is_protocol_header(name) {
             continue;
@@ -74,6 +77,9 @@ fn put_pair(out: &mut Vec<u8>, key: &str, value: &[u8]) -> Result<(), Status> {
 /// frame.
 pub(super) fn read_metadata(mut section: Bytes) -> Result<HeaderMap, FrameError> {
     let mut headers = HeaderMap::new();
+    if section.is_empty() {
+        return Ok(headers);
+    }
     if section.len() > metadata::BYTES_MAX {
         return Err(FrameError::MetadataTooLong(section.len()));
     }
@@ -122,6 +128,10 @@ pub(super) fn check_extensions(mut section: Bytes) -> Result<(), FrameError> {
 pub(super) fn take(from: &mut Bytes, len: usize, what: &'static str) -> Result<Bytes, FrameError> {
     if len > from.len() {
         return Err(FrameError::Section(what));
+    }
+    // The usual case, and splitting does not know it.
+    if len == 0 {
+        return Ok(Bytes::new());
     }
     Ok(from.split_to(len))
 }

@@ -1,6 +1,6 @@
 //! [`Server`]: what is served, under which layers and limits.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use super::quota::{MethodQuota, PeerQuota};
 use super::router::{NamedService, Route, Router, ServiceRoute};
 use super::stats::Counters;
 use crate::body::Body;
+use crate::by_name::{ByName, Names};
 use crate::error::BoxError;
 use crate::method::MethodDescriptor;
 
@@ -59,10 +60,10 @@ pub struct ServerBuilder<L> {
 /// The services of a server and what is set for single ones.
 #[derive(Default)]
 struct Services {
-    routes: HashMap<&'static str, Box<dyn Route>>,
-    methods: HashMap<&'static str, &'static MethodDescriptor>,
+    routes: ByName<&'static str, Box<dyn Route>>,
+    methods: ByName<&'static str, &'static MethodDescriptor>,
     /// Services whose handlers are polled in the driver first.
-    inline: HashSet<&'static str>,
+    inline: Names,
     /// Limits of methods by their paths.
     limits: HashMap<String, usize>,
     /// A service that was added twice.

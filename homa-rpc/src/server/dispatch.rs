@@ -1,6 +1,5 @@
 //! From a request frame to the handler and back: one task per call.
 
-use std::collections::{HashMap, HashSet};
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,6 +10,7 @@ use std::task::{self, Poll, Waker};
 use bytes::Bytes;
 use homa_transport::Incoming;
 use http::HeaderMap;
+use http::response::Parts;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tower::Service;
@@ -21,6 +21,7 @@ use super::quota::{MethodPermit, MethodQuota, PeerPermit, PeerQuota};
 use super::reply::{Answer, PendingReply};
 use super::stats::Counters;
 use crate::body::{self, Body, End, Whole};
+use crate::by_name::{ByName, Names};
 use crate::context::{Cause, Context};
 use crate::deadline;
 use crate::error::BoxError;
@@ -38,11 +39,11 @@ pub(super) struct Shared {
     pub(super) counters: Counters,
     pub(super) peer_quota: Option<Arc<PeerQuota>>,
     /// By path.
-    pub(super) method_quotas: HashMap<String, Arc<MethodQuota>>,
+    pub(super) method_quotas: ByName<String, Arc<MethodQuota>>,
     /// By path.
-    pub(super) methods: HashMap<&'static str, &'static MethodDescriptor>,
+    pub(super) methods: ByName<&'static str, &'static MethodDescriptor>,
     /// Names of the services whose handlers are polled in the driver first.
-    pub(super) inline: HashSet<&'static str>,
+    pub(super) inline: Names,
 }
 
 /// A call that was let in.
@@ -112,14 +113,16 @@ where
             Ok(entered) => entered,
             Err(status) => return self.shared.refuse(reply, status),
         };
-        let arrived = Instant::now();
+        // Reading the clock costs as much as a small allocation.
+        let arrived = frame::peek_timeout(&frame).then(Instant::now);
         if self.shared.begins_inline(&frame) {
             let shared = Arc::clone(&self.shared);
             let call = self.run(peer, frame, entered, reply, arrived);
             return begin_inline(runtime, &shared.counters, call);
         }
         self.shared.counters.handlers_spawned.add_one();
-        runtime.spawn(self.run(peer, frame, entered, reply, arrived));
+        // Boxed, since the runtime moves a task's future three times.
+        runtime.spawn(Box::pin(self.run(peer, frame, entered, reply, arrived)));
     }
 }
 
@@ -167,7 +170,7 @@ where
         frame: Bytes,
         mut entered: Entered,
         reply: PendingReply,
-        arrived: Instant,
+        arrived: Option<Instant>,
     ) {
         let shared = &self.shared;
         let call = match frame::decode_request(frame) {
@@ -178,9 +181,9 @@ where
                 return shared.refuse(reply, error.into());
             }
         };
-        let deadline = call
-            .timeout
-            .and_then(|timeout| arrived.checked_add(timeout));
+        let deadline = arrived
+            .zip(call.timeout)
+            .and_then(|(arrived, timeout)| arrived.checked_add(timeout));
         if deadline::has_passed(deadline) {
             let status = Status::deadline_exceeded("the deadline passed before dispatch");
             return shared.refuse(reply, status);
@@ -211,7 +214,7 @@ where
             .map_or(usize::MAX, homa_transport::Responder::message_bytes_max);
         let outcome = {
             // Pinned here: passed on by value it would be stored twice in the task.
-            let handler = handle(&self.service, request(call, info), message_max);
+            let handler = handle(&self.service, call, info, message_max);
             let mut handler = pin!(Some(Context::of(info).scope(handler)));
             let gate = &shared.gate;
             let outcome = race(handler.as_mut(), gate, &reply, deadline, cancellable).await;
@@ -338,7 +341,7 @@ async fn race(
 }
 
 /// Layers, router and handler, to the end of the response's body.
-async fn handle<S, B>(service: &S, request: http::Request<Body>, message_max: usize) -> Answer
+async fn handle<S, B>(service: &S, call: Call, info: CallInfo, message_max: usize) -> Answer
 where
     S: Service<http::Request<Body>, Response = http::Response<B>> + Clone,
     S::Error: Into<BoxError>,
@@ -350,27 +353,27 @@ where
     if let Err(error) = poll_fn(|cx| service.poll_ready(cx)).await {
         return failed(error);
     }
-    let response = match service.call(request).await {
-        Ok(response) => response,
+    // Made only now: it is larger than the call and would have its place in the task.
+    let responding = service.call(request(call, info));
+    let (parts, body) = match responding.await {
+        Ok(response) => response.into_parts(),
         Err(error) => return failed(error),
     };
-    let answer = answer(response, message_max).await;
-    answer.unwrap_or_else(|status| status.of_handler().into())
-}
-
-/// The answer that an HTTP response stands for.
-async fn answer<B>(response: http::Response<B>, message_max: usize) -> Result<Answer, Status>
-where
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
-    let (parts, body) = response.into_parts();
     if parts.status != http::StatusCode::OK
         && let Some(status) = body::failure_in_parts(&parts)
     {
-        return Err(status);
+        return status.of_handler().into();
     }
-    let (Whole { message, end }, _) = body::collect(body, message_max, FRAME_LIMIT).await?;
+    let contents = match body::take_or_read(body, message_max, FRAME_LIMIT) {
+        Ok((whole, _)) => Ok(whole),
+        Err(reading) => reading.await.map(|(whole, _)| whole),
+    };
+    let answer = contents.and_then(|whole| answer(parts, whole));
+    answer.unwrap_or_else(|status| status.of_handler().into())
+}
+
+/// The answer that an HTTP response with these contents stands for.
+fn answer(parts: Parts, Whole { message, end }: Whole) -> Result<Answer, Status> {
     match end {
         End::Ok(trailing) => Ok(Answer {
             initial: parts.headers,

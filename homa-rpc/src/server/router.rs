@@ -1,6 +1,5 @@
 //! From the path of a call to the service that has it.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt;
 use std::future::{Future, poll_fn, ready};
@@ -12,6 +11,7 @@ use bytes::Bytes;
 use tower::Service;
 
 use crate::body::{self, Body};
+use crate::by_name::ByName;
 use crate::cast::try_cast;
 use crate::error::BoxError;
 use crate::method::MethodDescriptor;
@@ -33,11 +33,11 @@ type RouteFuture = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infa
 /// innermost service of a server, below all layers.
 #[derive(Clone, Default)]
 pub struct Router {
-    routes: Arc<HashMap<&'static str, Box<dyn Route>>>,
+    routes: Arc<ByName<&'static str, Box<dyn Route>>>,
 }
 
 impl Router {
-    pub(super) fn new(routes: HashMap<&'static str, Box<dyn Route>>) -> Self {
+    pub(super) fn new(routes: ByName<&'static str, Box<dyn Route>>) -> Self {
         Self {
             routes: Arc::new(routes),
         }
@@ -45,9 +45,10 @@ impl Router {
 
     fn route(&self, request: http::Request<Body>) -> RouteFuture {
         let path = request.uri().path();
-        let name = path
-            .strip_prefix('/')
-            .and_then(|path| path.split('/').next());
+        let name = path.strip_prefix('/').and_then(|path| {
+            let end = path.bytes().position(|byte| byte == b'/');
+            path.get(..end.unwrap_or(path.len()))
+        });
         if let Some(route) = name.and_then(|name| self.routes.get(name)) {
             return route.call(request);
         }

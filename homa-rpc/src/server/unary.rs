@@ -3,23 +3,28 @@
 use std::future::Future;
 
 use bytes::Bytes;
+use http::{Extensions, HeaderMap};
 
-use crate::body::{self, Body, End, Whole};
+use crate::body::{self, Body, End, Reading, Whole};
 use crate::codec::Codec;
 use crate::error::BoxError;
 use crate::limits::{DECODING_LIMIT, MessageLimits};
 use crate::metadata::Metadata;
+use crate::method::CallInfo;
 use crate::request::Request;
 use crate::response::Response;
 use crate::status::Status;
 
 /// Serves one unary call: decodes the request, runs `handler`, encodes its response or status.
-pub async fn unary<B, C, F, Fut>(
+///
+/// A request that need not be read first is decoded at once, and `handler` called; the future that it
+/// returns is polled by the one returned here.
+pub fn unary<B, C, F, Fut>(
     request: http::Request<B>,
     codec: C,
     limits: MessageLimits,
     handler: F,
-) -> http::Response<Body>
+) -> impl Future<Output = http::Response<Body>> + use<B, C, F, Fut>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
@@ -27,14 +32,44 @@ where
     F: FnOnce(Request<C::Decode>) -> Fut,
     Fut: Future<Output = Result<Response<C::Encode>, Status>>,
 {
-    let request = match decode(request, &codec, limits).await {
-        Ok(request) => request,
-        Err(status) => return body::failed(status),
+    let (parts, body) = request.into_parts();
+    let beside = (parts.headers, parts.extensions);
+    let begun = match body::take_or_read(body, limits.decoding_max(), DECODING_LIMIT) {
+        Ok((whole, info)) => match decode(beside, whole, info, &codec, limits) {
+            Ok(request) => Begun::Handling(handler(request)),
+            Err(status) => Begun::Failed(status),
+        },
+        Err(reading) => Begun::Reading(reading, beside, handler),
     };
-    match handler(request).await {
-        Ok(response) => encode(response, &codec, limits).unwrap_or_else(body::failed),
-        Err(status) => body::failed(status.of_handler()),
+    async move {
+        let handling = match begun {
+            Begun::Handling(handling) => handling,
+            Begun::Failed(status) => return body::failed(status),
+            Begun::Reading(reading, beside, handler) => {
+                let read = reading.await;
+                let decoded =
+                    read.and_then(|(whole, info)| decode(beside, whole, info, &codec, limits));
+                match decoded {
+                    Ok(request) => handler(request),
+                    Err(status) => return body::failed(status),
+                }
+            }
+        };
+        match handling.await {
+            Ok(response) => encode(response, &codec, limits).unwrap_or_else(body::failed),
+            Err(status) => body::failed(status.of_handler()),
+        }
     }
+}
+
+/// What a request has beside its body.
+type Beside = (HeaderMap, Extensions);
+
+/// How far a call has got without waiting.
+enum Begun<Fut, F> {
+    Handling(Fut),
+    Failed(Status),
+    Reading(Reading, Beside, F),
 }
 
 /// The response to a method that the service does not have.
@@ -45,30 +80,20 @@ pub fn unimplemented_method(path: &str) -> http::Response<Body> {
     )))
 }
 
-async fn decode<B, C>(
-    request: http::Request<B>,
+fn decode<C: Codec>(
+    (headers, extensions): Beside,
+    whole: Whole,
+    info: CallInfo,
     codec: &C,
     limits: MessageLimits,
-) -> Result<Request<C::Decode>, Status>
-where
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-    C: Codec,
-{
-    let (parts, body) = request.into_parts();
-    let (whole, info) = body::collect(body, limits.decoding_max(), DECODING_LIMIT).await?;
+) -> Result<Request<C::Decode>, Status> {
     let message = whole.message.ok_or_else(|| {
         Status::unimplemented("the request has no message, a unary method needs one")
     })?;
     limits.check_decoding(message.len())?;
     let message = codec.decode(message)?;
-    let metadata = Metadata::from_headers(parts.headers);
-    Ok(Request::from_parts(
-        metadata,
-        parts.extensions,
-        info,
-        message,
-    ))
+    let metadata = Metadata::from_headers(headers);
+    Ok(Request::from_parts(metadata, extensions, info, message))
 }
 
 fn encode<C: Codec>(

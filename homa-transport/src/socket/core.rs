@@ -95,10 +95,12 @@ impl Core {
     }
 
     /// Decides anew how many commands make a train: half of the RPCs in progress, so that one half
-    /// is at the peer while the other is being made here, and both ends work at once.
-    pub(super) fn plan_trains(&mut self) {
+    /// is at the peer while the other is being made here, and both ends work at once. Callers about to
+    /// be woken (`ended`) have no RPC at this moment and will soon have one again.
+    pub(super) fn plan_trains(&mut self, ended: usize) {
         let live = usize::try_from(self.endpoint.stats().rpcs_live).unwrap_or(usize::MAX);
-        self.train_commands = (live / 2).clamp(TRAIN_COMMANDS_MIN, TRAIN_COMMANDS_MAX);
+        let train = live.saturating_add(ended) / 2;
+        self.train_commands = train.clamp(TRAIN_COMMANDS_MIN, TRAIN_COMMANDS_MAX);
     }
 
     /// Asks the driver for a turn: whoever gets the waker has to use it.

@@ -180,7 +180,7 @@ impl Driver {
             core.endpoint.handle_timeout(now);
         }
         core.collect_events(&mut self.work);
-        core.plan_trains();
+        core.plan_trains(self.work.wakers.len());
         drop(core);
         self.received.clear();
         received
