@@ -14,6 +14,9 @@ use crate::wire::{self, AckEntry, Acks, Cutoffs, Packet, Resend};
 /// RPC_UNKNOWNs for an RPC the peer had, each answering a RESEND of its own, that mean a restart.
 /// One may have been overtaken by the packet that made the RPC known.
 const UNKNOWN_MEANS_RESTART: u32 = 2;
+/// RESENDs for a request whose response is under way that mean the same, each after a RESEND of our own
+/// and with no DATA between. Late ones of the time before the response must be rare for that.
+const RESENDS_MEAN_RESTART: u32 = 3;
 
 impl Endpoint {
     pub(super) fn cutoffs_heard(&mut self, peer: SocketAddr, cutoffs: Cutoffs) {
@@ -67,9 +70,7 @@ impl Endpoint {
         };
         let data_follows = match (entry.state, entry.out.as_mut()) {
             (State::Abandoned, _) => return,
-            // Part of the response is here, so the server had all of the request. If it asks for it
-            // again it has forgotten that, and would execute it again.
-            (State::Incoming, _) => return,
+            (State::Incoming, _) => return self.request_asked_for_again(key),
             // The same seen from the other end: a client that misses part of a response has the rest.
             (State::Receiving, _) if resend.length.is_some() => {
                 self.end_served(key);
@@ -83,6 +84,24 @@ impl Endpoint {
         if !data_follows {
             self.stats.busy_sent += 1;
             self.send_control(peer, Some(local), id, Packet::Busy);
+        }
+    }
+
+    /// Part of the response is here, so the server had all of the request: the RESEND is late, or the
+    /// server was started again, and has the request from a late duplicate. An answer could make it
+    /// execute the request; without one it may wait for ever, and say BUSY.
+    fn request_asked_for_again(&mut self, key: RpcKey) {
+        let Some(rpc) = self.table.get_mut(key) else {
+            return;
+        };
+        let liveness = &mut rpc.liveness;
+        if !std::mem::take(&mut liveness.asked_since_resend) {
+            return;
+        }
+        liveness.resends_of_request += 1;
+        if liveness.resends_of_request >= RESENDS_MEAN_RESTART {
+            let peer = rpc.addr;
+            self.fail(key, RpcError::PeerRestarted { peer });
         }
     }
 

@@ -518,7 +518,7 @@ impl Endpoint {
             return;
         };
         if rpc.timer.is_none_or(|timer| at < timer) {
-            rpc.timer = Some(self.timers.set(at, key));
+            rpc.timer = Some(self.timers.set(at, key, rpc.timer));
         }
     }
 }

@@ -313,6 +313,7 @@ impl Endpoint {
         match added {
             Added::New => {
                 rpc.liveness.on_progress(now);
+                rpc.liveness.resends_of_request = 0;
                 let end = data
                     .offset
                     .saturating_add(u32::try_from(bytes.len()).unwrap_or(0));

@@ -95,6 +95,11 @@ pub(crate) struct Liveness {
     pub(crate) peer_was_quiet: bool,
     /// A RESEND was sent since the last RPC_UNKNOWN.
     pub(crate) asked_since_unknown: bool,
+    /// RESENDs for a request that came after part of its response, on separate RESENDs of our own, with
+    /// no DATA between.
+    pub(crate) resends_of_request: u32,
+    /// A RESEND was sent since the last of them.
+    pub(crate) asked_since_resend: bool,
     /// At some time nothing was heard for as long as a server remembers what it executed.
     pub(crate) overslept: bool,
     /// The request was asked for again, too late for an answer.
@@ -115,6 +120,8 @@ impl Liveness {
             not_delivered_at: now,
             peer_was_quiet: false,
             asked_since_unknown: false,
+            resends_of_request: 0,
+            asked_since_resend: false,
             overslept: false,
             asked_too_late: false,
         }
@@ -147,6 +154,7 @@ impl Liveness {
         self.asked = now;
         self.unanswered = self.unanswered.saturating_add(1);
         self.asked_since_unknown = true;
+        self.asked_since_resend = true;
     }
 
     /// Nothing is expected of the other end at present.

@@ -38,11 +38,17 @@ impl Timers {
         }
     }
 
-    /// Sets a timer for `rpc`, not before `at`, and returns the time it was set for: the next tick
-    /// from `at`, or earlier if that is further away than the wheel reaches from where it stands.
-    pub(crate) fn set(&mut self, at: Instant, rpc: RpcKey) -> Instant {
+    /// Makes sure that `rpc` comes up soon after `at`: at the next tick, or earlier if that is further
+    /// away than the wheel reaches from where it stands. `current` is the time for which a timer of it
+    /// is set already. Returns the time of the first.
+    pub(crate) fn set(&mut self, at: Instant, rpc: RpcKey, current: Option<Instant>) -> Instant {
         let wanted = at.as_nanos().div_ceil(TICK_NANOS);
         let tick = wanted.clamp(self.next_tick, self.next_tick + SLOTS - 1);
+        let set_for = Instant::from_nanos(tick * TICK_NANOS);
+        // Compared in ticks, or each call within one of them would leave an entry.
+        if let Some(current) = current.filter(|current| *current <= set_for) {
+            return current;
+        }
         let slot = slot_of(tick);
         if let Some(entries) = self.slots.get_mut(slot) {
             entries.push(rpc);
@@ -51,7 +57,7 @@ impl Timers {
         if let Some(word) = self.occupied.get_mut(slot / 64) {
             *word |= 1 << (slot % 64);
         }
-        Instant::from_nanos(tick * TICK_NANOS)
+        set_for
     }
 
     /// The earliest time for which a timer is set; in the past if some are overdue.
@@ -135,14 +141,28 @@ mod tests {
         let (a, b) = (keys.insert(()), keys.insert(()));
         let mut timers = Timers::new();
         assert_eq!(timers.next(), None);
-        assert_eq!(timers.set(at(5_200), a), at(6_000));
-        assert_eq!(timers.set(at(2_000), b), at(2_000));
+        assert_eq!(timers.set(at(5_200), a, None), at(6_000));
+        assert_eq!(timers.set(at(2_000), b, None), at(2_000));
         assert_eq!(timers.next(), Some(at(2_000)));
         assert_eq!(expired(&mut timers, at(1_999)), []);
         assert_eq!(expired(&mut timers, at(2_000)), [b]);
         assert_eq!(timers.next(), Some(at(6_000)));
         assert_eq!(expired(&mut timers, at(50_000)), [a]);
         assert_eq!(timers.next(), None);
+    }
+
+    #[test]
+    fn timers_of_one_rpc_within_a_tick_are_one_entry() {
+        let mut keys = SlotMap::<RpcKey, ()>::with_key();
+        let a = keys.insert(());
+        let mut timers = Timers::new();
+        let mut set_for = None;
+        for micros in [5_900, 5_200, 5_100, 5_999, 7_000] {
+            set_for = Some(timers.set(at(micros), a, set_for));
+            assert_eq!(set_for, Some(at(6_000)));
+        }
+        assert_eq!(timers.set(at(4_500), a, set_for), at(5_000));
+        assert_eq!(timers.entries, 2);
     }
 
     #[test]
@@ -153,13 +173,13 @@ mod tests {
         let goal = at(10_000_000);
         let mut now = at(0);
         let keeper = keys.insert(());
-        timers.set(at(500), keeper);
-        let mut set_for = timers.set(goal, a);
+        timers.set(at(500), keeper, None);
+        let mut set_for = timers.set(goal, a, None);
         let mut rounds = 0;
         while set_for < goal {
             now = timers.next().unwrap().max(now);
             if expired(&mut timers, now).contains(&a) {
-                set_for = timers.set(goal, a);
+                set_for = timers.set(goal, a, None);
             }
             rounds += 1;
             assert!(rounds < 100);
@@ -173,7 +193,7 @@ mod tests {
         let mut timers = Timers::new();
         let all: Vec<RpcKey> = (0..2000).map(|_| keys.insert(())).collect();
         for (i, key) in all.iter().enumerate() {
-            timers.set(at(i as u64 * 400), *key);
+            timers.set(at(i as u64 * 400), *key, None);
         }
         let mut due = expired(&mut timers, at(100_000_000));
         assert_eq!(due.len(), DUE_MAX);
@@ -183,7 +203,7 @@ mod tests {
         assert_eq!(due, all);
         assert_eq!(timers.next(), None);
         // One that is set meanwhile is not set for the past.
-        let again = timers.set(at(100_003_000), all[0]);
+        let again = timers.set(at(100_003_000), all[0], None);
         assert_eq!(again, at(100_003_000));
     }
 
@@ -192,12 +212,12 @@ mod tests {
         let mut keys = SlotMap::<RpcKey, ()>::with_key();
         let mut timers = Timers::new();
         for i in 0..2 * DUE_MAX as u64 {
-            timers.set(at(i), keys.insert(()));
+            timers.set(at(i), keys.insert(()), None);
         }
         let now = at(60_000_000);
         for _ in 0..2 {
             for key in expired(&mut timers, now) {
-                assert_eq!(timers.set(at(60_005_000), key), at(60_005_000));
+                assert_eq!(timers.set(at(60_005_000), key, None), at(60_005_000));
             }
         }
         assert_eq!(timers.next(), Some(at(60_005_000)));
