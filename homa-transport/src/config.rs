@@ -18,7 +18,8 @@ pub struct Config {
     /// Ceiling for the bytes granted but not received, over all messages that need grants.
     ///
     /// Default 400,000. Kernel: `max_incoming`. A socket lowers it to a third of its receive
-    /// buffer, so that what was asked for can be held.
+    /// buffer, so that what was asked for can be held. While senders keep what they were granted for
+    /// themselves, the message that should come first gets more, up to twice the ceiling in all.
     pub max_incoming_bytes: u32,
     /// Bytes granted beyond those received, per message; 0 shares `max_incoming_bytes` among the
     /// active messages, and more than that counts as that.

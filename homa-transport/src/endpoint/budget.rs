@@ -14,6 +14,10 @@ use crate::units::Instant;
 /// When an endpoint looks again that got less than it wanted.
 pub(super) const TICK: Duration = Duration::from_millis(1);
 
+/// What one message gets at a time beyond the ceiling: this part of what is left up to twice the ceiling.
+/// So there is always something for the next one.
+const BEYOND_DIVISOR: u64 = 4;
+
 /// The quantities of a host that several endpoints share, see
 /// [`Endpoint::share_link`](super::Endpoint::share_link). The endpoints must use one clock.
 #[derive(Debug)]
@@ -46,14 +50,22 @@ impl LinkBudget {
         }
     }
 
-    /// Takes as much of the pool as is there but for `spare` bytes, up to `wanted`; nothing if that is less
-    /// than `least`.
-    fn take(&self, wanted: u64, least: u64, spare: u64) -> u64 {
+    /// Takes as much of the pool as is there, up to `wanted`; nothing if that is less than `least`.
+    /// `beyond`: of what lies beyond it instead.
+    fn take(&self, wanted: u64, least: u64, beyond: bool) -> u64 {
+        let room = |taken| {
+            if beyond {
+                let all = self.pool + self.guaranteed * u64::from(self.endpoints);
+                (self.pool + all).saturating_sub(taken) / BEYOND_DIVISOR
+            } else {
+                self.pool.saturating_sub(taken)
+            }
+        };
         let mut got = 0;
         let _nothing = self
             .taken
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| {
-                got = wanted.min(self.pool.saturating_sub(taken + spare));
+                got = wanted.min(room(taken));
                 if got < least {
                     got = 0;
                 }
@@ -98,18 +110,26 @@ impl Incoming {
         self.bytes
     }
 
-    /// Adds up to `wanted` bytes, as many as the ceiling allows if `spare` bytes are left for others; none
-    /// if that is less than `least`, or less than is guaranteed. Returns how many.
-    pub(super) fn reserve(&mut self, wanted: u64, least: u64, spare: u64) -> u64 {
+    /// Adds up to `wanted` bytes, as many as the ceiling allows; none if that is less than `least`, or less
+    /// than is guaranteed. Returns how many.
+    pub(super) fn reserve(&mut self, wanted: u64, least: u64) -> u64 {
+        let room = self.max.saturating_sub(self.bytes);
+        self.add_within(room, wanted, least, false)
+    }
+
+    /// The same beyond the ceiling: a part of what is left up to twice the ceiling.
+    pub(super) fn reserve_beyond(&mut self, wanted: u64, least: u64) -> u64 {
+        let room = (2 * self.max).saturating_sub(self.bytes) / BEYOND_DIVISOR;
+        self.add_within(room, wanted, least, true)
+    }
+
+    fn add_within(&mut self, room: u64, wanted: u64, least: u64, beyond: bool) -> u64 {
         let (got, least) = match &self.shared {
-            None => {
-                let room = self.max.saturating_sub(self.bytes + spare);
-                (wanted.min(room), least)
-            }
+            None => (wanted.min(room), least),
             Some(budget) => {
                 let least = least.min(budget.guaranteed);
                 let own = wanted.min(budget.guaranteed.saturating_sub(self.bytes));
-                let taken = budget.take(wanted - own, least.saturating_sub(own), spare);
+                let taken = budget.take(wanted - own, least.saturating_sub(own), beyond);
                 (own + taken, least)
             }
         };
@@ -216,21 +236,21 @@ mod tests {
     #[test]
     fn one_takes_all_but_what_is_guaranteed_to_the_other() {
         let (_, [mut greedy, mut late]) = pair(400_000);
-        assert_eq!(greedy.reserve(1_000_000, 1, 0), 300_000);
-        assert_eq!(greedy.reserve(1_000_000, 1, 0), 0);
-        assert_eq!(late.reserve(1_000_000, 1, 0), 100_000);
-        assert_eq!(late.reserve(1, 1, 0), 0);
+        assert_eq!(greedy.reserve(1_000_000, 1), 300_000);
+        assert_eq!(greedy.reserve(1_000_000, 1), 0);
+        assert_eq!(late.reserve(1_000_000, 1), 100_000);
+        assert_eq!(late.reserve(1, 1), 0);
     }
 
     #[test]
     fn what_is_received_or_gone_can_be_had_by_the_other() {
         let (budget, [mut one, mut other]) = pair(400_000);
-        assert_eq!(one.reserve(300_000, 1, 0), 300_000);
+        assert_eq!(one.reserve(300_000, 1), 300_000);
         one.remove(50_000);
-        assert_eq!(other.reserve(400_000, 1, 0), 150_000);
+        assert_eq!(other.reserve(400_000, 1), 150_000);
         drop(one);
         assert_eq!(
-            other.reserve(400_000, 1, 0),
+            other.reserve(400_000, 1),
             150_000,
             "the guarantee stays the other's"
         );
@@ -241,9 +261,31 @@ mod tests {
     #[test]
     fn a_step_larger_than_the_guarantee_does_not_starve() {
         let (_, [mut greedy, mut late]) = pair(80_000);
-        assert_eq!(greedy.reserve(60_000, 1, 0), 60_000);
-        assert_eq!(late.reserve(70_000, 62_000, 0), 20_000);
-        assert_eq!(late.reserve(50_000, 62_000, 0), 0);
+        assert_eq!(greedy.reserve(60_000, 1), 60_000);
+        assert_eq!(late.reserve(70_000, 62_000), 20_000);
+        assert_eq!(late.reserve(50_000, 62_000), 0);
+    }
+
+    #[test]
+    fn beyond_the_ceiling_each_gets_a_quarter_of_what_is_left_up_to_twice_it() {
+        let mut incoming = Incoming::new(400_000);
+        assert_eq!(incoming.reserve(400_000, 1), 400_000);
+        assert_eq!(incoming.reserve_beyond(60_000, 1), 60_000);
+        assert_eq!(incoming.reserve_beyond(100_000, 1), 85_000);
+        assert_eq!(incoming.reserve_beyond(100_000, 63_751), 0);
+        while incoming.reserve_beyond(100_000, 1) > 0 {}
+        assert!((799_990..=800_000).contains(&incoming.bytes()));
+    }
+
+    #[test]
+    fn endpoints_go_beyond_the_ceiling_of_all_together() {
+        let (budget, [mut one, mut other]) = pair(400_000);
+        assert_eq!(one.reserve(400_000, 1), 300_000);
+        assert_eq!(one.reserve_beyond(400_000, 1), 100_000);
+        assert_eq!(other.reserve(400_000, 1), 100_000);
+        assert_eq!(other.reserve_beyond(400_000, 1), 75_000);
+        drop((one, other));
+        assert_eq!(budget.taken.load(Ordering::Relaxed), 0);
     }
 
     #[test]
@@ -251,9 +293,9 @@ mod tests {
         let (_, [mut one, mut other]) = pair(400_000);
         one.add(500_000);
         assert_eq!(one.bytes(), 500_000);
-        assert_eq!(other.reserve(400_000, 1, 0), 100_000);
+        assert_eq!(other.reserve(400_000, 1), 100_000);
         one.remove(500_000);
-        assert_eq!(other.reserve(400_000, 1, 0), 200_000);
+        assert_eq!(other.reserve(400_000, 1), 200_000);
     }
 
     #[test]
@@ -265,7 +307,7 @@ mod tests {
                 let budget = &budget;
                 scope.spawn(move || {
                     for round in 0..20_000_u64 {
-                        incoming.reserve(round * 7_919 % 90_000, 1, 0);
+                        incoming.reserve(round * 7_919 % 90_000, 1);
                         assert!(budget.taken.load(Ordering::Relaxed) <= budget.pool);
                         incoming.remove(incoming.bytes().min(round * 104_729 % 120_000));
                     }

@@ -87,6 +87,10 @@ pub(crate) struct PaperGrants {
     pub(crate) cutoffs: UnscheduledCutoffs,
 }
 
+/// Least time between two grants beyond the ceiling to messages that are not the first in rank: in it
+/// those before them show whether they get on.
+const BEYOND_PAUSE: Duration = Duration::from_micros(50);
+
 /// Decides about grants. It holds keys and numbers only; the work per event depends on
 /// `max_overcommit` and the logarithm of the number of messages.
 #[derive(Debug)]
@@ -110,6 +114,8 @@ pub(crate) struct GrantScheduler {
     /// When to look again though nothing changes: the next pause of a sender that could be granted to
     /// ends, or other endpoints may have given back what they shared.
     paused_until: Option<Instant>,
+    /// When a message that is not the first in rank may go beyond the ceiling.
+    next_beyond: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -133,6 +139,7 @@ impl GrantScheduler {
             changed: false,
             since_fifo: 0,
             paused_until: None,
+            next_beyond: Instant::ZERO,
         }
     }
 
@@ -288,11 +295,13 @@ impl GrantScheduler {
         None
     }
 
-    /// Source: homa_grant.c, `homa_grant_try_send`, `homa_grant_check_needy`. Differs: see
-    /// [`GrantScheduler::kept_for_the_first`].
+    /// Source: homa_grant.c, `homa_grant_try_send`, `homa_grant_check_needy`. Differs: the first of those
+    /// that want a grant may go beyond the ceiling. Senders that have better to do keep what they were
+    /// granted for long, and a few of them fill the ceiling; without this the downlink then stands idle,
+    /// and a message of 50 kB took two hundred times as long as it should (W5 at 80 %).
     fn next_by_rank(&mut self, now: Instant) -> Option<Grant> {
         let window = self.window();
-        let kept = self.kept_for_the_first(window);
+        let mut tried = false;
         self.paused_until = None;
         for (rank, rpc) in self.active.iter().enumerate() {
             let Some(message) = self.messages.get_mut(*rpc) else {
@@ -306,13 +315,21 @@ impl GrantScheduler {
             if wanted < least {
                 continue;
             }
-            let spare = if rank == 0 { 0 } else { kept };
-            let raise = self
-                .incoming
-                .reserve(u64::from(wanted), u64::from(least), spare);
+            let mut raise = self.incoming.reserve(u64::from(wanted), u64::from(least));
+            if raise == 0 && !std::mem::replace(&mut tried, true) {
+                if rank == 0 || now >= self.next_beyond {
+                    raise = self
+                        .incoming
+                        .reserve_beyond(u64::from(wanted), u64::from(least));
+                    self.next_beyond = now + BEYOND_PAUSE;
+                } else {
+                    self.paused_until = Some(self.next_beyond);
+                }
+            }
             let raise = u32::try_from(raise).unwrap_or(wanted);
             if raise < wanted && self.incoming.is_shared() {
-                self.paused_until = Some(now + budget::TICK);
+                let tick = now + budget::TICK;
+                self.paused_until = Some(self.paused_until.map_or(tick, |until| until.min(tick)));
             }
             if raise == 0 {
                 continue;
@@ -365,17 +382,6 @@ impl GrantScheduler {
             offset: message.granted,
             priority: self.limits.fifo_priority,
         })
-    }
-
-    /// Bytes of the ceiling that only the first in rank gets: two windows, with what it has of one.
-    ///
-    /// Messages that others have outranked keep what they were granted, for long if their senders have
-    /// better to do. When that fills the ceiling, a short message that comes has to wait for them though
-    /// it is the first, which took up to twenty times as long (W4 at 80 %, messages of 40 to 270 kB).
-    fn kept_for_the_first(&self, window: u32) -> u64 {
-        let window = u64::from(window).min(self.limits.max_incoming / 3);
-        let first = self.active.first().and_then(|rpc| self.messages.get(*rpc));
-        2 * window - first.map_or(0, Progress::incoming).min(window)
     }
 
     /// Source: homa_grant.c, `homa_grant_update_sysctl_deps`.

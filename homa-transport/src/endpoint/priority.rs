@@ -84,7 +84,7 @@ impl UnscheduledCutoffs {
         let lowest = self
             .cutoffs
             .iter()
-            .rposition(|cutoff| *cutoff >= 1_000_000)
+            .rposition(|cutoff| *cutoff >= LENGTH_MAX)
             .unwrap_or(0);
         u8::try_from(lowest.saturating_sub(1)).unwrap_or(0)
     }
@@ -231,7 +231,7 @@ impl SizesSeen {
 }
 
 /// Longest message: the lowest unscheduled level takes all.
-const LENGTH_MAX: u32 = 1_000_000;
+pub(crate) const LENGTH_MAX: u32 = 1_000_000;
 
 /// Levels that unscheduled bytes use under `cutoffs`.
 fn level_count(cutoffs: &[u32; Priority::LEVELS]) -> u64 {

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::outbound::SegmentKind;
 use super::pacer::{Choice, Rank};
 use super::peer::PeerKey;
+use super::priority;
 use super::rpc::State;
 use super::trace::Record;
 use super::{Endpoint, RpcKey, Transmit};
@@ -170,7 +171,11 @@ impl Endpoint {
         // In simulated experiments every one knows the cutoffs, and they apply to what is left.
         let (cutoffs, ranked_bytes) = match &self.rules.paper {
             Some(paper) => (paper.cutoffs, out.length() - segment.range.start),
-            None => (self.peers.cutoffs_of(rpc.peer), out.length()),
+            // Longer messages exist in experiments only; peers' cutoffs end there.
+            None => {
+                let length = out.length().min(priority::LENGTH_MAX);
+                (self.peers.cutoffs_of(rpc.peer), length)
+            }
         };
         let peer = self.peers.get_mut(rpc.peer)?;
         let bytes = (segment.range.end - segment.range.start) as usize + DATA_HEADER_BYTES;

@@ -18,7 +18,7 @@ const TIDY_AT_MIN: usize = 256;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct GrantBounds {
     /// Bytes granted and not received, over all messages.
-    pub(super) max_incoming: u64,
+    pub(super) outstanding_max: u64,
     /// Thousandths of the granted bytes that may be beyond that, for the oldest messages.
     pub(super) fifo_permille: u64,
     /// Size of one such grant.
@@ -153,7 +153,7 @@ impl GrantLedger {
         message.granted = message.granted.max(offset);
         self.outstanding += message.outstanding();
         self.granted += raise;
-        let bound = bounds.max_incoming + SLACK;
+        let bound = bounds.outstanding_max + SLACK;
         if self.outstanding > bound {
             self.forget_dead(rpc_of);
         }
@@ -168,7 +168,7 @@ impl GrantLedger {
         }
         let detail = format!(
             "GRANT {id:?} to {offset}: {} bytes are granted and have not come, {} allowed",
-            self.outstanding, bounds.max_incoming
+            self.outstanding, bound
         );
         Err((Invariant::GrantsBounded, detail))
     }
@@ -205,7 +205,7 @@ mod tests {
     }
 
     const BOUNDS: GrantBounds = GrantBounds {
-        max_incoming: 400_000,
+        outstanding_max: 400_000,
         fifo_permille: 0,
         fifo_increment: 50_000,
     };

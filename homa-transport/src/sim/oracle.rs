@@ -35,7 +35,7 @@ pub enum Invariant {
     PriorityLegal,
     /// Grants are for messages that are coming in, and lie within them.
     GrantWithinMessage,
-    /// What was granted and has not come is within `max_incoming_bytes`.
+    /// What was granted and has not come is within twice `max_incoming_bytes`.
     GrantsBounded,
     /// Memory for incoming messages is within `inbound_bytes_max`.
     MemoryBounded,
@@ -402,7 +402,8 @@ impl Oracle {
         {
             let id = header.sender_id.other_side();
             let bounds = GrantBounds {
-                max_incoming: u64::from(self.config.max_incoming_bytes),
+                // Who comes first may go beyond the ceiling.
+                outstanding_max: 2 * u64::from(self.config.max_incoming_bytes),
                 fifo_permille: u64::from(self.config.grant_fifo_permille),
                 fifo_increment: u64::from(self.config.fifo_grant_increment_bytes),
             };

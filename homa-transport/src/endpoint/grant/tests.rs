@@ -74,7 +74,11 @@ impl Bench {
     }
 
     fn drain(&mut self) -> Vec<Grant> {
-        let given: Vec<Grant> = std::iter::from_fn(|| self.grants.next(Instant::ZERO)).collect();
+        self.drain_at(Instant::ZERO)
+    }
+
+    fn drain_at(&mut self, now: Instant) -> Vec<Grant> {
+        let given: Vec<Grant> = std::iter::from_fn(|| self.grants.next(now)).collect();
         for grant in &given {
             let progress = &mut self.progress[grant.rpc];
             assert!(grant.offset > progress.granted, "no grant is redundant");
@@ -258,12 +262,32 @@ fn a_short_message_finds_room_though_outranked_ones_keep_what_they_were_granted(
     for peer in 4..8 {
         bench.add_with(peer, 800_000, 40_000, 40_000);
     }
-    // Of the 80,000 bytes left only the first gets its window, a ninth.
-    assert_eq!(offsets(&bench.drain()), [84_444]);
+    // The windows, a ninth each, fill the 80,000 bytes that are left, and one goes beyond them.
+    assert_eq!(offsets(&bench.drain()), [84_444, 75_556, 84_444]);
+    assert_eq!(bench.grants.incoming(), 408_888);
     let short = bench.add_with(8, 60_000, 40_000, 40_000);
     let given = bench.drain();
     assert_eq!((given[0].rpc, given[0].offset), (short, 60_000));
     assert_eq!(given.len(), 1);
+}
+
+#[test]
+fn beyond_the_ceiling_those_behind_the_first_in_rank_get_one_grant_in_fifty_microseconds() {
+    let mut bench = Bench::new(limits());
+    for peer in 0..8 {
+        bench.add_with(peer, 900_000, 40_000, 40_000);
+        bench.drain();
+    }
+    // A half, a third, and for the third message a quarter, with 33,333 bytes beyond the ceiling.
+    assert_eq!(bench.grants.incoming(), 433_333);
+    let at = |micros: u64| Instant::from_nanos(micros * 1_000);
+    assert_eq!(bench.drain_at(at(49)), []);
+    for next in 1..=5 {
+        assert_eq!(bench.grants.paused_until(), Some(at(50 * next)));
+        assert_eq!(offsets(&bench.drain_at(at(50 * next))), [84_444]);
+    }
+    assert_eq!(bench.grants.paused_until(), None, "all have their windows");
+    assert_eq!(bench.grants.incoming(), 655_553);
 }
 
 #[test]
@@ -279,7 +303,7 @@ fn a_waiting_message_whose_remainder_shrinks_gets_its_turn() {
 }
 
 #[test]
-fn the_ceiling_holds_and_freed_headroom_goes_to_the_best_ranked() {
+fn freed_headroom_goes_to_the_best_ranked_which_may_go_beyond_the_ceiling() {
     let mut bench = Bench::new(GrantLimits {
         max_incoming: 100_000,
         ..limits()
@@ -296,14 +320,13 @@ fn the_ceiling_holds_and_freed_headroom_goes_to_the_best_ranked() {
     bench.receive(all[3], 30_000);
     assert_eq!(bench.grants.incoming(), 90_000);
     let given = bench.drain();
-    assert_eq!(
-        given,
-        [Grant {
-            rpc: all[3],
-            offset: 40_000,
-            priority: Priority::saturating(3)
-        }]
-    );
+    let to = |offset| Grant {
+        rpc: all[3],
+        offset,
+        priority: Priority::saturating(3),
+    };
+    assert_eq!(given, [to(40_000), to(50_000)]);
+    assert_eq!(bench.grants.incoming(), 110_000);
     for rpc in all {
         bench.finish(rpc);
     }
