@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::kernel::KernelError;
+use crate::units::RpcId;
 
 /// Whether a failed request can have reached the server's application.
 ///
@@ -39,6 +40,17 @@ pub enum Unreachable {
     /// The way to the host takes only packets that are too short for the protocol.
     #[error("packets as short as the way there demands cannot hold a Homa header and data")]
     PathTooNarrow,
+}
+
+/// The network's report that a packet could not be delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Where the packet should have gone.
+    pub peer: SocketAddr,
+    /// What stood in the way.
+    pub reason: Unreachable,
+    /// The RPC of the packet as its sender names it, if the report quotes so much of it.
+    pub about: Option<RpcId>,
 }
 
 /// Why an RPC ended without a response, or a request or response was not taken.

@@ -55,7 +55,7 @@ pub mod wire;
 
 pub use config::{Config, Wire};
 pub use endpoint::Endpoint;
-pub use error::{BindError, CloseReason, ConfigError, Delivery, RpcError, Unreachable};
+pub use error::{BindError, CloseReason, ConfigError, Delivery, Report, RpcError, Unreachable};
 pub use kernel::KernelSocket;
 pub use message::Message;
 pub use native::NativeBackend;

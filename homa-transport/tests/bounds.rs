@@ -15,7 +15,7 @@ use bytes::Bytes;
 use homa_transport::endpoint::Event;
 use homa_transport::units::{Instant, RpcId};
 use homa_transport::wire::{Data, Header, Packet, PacketType, emit};
-use homa_transport::{Config, Endpoint, Message, RpcError, Unreachable, Wire};
+use homa_transport::{Config, Endpoint, Message, Report, RpcError, Unreachable, Wire};
 use support::{Fate, Pair, Side, client_addr, pattern, server_addr};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -381,7 +381,11 @@ fn what_is_reported_of_a_host_ends_its_rpcs_on_all_ports_where_hosts_are_known_b
                 .send_request(Instant::ZERO, server, 1_480, request, cookie)
                 .unwrap();
         }
-        client.handle_unreachable(servers[0], reason);
+        client.handle_unreachable(&Report {
+            peer: servers[0],
+            reason,
+            about: None,
+        });
         let mut failed = Vec::new();
         while let Some(Event::Failed { cookie, error }) = client.poll_event() {
             assert!(matches!(error, RpcError::Unreachable { .. }), "{error}");

@@ -6,8 +6,8 @@ use std::time::Duration;
 use homa_transport::endpoint::Event;
 use homa_transport::sim::{Arrivals, Scenario, Sizes, World, fuzz};
 use homa_transport::units::{Instant, Priority, RpcId};
-use homa_transport::wire::{Data, Header, Packet, Resend, emit, parse};
-use homa_transport::{Config, Delivery, Endpoint, Message, Unreachable, Wire};
+use homa_transport::wire::{Data, Header, Packet, Resend, emit, parse, quoted_id};
+use homa_transport::{Config, Delivery, Endpoint, Message, Report, Unreachable, Wire};
 
 fn peer(last: u8) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, last], 4_000))
@@ -18,6 +18,14 @@ fn endpoint(seed: u128) -> Endpoint {
         Endpoint::new(Config::default(), Wire::Encapsulated, 4_000, seed).expect("valid settings");
     endpoint.set_serving(true);
     endpoint
+}
+
+fn refused(peer: SocketAddr, about: Option<RpcId>) -> Report {
+    Report {
+        peer,
+        reason: Unreachable::Port,
+        about,
+    }
 }
 
 fn run(seed: u64) {
@@ -92,28 +100,43 @@ fn a_long_timer_does_not_delay_the_short_one_set_after_it() {
     assert!(server.stats().resends_sent > 0, "{at:?} {later:?}");
 }
 
-/// A report says no more than that some packet to the peer was refused. Worlds 4406, 14212.
+/// A report about a packet of one call says nothing about another. Worlds 4406, 14212.
 #[test]
 fn a_report_about_a_call_given_up_does_not_make_another_one_not_sent() {
-    let mut client = endpoint(100);
-    let now = Instant::from_nanos(5_000_000_000);
-    let request = || Message::from(vec![1; 10]);
-    let first = client
-        .send_request(now, peer(2), 1_472, request(), 1)
-        .unwrap();
-    while client.poll_transmit(now).is_some() {}
-    client.abort(now, first);
-    let later = now + Duration::from_micros(10);
-    client
-        .send_request(later, peer(2), 1_472, request(), 2)
-        .unwrap();
-    while client.poll_transmit(later).is_some() {}
-    // The second request is on its way when the refusal of the first one comes back.
-    client.handle_unreachable(peer(2), Unreachable::Port);
-    let Some(Event::Failed { cookie: 2, error }) = client.poll_event() else {
-        panic!("the call fails");
-    };
-    assert_eq!(error.delivery(), Delivery::Unknown, "{error}");
+    for about_second in [false, true] {
+        let mut client = endpoint(100);
+        let now = Instant::from_nanos(5_000_000_000);
+        let request = || Message::from(vec![1; 10]);
+        let first = client
+            .send_request(now, peer(2), 1_472, request(), 1)
+            .unwrap();
+        let sent = client.poll_transmit(now).unwrap();
+        client.abort(now, first);
+        let later = now + Duration::from_micros(10);
+        client
+            .send_request(later, peer(2), 1_472, request(), 2)
+            .unwrap();
+        let packets = std::iter::from_fn(|| client.poll_transmit(later));
+        let second = packets.last().unwrap();
+        // The second request is on its way when a refusal comes back.
+        let refused_one = if about_second { &second } else { &sent };
+        let quoted = quoted_id(refused_one.header.as_slice());
+        assert!(quoted.is_some());
+        client.handle_unreachable(&refused(peer(2), quoted));
+        let Some(Event::Failed { cookie: 2, error }) = client.poll_event() else {
+            panic!("the call fails");
+        };
+        let safe = error.delivery() == Delivery::NotSent;
+        assert_eq!(safe, about_second, "{error}");
+    }
+}
+
+/// When a refusal had failed the calls to a server, all about it was forgotten, and a refusal that came
+/// later, about a packet from before, took the next call for refused, which the server executed: it was
+/// back. Found by the fuzz target `world`.
+#[test]
+fn a_late_report_does_not_make_a_call_not_sent_to_a_server_that_is_back() {
+    run(0xc8f5_773e_4690_f93c);
 }
 
 /// The server has given the answered call up (its client was stopped for longer than the timeout)
@@ -267,7 +290,7 @@ fn a_forgotten_request_is_not_asked_for_because_the_server_was_full_in_between()
     let mut now = Instant::from_nanos(1_000_000_000);
     server.handle_packet(now, peer(1), local, &packet(2, Packet::Data(data, b"one")));
     assert!(matches!(server.poll_event(), Some(Event::Request { .. })));
-    server.handle_unreachable(peer(1), Unreachable::Port);
+    server.handle_unreachable(&refused(peer(1), None));
     assert!(matches!(server.poll_event(), Some(Event::Cancelled { .. })));
     for _ in 0..250 {
         now = now + Duration::from_millis(100);
@@ -276,7 +299,7 @@ fn a_forgotten_request_is_not_asked_for_because_the_server_was_full_in_between()
     server.handle_packet(now, peer(3), local, &packet(6, Packet::Data(data, b"two")));
     assert!(matches!(server.poll_event(), Some(Event::Request { .. })));
     server.handle_packet(now, peer(1), local, &packet(2, Packet::Resend(resend)));
-    server.handle_unreachable(peer(3), Unreachable::Port);
+    server.handle_unreachable(&refused(peer(3), None));
     server.handle_packet(now, peer(1), local, &packet(2, Packet::Resend(resend)));
     assert_eq!(server.stats().resends_sent, 0);
     assert_eq!(server.stats().unknown_sent, 2);

@@ -78,7 +78,9 @@ impl Inflow {
     fn add(&mut self, batch: &RecvBatch) {
         assert!(!batch.is_empty(), "ready without an entry");
         assert!(batch.packets.len() <= RecvBatch::PACKETS_MAX);
-        self.reports.extend(&batch.unreachable);
+        let reports = batch.unreachable.iter();
+        self.reports
+            .extend(reports.map(|report| (report.peer, report.reason)));
         for (meta, bytes) in batch.iter() {
             assert_eq!(meta.range.len(), bytes.len());
             self.packets.push(Received {

@@ -5,8 +5,8 @@ mod support;
 use std::time::Duration;
 
 use bytes::Bytes;
-use homa_transport::wire::PacketType;
-use homa_transport::{Config, Delivery, Message, RpcError, Unreachable, Wire};
+use homa_transport::wire::{PacketType, quoted_id};
+use homa_transport::{Config, Delivery, Message, Report, RpcError, Unreachable, Wire};
 use support::{Fate, Pair, Side, client_addr, pattern, server_addr};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -339,12 +339,22 @@ fn a_server_restarted_after_it_had_the_request_fails_the_call_as_maybe_executed(
 fn an_unreachable_peer_fails_its_calls_at_once() {
     let mut pair = Pair::new();
     pair.fate = Box::new(|_| Fate::Drop);
-    pair.call(pattern(100, 0), 1);
+    let refused = |peer, about| Report {
+        peer,
+        reason: Unreachable::Port,
+        about,
+    };
+    let request = Message::from(pattern(100, 0));
     pair.client
-        .handle_unreachable(client_addr(), Unreachable::Port);
+        .send_request(pair.now, server_addr(), pair.packet_bytes, request, 1)
+        .unwrap();
+    let sent = pair.client.poll_transmit(pair.now).unwrap();
+    let about = quoted_id(sent.header.as_slice());
+    pair.client
+        .handle_unreachable(&refused(client_addr(), about));
     assert!(pair.outcomes.is_empty(), "a report about somebody else");
     pair.client
-        .handle_unreachable(server_addr(), Unreachable::Port);
+        .handle_unreachable(&refused(server_addr(), about));
     pair.flush();
     let error = pair.outcomes[&1].clone().unwrap_err();
     assert_eq!(error.delivery(), Delivery::NotSent, "{error}");
@@ -352,14 +362,14 @@ fn an_unreachable_peer_fails_its_calls_at_once() {
         pair.call(pattern(100, 0), cookie);
     }
     pair.client
-        .handle_unreachable(server_addr(), Unreachable::Port);
+        .handle_unreachable(&refused(server_addr(), None));
     pair.flush();
     for cookie in 2..4 {
         let error = pair.outcomes[&cookie].clone().unwrap_err();
         assert_eq!(
             error.delivery(),
             Delivery::Unknown,
-            "one of several: {error}"
+            "which of them was refused? {error}"
         );
     }
 }

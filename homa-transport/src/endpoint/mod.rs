@@ -63,7 +63,7 @@ use self::send::Control;
 use self::table::RpcTable;
 use self::timer::Timers;
 use crate::config::{Config, Wire};
-use crate::error::{ConfigError, RpcError, Unreachable};
+use crate::error::{ConfigError, Report, RpcError, Unreachable};
 use crate::message::Message;
 use crate::stats::Stats;
 use crate::units::{Instant, RpcId};
@@ -277,9 +277,8 @@ impl Endpoint {
                 return Err(error);
             }
         };
-        let mut liveness = Liveness::new(now);
+        let liveness = Liveness::new(now);
         if let Some(known) = self.peers.get_mut(peer_key) {
-            liveness.peer_was_quiet = known.rpcs == 0 && known.nothing_under_way(now);
             known.rpcs += 1;
         }
         let id = self.allocate_id();
@@ -400,21 +399,19 @@ impl Endpoint {
         }
     }
 
-    /// Takes the report that `peer` cannot be reached: its RPCs end, and on protocol 146 those with the
+    /// Takes the report that a peer cannot be reached: its RPCs end, and on protocol 146 those with the
     /// other ports of its address too if the report is about the whole host.
     ///
     /// Source: homa_plumbing.c, `homa_err_handler_v4`; homa_rpc.c, `homa_abort_rpcs`.
-    pub fn handle_unreachable(&mut self, peer: SocketAddr, reason: Unreachable) {
+    pub fn handle_unreachable(&mut self, report: &Report) {
         use Unreachable::{Host, Network, Protocol};
-        let peers = match (self.wire, reason) {
-            (Wire::Native, Protocol | Host | Network) => self.peers.of_host(peer.ip()),
-            _ => self.peers.find(peer).into_iter().collect(),
+        let peers = match (self.wire, report.reason) {
+            (Wire::Native, Protocol | Host | Network) => self.peers.of_host(report.peer.ip()),
+            _ => self.peers.find(report.peer).into_iter().collect(),
         };
         for peer_key in peers {
-            let keys = self.table.select(|rpc| rpc.peer == peer_key);
-            let alone = keys.len() == 1;
-            for key in keys {
-                self.end_unreachable(key, reason, alone);
+            for key in self.table.select(|rpc| rpc.peer == peer_key) {
+                self.end_unreachable(key, report);
             }
             self.forget_peer(peer_key);
         }

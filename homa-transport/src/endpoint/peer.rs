@@ -35,8 +35,6 @@ pub(crate) struct Peer {
     pub(crate) addr: SocketAddr,
     /// Last packet of any kind from it, or the time it became known.
     pub(crate) heard: Instant,
-    /// Last packet to it.
-    pub(crate) sent: Option<Instant>,
     /// RESENDs and NEED_ACKs sent to it since then.
     probing: Probing,
     /// When the next RPC that may not ask now is to try again, if there are many.
@@ -73,8 +71,6 @@ struct Probing {
     in_run: u32,
 }
 
-/// Longest time after which the network may still report that it could not deliver a packet.
-const PACKET_LIFETIME: Duration = Duration::from_secs(1);
 /// Requests to one peer in one timer run.
 const ASKS_PER_RUN: u32 = 16;
 /// Runs in a row at the plain interval to a silent peer; then the interval doubles.
@@ -88,12 +84,6 @@ const TRY_INTERVAL: Duration = Duration::from_micros(8);
 const TRY_WAIT_MAX: Duration = Duration::from_millis(500);
 
 impl Peer {
-    /// True if no packet to it can still be on its way.
-    pub(crate) fn nothing_under_way(&self, now: Instant) -> bool {
-        self.sent
-            .is_none_or(|sent| now.saturating_since(sent) >= PACKET_LIFETIME)
-    }
-
     /// An RPC with it is over; `served`: it was the client.
     pub(crate) fn on_rpc_ended(&mut self, served: bool) {
         self.rpcs -= 1;
@@ -112,8 +102,7 @@ impl Peer {
     }
 
     /// A packet of so many bytes goes to it, about a call of its own or (`ours`) of ours.
-    pub(crate) const fn on_sent(&mut self, now: Instant, bytes: usize, ours: bool) {
-        self.sent = Some(now);
+    pub(crate) const fn on_sent(&mut self, bytes: usize, ours: bool) {
         if !ours {
             self.contact.on_sent(bytes);
         }
@@ -282,7 +271,6 @@ impl PeerTable {
         let key = self.peers.insert(Peer {
             addr,
             heard: now,
-            sent: None,
             probing: Probing::default(),
             next_try: Instant::ZERO,
             rpcs: 0,

@@ -90,9 +90,6 @@ pub(crate) struct Liveness {
     pub(crate) unknown_replies: u32,
     /// Last time at which the server certainly did not have the request.
     pub(crate) not_delivered_at: Instant,
-    /// Nothing was on its way to the peer when the RPC began: a report about a packet that was
-    /// refused there can only be about this RPC, or a later one.
-    pub(crate) peer_was_quiet: bool,
     /// A RESEND was sent since the last RPC_UNKNOWN.
     pub(crate) asked_since_unknown: bool,
     /// RESENDs for a request that came after part of its response, on separate RESENDs of our own, with
@@ -118,7 +115,6 @@ impl Liveness {
             known_to_peer: false,
             unknown_replies: 0,
             not_delivered_at: now,
-            peer_was_quiet: false,
             asked_since_unknown: false,
             resends_of_request: 0,
             asked_since_resend: false,

@@ -67,7 +67,7 @@ impl Endpoint {
             if !id.is_client() && !peer.contact.allows(len) {
                 return None;
             }
-            peer.on_sent(now, len, id.is_client());
+            peer.on_sent(len, id.is_client());
         }
         self.trace
             .push(Record::of(now, true, to, &header, &packet, 0));
@@ -179,7 +179,7 @@ impl Endpoint {
         };
         let peer = self.peers.get_mut(rpc.peer)?;
         let bytes = (segment.range.end - segment.range.start) as usize + DATA_HEADER_BYTES;
-        peer.on_sent(now, bytes, rpc.id.is_client());
+        peer.on_sent(bytes, rpc.id.is_client());
         let resent = segment.resent;
         let priority = match segment.kind {
             SegmentKind::Scheduled(priority) => priority,

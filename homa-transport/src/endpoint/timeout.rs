@@ -6,7 +6,7 @@ use super::peer::PeerKey;
 use super::rpc::{Liveness, Rpc, State};
 use super::timer::backed_off;
 use super::{Endpoint, RpcKey};
-use crate::error::{Delivery, RpcError, Unreachable};
+use crate::error::{Delivery, Report, RpcError};
 use crate::units::Instant;
 use crate::wire::{Packet, Resend};
 
@@ -280,8 +280,8 @@ impl Endpoint {
         self.send_control(addr, local, id, Packet::RpcUnknown);
     }
 
-    /// Ends an RPC whose peer cannot be reached. `alone`: it is the only one with that peer.
-    pub(super) fn end_unreachable(&mut self, key: RpcKey, reason: Unreachable, alone: bool) {
+    /// Ends an RPC whose peer cannot be reached.
+    pub(super) fn end_unreachable(&mut self, key: RpcKey, report: &Report) {
         let Some(rpc) = self.table.get(key) else {
             return;
         };
@@ -290,13 +290,13 @@ impl Endpoint {
             return;
         }
         let peer = rpc.addr;
-        // Only if the report cannot be about anything but this RPC's first packets is it certain
-        // that the server never saw it.
+        // Only if one of this RPC's first packets was refused is it certain that the server never had
+        // all of it: the report may be late, about an earlier RPC with a server that is back since.
         let liveness = &rpc.liveness;
         let first_packets = liveness.unanswered == 0 && !liveness.known_to_peer;
         let peer_heard = self.peers.get(rpc.peer).map(|peer| peer.heard);
         let quiet = peer_heard.is_some_and(|heard| heard <= liveness.born);
-        let certain = alone && first_packets && quiet && liveness.peer_was_quiet;
+        let certain = report.about == Some(rpc.id) && first_packets && quiet;
         let delivery = if certain {
             Delivery::NotSent
         } else {
@@ -306,7 +306,7 @@ impl Endpoint {
             key,
             RpcError::Unreachable {
                 peer,
-                reason,
+                reason: report.reason,
                 delivery,
             },
         );

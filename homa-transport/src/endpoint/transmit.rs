@@ -2,9 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::error::{Report, Unreachable};
 use crate::message::Message;
 use crate::units::Priority;
-use crate::wire::HeaderBytes;
+use crate::wire::{self, HeaderBytes};
 
 /// A packet to send. It owns what it needs, so it can be sent after the core is unlocked.
 #[derive(Clone, Debug)]
@@ -26,6 +27,16 @@ impl Transmit {
     #[must_use]
     pub fn len(&self) -> usize {
         self.header.as_slice().len() + self.payload.len()
+    }
+
+    /// The report that it cannot be sent.
+    #[must_use]
+    pub(crate) fn report(&self, reason: Unreachable) -> Report {
+        Report {
+            peer: self.to,
+            reason,
+            about: wire::quoted_id(self.header.as_slice()),
+        }
     }
 
     /// Never true: there is no packet without a header.

@@ -220,7 +220,7 @@ impl Link for MemLink {
             }
             match &last {
                 Some(inbox) => inbox.push(self.inbox.addr, packet),
-                None => self.inbox.reports.push(packet.to, Unreachable::Port),
+                None => self.inbox.reports.push(packet.report(Unreachable::Port)),
             }
         }
         Ok(batch.len())

@@ -11,7 +11,7 @@ use std::ops::Range;
 use std::task::{Context, Poll};
 
 use crate::endpoint::Transmit;
-use crate::error::Unreachable;
+use crate::error::Report;
 use crate::stats::Backend;
 
 pub mod clock;
@@ -127,8 +127,8 @@ pub struct RecvBatch {
     pub packets: Vec<PacketMeta>,
     /// It is full: more may be waiting.
     pub full: bool,
-    /// Peers reported as unreachable.
-    pub unreachable: Vec<(SocketAddr, Unreachable)>,
+    /// Packets that could not be delivered.
+    pub unreachable: Vec<Report>,
 }
 
 impl RecvBatch {

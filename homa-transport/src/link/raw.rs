@@ -32,7 +32,7 @@ use super::spread::{Part, Spread};
 use super::udp_socket::{canonical, warn_of_small_buffer};
 use super::{Link, RecvBatch, SystemCalls, kernel_module, sys};
 use crate::endpoint::Transmit;
-use crate::error::BindError;
+use crate::error::{BindError, Report};
 use crate::stats::Backend;
 
 /// Highest port of servers; clients have those above. Source: homa.h, `HOMA_MIN_DEFAULT_PORT`.
@@ -202,10 +202,14 @@ impl RawLink {
     }
 
     fn collect_errors(&self, socket: &RawSocket) -> bool {
-        socket.collect_errors(self.local.port(), |peer, error| match error {
+        socket.collect_errors(self.local.port(), |peer, error, about| match error {
             // Every socket hears it, and one of them has to do with that peer.
             NetworkError::Unreachable(reason) if peer.port() != 0 && self.has_part_of(peer) => {
-                self.reports.push(peer, reason);
+                self.reports.push(Report {
+                    peer,
+                    reason,
+                    about,
+                });
             }
             NetworkError::Unreachable(_) => {}
             NetworkError::PacketTooBig { .. } => self.routes.on_too_long(peer),

@@ -1,10 +1,9 @@
 //! Reports of unreachable peers, from whoever sends to the task that receives.
 
-use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
-use crate::error::Unreachable;
+use crate::error::Report;
 
 /// Reports kept at most. A peer whose report finds no room is found out by its silence.
 const REPORTS_MAX: usize = 256;
@@ -16,15 +15,14 @@ pub(super) struct Reports {
 
 #[derive(Debug, Default)]
 struct State {
-    pending: Vec<(SocketAddr, Unreachable)>,
+    pending: Vec<Report>,
     receiver: Option<Waker>,
 }
 
 impl Reports {
     /// Adds a report, unless the same is there already, and wakes the receiver.
-    pub(super) fn push(&self, peer: SocketAddr, reason: Unreachable) {
+    pub(super) fn push(&self, report: Report) {
         let mut state = self.lock();
-        let report = (peer, reason);
         if state.pending.len() >= REPORTS_MAX || state.pending.contains(&report) {
             return;
         }
@@ -38,7 +36,7 @@ impl Reports {
 
     /// Moves all reports to `out`. The receiver is awake, so later ones don't wake it until it has
     /// called [`Reports::wait`].
-    pub(super) fn take(&self, out: &mut Vec<(SocketAddr, Unreachable)>) {
+    pub(super) fn take(&self, out: &mut Vec<Report>) {
         let mut state = self.lock();
         state.receiver = None;
         out.append(&mut state.pending);
@@ -64,7 +62,18 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::Wake;
 
+    use std::net::SocketAddr;
+
     use super::*;
+    use crate::error::Unreachable;
+
+    fn report(port: u16) -> Report {
+        Report {
+            peer: SocketAddr::from(([192, 0, 2, 1], port)),
+            reason: Unreachable::Port,
+            about: None,
+        }
+    }
 
     #[derive(Default)]
     struct Count(AtomicUsize);
@@ -80,16 +89,15 @@ mod tests {
         let reports = Reports::default();
         let count = Arc::new(Count::default());
         let waker = Waker::from(Arc::clone(&count));
-        let peer = SocketAddr::from(([192, 0, 2, 1], 4000));
         assert!(reports.wait(&waker));
         for _ in 0..3 {
-            reports.push(peer, Unreachable::Port);
+            reports.push(report(4_000));
         }
         assert_eq!(count.0.load(Ordering::SeqCst), 1);
         assert!(!reports.wait(&waker), "must not sleep on a report");
         let mut out = Vec::new();
         reports.take(&mut out);
-        assert_eq!(out, [(peer, Unreachable::Port)]);
+        assert_eq!(out, [report(4_000)]);
         assert!(reports.wait(&waker));
     }
 
@@ -97,7 +105,7 @@ mod tests {
     fn reports_are_bounded() {
         let reports = Reports::default();
         for port in 1..=1000 {
-            reports.push(SocketAddr::from(([192, 0, 2, 1], port)), Unreachable::Port);
+            reports.push(report(port));
         }
         let mut out = Vec::new();
         reports.take(&mut out);

@@ -24,8 +24,9 @@ use super::udp_socket::{
 use super::write_waiter::WriteWaiter;
 use super::{Link, PacketMeta, RecvBatch, SystemCalls, sys, train};
 use crate::endpoint::Transmit;
-use crate::error::{BindError, Unreachable};
+use crate::error::{BindError, Report, Unreachable};
 use crate::stats::Backend;
+use crate::wire::{self, COMMON_HEADER_BYTES};
 
 /// Room a datagram may need, in bytes: its length field has 16 bits.
 const DATAGRAM_BYTES_MAX: usize = 65_535;
@@ -223,7 +224,7 @@ impl UdpLink {
 
     fn send_one(&self, packet: &Transmit) -> io::Result<Sent> {
         let Some(to) = self.destinations.reach(packet.to) else {
-            self.reports.push(packet.to, Unreachable::Network);
+            self.reports.push(packet.report(Unreachable::Network));
             return Ok(Sent::Done);
         };
         for attempt in 0..SEND_ATTEMPTS {
@@ -253,7 +254,7 @@ impl UdpLink {
     /// Settles a packet whose `failure` is its own.
     fn give_up(&self, to: SocketAddr, packet: &Transmit, failure: SendFailure) -> Sent {
         match failure {
-            SendFailure::Refused(reason) => self.reports.push(packet.to, reason),
+            SendFailure::Refused(reason) => self.reports.push(packet.report(reason)),
             SendFailure::TooLong => return self.send_in_fragments(to, packet),
             _ => tracing::debug!(peer = %packet.to, ?failure, "packet lost"),
         }
@@ -269,7 +270,7 @@ impl UdpLink {
         match SendFailure::of(&error) {
             SendFailure::Blocked => return Sent::Blocked,
             SendFailure::DeviceFull => return Sent::DeviceFull,
-            SendFailure::TooLong => self.reports.push(packet.to, Unreachable::Denied),
+            SendFailure::TooLong => self.reports.push(packet.report(Unreachable::Denied)),
             _ => {}
         }
         tracing::debug!(peer = %packet.to, bytes = packet.len(), %error, "packet lost");
@@ -332,11 +333,13 @@ impl UdpLink {
     fn collect_errors(&self) -> bool {
         let mut any_from_network = false;
         let mut control = [0; control::RECEIVE_BYTES];
+        // The start of the packet that the error quotes.
+        let mut quoted = [0; COMMON_HEADER_BYTES];
         // The queue shares the bounds of the receive buffer; an error that comes while this runs
         // may wait for the next time.
         for _ in 0..1024 {
             let flags = libc::MSG_ERRQUEUE;
-            let received = match sys::receive(self.socket(), &mut [], &mut control, flags) {
+            let received = match sys::receive(self.socket(), &mut quoted, &mut control, flags) {
                 Ok(received) => received,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(_) => break,
@@ -350,7 +353,14 @@ impl UdpLink {
                 continue;
             };
             match error.meaning() {
-                Some(NetworkError::Unreachable(reason)) => self.reports.push(peer, reason),
+                Some(NetworkError::Unreachable(reason)) => {
+                    let quoted = quoted.get(..received.len).unwrap_or_default();
+                    self.reports.push(Report {
+                        peer,
+                        reason,
+                        about: wire::quoted_id(quoted),
+                    });
+                }
                 Some(NetworkError::PacketTooBig { mtu }) => self.paths.learn(peer.ip(), mtu),
                 None => {}
             }

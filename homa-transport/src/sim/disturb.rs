@@ -7,8 +7,8 @@ use super::host::Running;
 use super::oracle::{Breach, Levels};
 use super::trace::What;
 use super::world::{Happening, Phase, World, new_endpoint};
-use crate::error::Unreachable;
-use crate::units::Instant;
+use crate::error::{Report, Unreachable};
+use crate::units::{Instant, RpcId};
 
 /// Time between two looks whether all is quiet.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
@@ -113,12 +113,16 @@ impl World {
         self.serve(at)
     }
 
-    pub(super) fn report(&mut self, at: usize, peer: usize) {
+    pub(super) fn report(&mut self, at: usize, peer: usize, about: Option<RpcId>) {
         let Some(addr) = self.hosts.get(peer).map(|host| host.addr) else {
             return;
         };
         if let Some(host) = self.hosts.get_mut(at) {
-            host.endpoint.handle_unreachable(addr, Unreachable::Port);
+            host.endpoint.handle_unreachable(&Report {
+                peer: addr,
+                reason: Unreachable::Port,
+                about,
+            });
         }
         self.record(at, What::Unreachable(peer));
     }

@@ -19,10 +19,11 @@ use super::queue::EventQueue;
 use super::topology::Topology;
 use super::world::REPORT_DELAY;
 use crate::endpoint::Transmit;
-use crate::error::{BindError, Unreachable};
+use crate::error::{BindError, Report, Unreachable};
 use crate::link::clock::Clock;
 use crate::link::{Link, PacketMeta, RecvBatch};
 use crate::units::Instant;
+use crate::wire;
 
 /// Largest packet, Homa header included, in bytes: an Ethernet frame less IPv4 and UDP headers.
 const PACKET_BYTES_MAX: usize = 1_472;
@@ -103,7 +104,7 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     network: Network,
-    reports: EventQueue<Report>,
+    reports: EventQueue<Word>,
     /// One per open port.
     inboxes: BTreeMap<Port, Inbox>,
     /// Who waits for room in the uplink.
@@ -119,10 +120,9 @@ struct State {
 
 /// Word to a port that another cannot be reached.
 #[derive(Debug)]
-struct Report {
+struct Word {
     to: Port,
-    about: SocketAddr,
-    reason: Unreachable,
+    report: Report,
 }
 
 #[derive(Debug, Default)]
@@ -130,7 +130,7 @@ struct Inbox {
     packets: VecDeque<(SocketAddr, Vec<u8>)>,
     bytes: usize,
     drops: u64,
-    reports: Vec<(SocketAddr, Unreachable)>,
+    reports: Vec<Report>,
     receiver: Option<Waker>,
 }
 
@@ -259,10 +259,10 @@ impl State {
             }
         }
         while self.reports.next_at().is_some_and(|at| at <= now) {
-            if let Some((_, report)) = self.reports.pop()
-                && let Some(inbox) = self.inboxes.get_mut(&report.to)
+            if let Some((_, word)) = self.reports.pop()
+                && let Some(inbox) = self.inboxes.get_mut(&word.to)
             {
-                wakers.extend(inbox.report(report.about, report.reason));
+                wakers.extend(inbox.report(word.report));
             }
         }
         let network = &self.network;
@@ -283,12 +283,15 @@ impl State {
         let woken = match self.inboxes.get_mut(&(arrival.to, to)) {
             Some(inbox) => inbox.push(peer, packet),
             None => {
-                let report = Report {
+                let word = Word {
                     to: (arrival.from, from),
-                    about: SocketAddr::new(ip_of(arrival.to), to),
-                    reason: Unreachable::Port,
+                    report: Report {
+                        peer: SocketAddr::new(ip_of(arrival.to), to),
+                        reason: Unreachable::Port,
+                        about: wire::quoted_id(packet),
+                    },
                 };
-                self.reports.push(arrival.at + REPORT_DELAY, report);
+                self.reports.push(arrival.at + REPORT_DELAY, word);
                 None
             }
         };
@@ -362,8 +365,7 @@ impl Inbox {
         self.receiver.take()
     }
 
-    fn report(&mut self, peer: SocketAddr, reason: Unreachable) -> Option<Waker> {
-        let report = (peer, reason);
+    fn report(&mut self, report: Report) -> Option<Waker> {
         if self.reports.len() >= REPORTS_MAX || self.reports.contains(&report) {
             return None;
         }
@@ -417,12 +419,11 @@ impl Link for SimLink {
                 Some(_) if packet.len() > PACKET_BYTES_MAX => {}
                 Some(host) => state.send(now, self.at, (host, packet.to.port()), packet),
                 None => {
-                    let report = Report {
+                    let word = Word {
                         to: self.at,
-                        about: packet.to,
-                        reason: Unreachable::Host,
+                        report: packet.report(Unreachable::Host),
                     };
-                    state.reports.push(now + REPORT_DELAY, report);
+                    state.reports.push(now + REPORT_DELAY, word);
                 }
             }
             sent += 1;

@@ -15,7 +15,7 @@ use super::trace::{Record, Summary, Trace, What};
 use crate::config::{Config, Wire};
 use crate::endpoint::{Endpoint, RpcKey};
 use crate::error::ConfigError;
-use crate::units::{Instant, Priority};
+use crate::units::{Instant, Priority, RpcId};
 use crate::wire;
 
 /// Time an ICMP message takes.
@@ -62,7 +62,7 @@ pub(super) enum Happening {
     /// A host gives up a call.
     GiveUp(usize, usize, RpcKey),
     /// A host (first) hears that another cannot be reached.
-    Report(usize, usize),
+    Report(usize, usize, Option<RpcId>),
     /// A disturbance begins.
     Begin(usize),
     /// A disturbance ends.
@@ -307,7 +307,7 @@ impl World {
             Happening::Call(host)
             | Happening::Answer(host, _)
             | Happening::GiveUp(host, ..)
-            | Happening::Report(host, _) => self.act(host, happening),
+            | Happening::Report(host, ..) => self.act(host, happening),
         }
     }
 
@@ -328,7 +328,7 @@ impl World {
             Happening::Call(_) => self.call(at),
             Happening::Answer(_, answer) => self.answer(at, answer),
             Happening::GiveUp(_, call, rpc) => self.give_up(at, call, rpc),
-            Happening::Report(_, peer) => self.report(at, peer),
+            Happening::Report(_, peer, about) => self.report(at, peer, about),
             _ => {}
         }
         self.serve(at)
@@ -354,7 +354,8 @@ impl World {
             }
             Running::Dead { reported } => {
                 if reported {
-                    let happening = Happening::Report(arrival.from, arrival.to);
+                    let about = wire::quoted_id(self.network.bytes(arrival.packet));
+                    let happening = Happening::Report(arrival.from, arrival.to, about);
                     self.at(self.now + REPORT_DELAY, happening);
                 }
             }

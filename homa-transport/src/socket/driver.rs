@@ -163,15 +163,15 @@ impl Driver {
         self.busy_batches = if full { self.busy_batches + 1 } else { 0 };
         let shard = &self.shard;
         let reports = &mut self.received.unreachable;
-        reports.retain(|(peer, reason)| !shard.pass_on(*peer, *reason));
+        reports.retain(|report| !shard.pass_on(report));
         let now = self.shard.clock().now();
         let mut core = self.shard.lock();
         for (meta, packet) in self.received.iter() {
             core.endpoint
                 .handle_packet(now, meta.peer, meta.local, packet);
         }
-        for (peer, reason) in &self.received.unreachable {
-            core.endpoint.handle_unreachable(*peer, *reason);
+        for report in &self.received.unreachable {
+            core.endpoint.handle_unreachable(report);
         }
         // Timers only when nothing waits to be received: our own delay is not the peer's silence.
         if (!full || self.busy_batches >= BUSY_BATCHES_MAX)

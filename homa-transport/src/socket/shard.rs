@@ -16,7 +16,7 @@ use super::core::{Core, Work};
 use super::key::KeyMark;
 use super::reachable;
 use crate::endpoint::{Endpoint, RpcKey, Transmit};
-use crate::error::{CloseReason, Delivery, RpcError, Unreachable};
+use crate::error::{CloseReason, Delivery, Report, RpcError};
 use crate::link::Link;
 use crate::link::clock::Clock;
 use crate::link::spread::Spread;
@@ -209,9 +209,9 @@ impl Shard {
         Ok(self.mark.mark(call))
     }
 
-    /// Takes the report that `peer` is unreachable to the shard that it is about, if that is another one:
+    /// Takes the report that a peer is unreachable to the shard that it is about, if that is another one:
     /// the system gives reports about a shared port to any of its sockets. True if it was.
-    pub(super) fn pass_on(&self, peer: SocketAddr, reason: Unreachable) -> bool {
+    pub(super) fn pass_on(&self, report: &Report) -> bool {
         let Some(siblings) = self.siblings.get() else {
             return false;
         };
@@ -219,13 +219,13 @@ impl Shard {
             return false;
         };
         let count = u32::try_from(siblings.all.len()).unwrap_or(u32::MAX);
-        let owner = spread.shard_of(peer, count) as usize;
+        let owner = spread.shard_of(report.peer, count) as usize;
         let owner = siblings.all.get(owner).and_then(Weak::upgrade);
         let Some(owner) = owner.filter(|owner| owner.mark != self.mark) else {
             return false;
         };
         let mut core = owner.lock();
-        core.endpoint.handle_unreachable(peer, reason);
+        core.endpoint.handle_unreachable(report);
         let driver = core.want_turn();
         drop(core);
         if let Some(driver) = driver {

@@ -46,6 +46,9 @@ pub const MESSAGE_BYTES_MAX: usize = 1_000_000;
 /// Length of the header of a DATA packet, in bytes. The data follows it at once.
 pub const DATA_HEADER_BYTES: usize = 56;
 
+/// Length of what all headers begin with, in bytes.
+pub(crate) const COMMON_HEADER_BYTES: usize = size_of::<CommonHeader>();
+
 /// Length of the longest header (ACK), in bytes.
 pub const HEADER_BYTES_MAX: usize = 80;
 
@@ -343,6 +346,13 @@ pub fn parse(packet: &[u8]) -> Result<(Header, Packet<'_>), Malformed> {
         sender_id: parse_sender_id(common.sender_id.get(), packet_type)?,
     };
     Ok((header, body))
+}
+
+/// The RPC of a packet of which perhaps only the beginning is there.
+#[must_use]
+pub fn quoted_id(packet: &[u8]) -> Option<RpcId> {
+    let (common, _) = CommonHeader::ref_from_prefix(packet).ok()?;
+    Some(RpcId::new(common.sender_id.get()))
 }
 
 /// FREEZE belongs to no RPC; its id means nothing.

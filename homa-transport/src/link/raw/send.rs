@@ -38,7 +38,7 @@ impl RawLink {
             return Ok(Sent::Done(0));
         };
         let Some(socket) = self.socket_to(canonical(first.to)) else {
-            self.reports.push(first.to, Unreachable::Network);
+            self.reports.push(first.report(Unreachable::Network));
             return Ok(Sent::Done(1));
         };
         let together = batch.iter().take(SEND_MAX).take_while(|packet| {
@@ -81,7 +81,7 @@ impl RawLink {
                     self.routes.on_too_long(to);
                 }
                 SendFailure::Refused(reason) if attempt > 0 && !in_the_way => {
-                    self.reports.push(packet.to, reason);
+                    self.reports.push(packet.report(reason));
                     return Ok(Sent::Done(1));
                 }
                 _ => {}
@@ -89,7 +89,7 @@ impl RawLink {
         }
         if too_long {
             // And the route does not say why.
-            self.reports.push(packet.to, Unreachable::PathTooNarrow);
+            self.reports.push(packet.report(Unreachable::PathTooNarrow));
         }
         tracing::debug!(peer = %packet.to, too_long, "packet lost among errors");
         Ok(Sent::Done(1))
@@ -125,7 +125,7 @@ impl RawLink {
                 .collect();
         }
         if parts.iter().any(|part| self.is_too_long(to, part)) {
-            self.reports.push(packet.to, Unreachable::PathTooNarrow);
+            self.reports.push(packet.report(Unreachable::PathTooNarrow));
             return Ok(Sent::Done(1));
         }
         let mut sent = 0;

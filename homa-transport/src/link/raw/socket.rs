@@ -17,6 +17,8 @@ use super::super::sys;
 use super::super::udp_socket::canonical;
 use super::super::write_waiter::WriteWaiter;
 use super::port_filter::{self, StartsWith};
+use crate::units::RpcId;
+use crate::wire::{self, COMMON_HEADER_BYTES};
 
 /// The IP protocol number of Homa. Source: homa.h, `IPPROTO_HOMA`.
 pub(super) const IPPROTO_HOMA: i32 = 146;
@@ -134,18 +136,19 @@ impl RawSocket {
         self.fd.get_ref()
     }
 
-    /// Empties the system's error queue; `each` gets those about packets from `port`, with the peer.
+    /// Empties the system's error queue; `each` gets those about packets from `port`, with the peer and the
+    /// RPC.
     /// Returns whether an error may have made a system call fail that had nothing to do with it.
     pub(super) fn collect_errors(
         &self,
         port: u16,
-        mut each: impl FnMut(SocketAddr, NetworkError),
+        mut each: impl FnMut(SocketAddr, NetworkError, Option<RpcId>),
     ) -> bool {
         let mut any_from_network = false;
         let mut control = [0; control::RECEIVE_BYTES];
         for _ in 0..ERRORS_MAX {
             // The start of the Homa packet that the error quotes.
-            let mut quoted = [0; 8];
+            let mut quoted = [0; COMMON_HEADER_BYTES];
             let flags = libc::MSG_ERRQUEUE;
             let received = match sys::receive(self.socket(), &mut quoted, &mut control, flags) {
                 Ok(received) => received,
@@ -168,7 +171,8 @@ impl RawSocket {
                 (Some(source), _) if error.is_from_network() && source != port => {}
                 (_, destination) => {
                     let peer = SocketAddr::new(peer.ip(), destination.unwrap_or(0));
-                    each(keep_scope(peer, received.address), meaning);
+                    let about = wire::quoted_id(quoted);
+                    each(keep_scope(peer, received.address), meaning, about);
                 }
             }
         }

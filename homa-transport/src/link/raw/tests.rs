@@ -137,7 +137,9 @@ async fn a_packet_cut_in_parts_keeps_offsets_and_bytes() {
     poll_fn(|cx| sender.poll_recv(cx, &mut batch))
         .await
         .unwrap();
-    assert_eq!(batch.unreachable, [(to, Unreachable::PathTooNarrow)]);
+    let report = batch.unreachable[0];
+    assert_eq!(report.peer, to);
+    assert_eq!(report.reason, Unreachable::PathTooNarrow);
 }
 
 #[tokio::test]

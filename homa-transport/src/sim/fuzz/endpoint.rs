@@ -7,7 +7,7 @@ use super::forge;
 use super::pair::{Flight, LEN_MAX, Pair, addr};
 use super::source::Source;
 use crate::config::{Config, Wire};
-use crate::error::Unreachable;
+use crate::error::{Report, Unreachable};
 use crate::units::{Priority, RpcId};
 
 /// Operations of one case.
@@ -148,7 +148,12 @@ impl Case {
             14 => {
                 let to = self.peer(source, at);
                 let reason = source.pick([Unreachable::Port, Unreachable::Host]);
-                self.pair.hosts[at].endpoint.handle_unreachable(to, reason);
+                let report = Report {
+                    peer: to,
+                    reason,
+                    about: None,
+                };
+                self.pair.hosts[at].endpoint.handle_unreachable(&report);
                 self.pair.drain(at);
             }
             _ => {

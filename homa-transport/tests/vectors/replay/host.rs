@@ -7,7 +7,7 @@ use std::time::Duration;
 use homa_transport::endpoint::{Event, RpcKey};
 use homa_transport::units::{Instant, RpcId};
 use homa_transport::wire::{self, Cutoffs, Header, Packet, PacketType};
-use homa_transport::{Config, Endpoint, RpcError, Unreachable, Wire};
+use homa_transport::{Config, Endpoint, Report, RpcError, Unreachable, Wire};
 
 use super::seen::Seen;
 use super::{Content, Recording, Side, load, message};
@@ -114,7 +114,11 @@ impl Replay {
                 Content::PortUnreachable { port } if packet.from != self.we_are => {
                     let peer = SocketAddr::new(self.peer_host(), *port);
                     for endpoint in self.sockets.values_mut() {
-                        endpoint.handle_unreachable(peer, Unreachable::Port);
+                        endpoint.handle_unreachable(&Report {
+                            peer,
+                            reason: Unreachable::Port,
+                            about: None,
+                        });
                     }
                 }
                 Content::PortUnreachable { .. } => panic!("packet {}: ours", packet.number),
