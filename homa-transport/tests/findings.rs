@@ -432,3 +432,12 @@ fn a_timer_set_again_and_again_leaves_one_entry() {
 fn a_call_that_a_restarted_server_asks_for_again_and_again_fails() {
     run(0xaa71_902d_01df_ad29);
 }
+
+/// The peer had been slow once, and from then on each granted packet was lost: it was asked for only after
+/// a tenth of a second, for ever. Found by the fuzz target `endpoint`.
+#[test]
+fn a_peer_that_was_slow_once_is_asked_sooner_as_it_answers() {
+    fuzz_endpoint(
+        "2c799d7a04feda5b151f4e21cfed73665c47839b32bf97d244479240c4dee98b31207eef383f2f1f8cfc1b1fc71c105f6be6ae",
+    );
+}

@@ -73,8 +73,8 @@ impl Awaited {
         bytes
     }
 
-    /// Bytes `start..end` have come. Returns how long that took if it can be told: bytes sent again may
-    /// have been sent for one reason or the other.
+    /// Bytes `start..end` have come. Returns how long that took, zero for bytes sent again: that may have
+    /// been for one reason or the other, but what was measured before has to fade even if all is lost once.
     pub(crate) fn on_data(
         &mut self,
         start: u32,
@@ -90,7 +90,11 @@ impl Awaited {
             return None;
         }
         self.byte_and_time = None;
-        (!sent_again).then(|| now.saturating_since(granted_at))
+        Some(if sent_again {
+            Duration::ZERO
+        } else {
+            now.saturating_since(granted_at)
+        })
     }
 }
 
@@ -145,10 +149,17 @@ mod tests {
     }
 
     #[test]
-    fn bytes_sent_again_prove_nothing() {
-        let mut awaited = Awaited::default();
-        awaited.on_grant(1_000, at(1));
-        assert_eq!(awaited.on_data(0, 1_000, true, at(9)), None);
-        assert_eq!(awaited.on_data(0, 1_000, false, at(9)), None);
+    fn answers_to_resends_let_what_was_measured_fade() {
+        let mut lateness = Lateness::default();
+        lateness.on_arrival(Duration::from_millis(40));
+        assert_eq!(lateness.silence(USUAL), Duration::from_millis(80));
+        for _ in 0..30 {
+            let mut awaited = Awaited::default();
+            awaited.on_grant(1_000, at(0));
+            let took = awaited.on_data(0, 1_000, true, at(9)).unwrap();
+            lateness.on_arrival(took);
+            assert_eq!(awaited.on_data(0, 1_000, false, at(9)), None);
+        }
+        assert_eq!(lateness.silence(USUAL), USUAL);
     }
 }
