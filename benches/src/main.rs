@@ -1,5 +1,6 @@
 //! Benchmarks of homa-rpc.
 
+mod progress;
 mod rpc;
 mod simulate;
 

@@ -16,7 +16,6 @@ mod tonic;
 mod usage;
 
 use std::fs;
-use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use nix::sched::sched_getaffinity;
@@ -28,6 +27,7 @@ pub(crate) use self::pair::{CLIENT, SERVER};
 use self::pair::{Pair, Place};
 use self::report::Outcome;
 use self::scenario::Scenario;
+use crate::progress;
 
 /// Length of the round before the first that counts, in milliseconds.
 const WARM_UP_MS: u64 = 100;
@@ -117,7 +117,7 @@ fn measure(
             };
             let stack = pair.stack.name();
             let failed = |error| format!("{stack}, {}: {error}", scenario.name);
-            progress(&format!(
+            progress::show(&format!(
                 "{} round {round}/{}: {stack:<11}",
                 scenario.name, arguments.rounds
             ));
@@ -133,18 +133,8 @@ fn measure(
             outcome.rounds.push(done);
         }
     }
-    progress(&" ".repeat(60));
-    progress("");
+    progress::clear();
     Ok(outcomes)
-}
-
-/// Shows `text` in place of the last one, to people.
-fn progress(text: &str) {
-    let mut err = std::io::stderr().lock();
-    if err.is_terminal() {
-        // Progress that cannot be shown is no reason to stop.
-        let _ = write!(err, "\r{text}").and_then(|()| err.flush());
-    }
 }
 
 /// The cores for both ends.

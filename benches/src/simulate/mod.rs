@@ -10,13 +10,13 @@ mod settings;
 mod slowdown;
 
 use std::fs;
-use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use self::arguments::{Arguments, USAGE};
 use self::experiment::{Outcome, Plan};
+use crate::progress;
 
 /// Runs the command with these arguments.
 pub(crate) fn main(arguments: impl Iterator<Item = String>) -> ExitCode {
@@ -70,11 +70,9 @@ fn timed(plan: Plan) -> (Outcome, Duration) {
     let start = Instant::now();
     let outcome = experiment::run(plan, |done| {
         let name = settings::name(plan.workload);
-        eprint!("\r{name} at {}: {:.0} % ", plan.load, done * 100.0);
-        // Progress that cannot be shown is no reason to stop.
-        let _ = std::io::stderr().flush();
+        progress::show(&format!("{name} at {}: {:.0} %", plan.load, done * 100.0));
     });
-    eprint!("\r                         \r");
+    progress::clear();
     (outcome, start.elapsed())
 }
 
