@@ -65,8 +65,8 @@ impl From<RpcError> for Status {
             RpcError::MessageTooLong { .. }
             | RpcError::ResponseTooLong { .. }
             | RpcError::TooManyRpcs { .. }
+            | RpcError::TooManyPeers { .. }
             | RpcError::TooManyBytes { .. } => Code::ResourceExhausted,
-            RpcError::Aborted { .. } => Code::Cancelled,
             RpcError::TimedOut { .. }
             | RpcError::Unreachable { .. }
             | RpcError::PeerRestarted { .. }
@@ -110,7 +110,7 @@ mod tests {
     use std::net::SocketAddr;
     use std::time::Duration;
 
-    use homa_transport::{CloseReason, Unreachable};
+    use homa_transport::{CloseReason, Limit, Unreachable};
 
     use super::*;
 
@@ -159,7 +159,7 @@ mod tests {
         let status = Status::from(RpcError::TooManyBytes {
             len: 2,
             held: 1,
-            option: "outbound_bytes_max",
+            option: Limit::OutboundBytes,
         });
         assert_eq!(status.code(), Code::ResourceExhausted);
         assert_eq!(status.delivery(), Delivery::NotSent);
@@ -192,11 +192,6 @@ mod tests {
                 },
                 Code::Unavailable,
                 Delivery::NotSent,
-            ),
-            (
-                RpcError::Aborted { peer },
-                Code::Cancelled,
-                Delivery::Unknown,
             ),
             (
                 RpcError::ResponseTooLong {

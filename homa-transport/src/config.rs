@@ -80,7 +80,9 @@ pub struct Config {
     ///
     /// Default 5 ms. Kernel: `resend_ticks`, `resend_interval`.
     pub resend_interval: Duration,
-    /// Silence of a peer after which its RPCs fail, once `timeout_resends` went unanswered.
+    /// Silence of a peer after which its RPCs fail, once `timeout_resends` went unanswered. A peer of which
+    /// nothing was ever heard is given at least 2.5 s, since the first packets may wait for address
+    /// resolution.
     ///
     /// Default 1 s. Kernel: `timeout_ticks` (100 ms). Userspace processes stall for longer than
     /// kernels do.

@@ -1,11 +1,40 @@
 //! How calls and sockets fail.
 
-use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
+use std::{fmt, io};
 
 use crate::kernel::KernelError;
 use crate::units::RpcId;
+
+/// A bound of what a socket holds, which shows as the name of the field of
+/// [`Config`](crate::Config) that sets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Limit {
+    /// RPCs in progress, as client and as server.
+    Rpcs,
+    /// Calls for which each shard of a socket has keys.
+    Shards,
+    /// Peers known.
+    Peers,
+    /// Bytes of outgoing messages.
+    OutboundBytes,
+    /// Bytes of outgoing messages to one peer.
+    OutboundBytesPerPeer,
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rpcs => "rpcs_max",
+            Self::Shards => "shards",
+            Self::Peers => "peers_max",
+            Self::OutboundBytes => "outbound_bytes_max",
+            Self::OutboundBytesPerPeer => "outbound_bytes_per_peer_max",
+        })
+    }
+}
 
 /// Whether a failed request can have reached the server's application.
 ///
@@ -94,12 +123,6 @@ pub enum RpcError {
         /// The peer.
         peer: SocketAddr,
     },
-    /// The application gave up all calls to the peer.
-    #[error("all calls to {peer} were given up")]
-    Aborted {
-        /// The peer.
-        peer: SocketAddr,
-    },
     /// The peer announced a response longer than a message can be.
     #[error("{peer} answered with a message of {len} bytes, over the limit of {max} bytes")]
     ResponseTooLong {
@@ -116,7 +139,16 @@ pub enum RpcError {
         /// The limit.
         limit: usize,
         /// The configuration field that sets it.
-        option: &'static str,
+        option: Limit,
+    },
+    /// As many peers as the configuration allows are known and have RPCs. Nothing was sent.
+    #[error(
+        "{limit} peers have calls in progress, the limit of this socket ({})",
+        Limit::Peers
+    )]
+    TooManyPeers {
+        /// The limit.
+        limit: usize,
     },
     /// As many bytes of outgoing messages are held as the configuration allows. Nothing was sent.
     #[error(
@@ -128,7 +160,7 @@ pub enum RpcError {
         /// Bytes held.
         held: usize,
         /// The configuration field that sets the limit.
-        option: &'static str,
+        option: Limit,
     },
     /// The address cannot be used with this socket (another family, port 0). Nothing was sent.
     #[error("cannot send to {peer}: {reason}")]
@@ -177,11 +209,11 @@ impl RpcError {
             Self::EmptyMessage
             | Self::MessageTooLong { .. }
             | Self::TooManyRpcs { .. }
+            | Self::TooManyPeers { .. }
             | Self::TooManyBytes { .. }
             | Self::BadAddress { .. } => Delivery::NotSent,
             Self::TimedOut { .. }
             | Self::PeerRestarted { .. }
-            | Self::Aborted { .. }
             | Self::ResponseTooLong { .. }
             | Self::Stale => Delivery::Unknown,
             Self::Unreachable { delivery, .. } | Self::Closed { delivery, .. } => *delivery,

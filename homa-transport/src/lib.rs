@@ -43,10 +43,12 @@ pub mod endpoint;
 pub mod error;
 pub mod kernel;
 pub mod link;
+mod list;
 pub mod message;
 pub mod native;
 #[cfg(feature = "sim")]
 pub mod sim;
+mod slab;
 mod socket;
 pub mod stats;
 pub mod transport;
@@ -55,7 +57,9 @@ pub mod wire;
 
 pub use config::{Config, Wire};
 pub use endpoint::Endpoint;
-pub use error::{BindError, CloseReason, ConfigError, Delivery, Report, RpcError, Unreachable};
+pub use error::{
+    BindError, CloseReason, ConfigError, Delivery, Limit, Report, RpcError, Unreachable,
+};
 pub use kernel::KernelSocket;
 pub use message::Message;
 pub use native::NativeBackend;

@@ -86,6 +86,10 @@ stats! {
     requests_unserved,
     /// Requests refused because too many RPCs or bytes were held.
     requests_refused,
+    /// Requests that ended before all of their bytes had come, as server.
+    requests_incomplete,
+    /// Peers given up because nothing was heard of them though they were asked.
+    peers_given_up,
     /// Messages that had to wait for room before their bytes were taken.
     messages_deferred,
     /// Requests begun, as client.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use homa_transport::wire::{PacketType, quoted_id};
-use homa_transport::{Config, Delivery, Message, Report, RpcError, Unreachable, Wire};
+use homa_transport::{Config, Delivery, Limit, Message, Report, RpcError, Unreachable, Wire};
 use support::{Fate, Pair, Side, client_addr, pattern, server_addr};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -477,7 +477,7 @@ fn the_number_of_calls_is_bounded() {
         more,
         Err(RpcError::TooManyRpcs {
             limit: 3,
-            option: "rpcs_max"
+            option: Limit::Rpcs
         })
     );
 }

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use homa_transport::endpoint::{Event, LinkBudget};
+use homa_transport::endpoint::{Event, LinkBudget, RpcKey};
 use homa_transport::transport::{Incoming, Responder, call};
 use homa_transport::units::Instant;
 use homa_transport::{
@@ -406,14 +406,14 @@ impl Host {
         SocketAddr::from(([10, 0, 0, last], port))
     }
 
-    fn send(&mut self, pair: usize, len: usize) {
+    fn send(&mut self, pair: usize, len: usize) -> RpcKey {
         let port = u16::try_from(pair).unwrap() + 1;
         let to = Self::addr(2, port);
         let client = &mut self.pairs[pair].0;
         let message = Message::from(vec![1; len]);
         client
             .send_request(self.now, to, 1_500, message, 0)
-            .unwrap();
+            .unwrap()
     }
 
     fn incoming(&self) -> u64 {
@@ -518,7 +518,7 @@ fn an_endpoint_gets_its_part_while_the_other_has_all_that_it_can_get() {
 #[test]
 fn an_endpoint_that_wanted_more_asks_again_by_itself() {
     let mut host = Host::new(200_000, 150_000);
-    host.send(0, 1_000_000);
+    let first_call = host.send(0, 1_000_000);
     host.carry_one(0);
     host.carry_back(0);
     for _ in 0..2 {
@@ -530,7 +530,7 @@ fn an_endpoint_that_wanted_more_asks_again_by_itself() {
     // The second one's first message goes beyond the ceiling; the other has to wait.
     assert_eq!((first, all), (150_000, 300_000));
     // The first one's message is given up, which nobody tells the second.
-    host.pairs[0].0.abort_peer(Host::addr(2, 1));
+    host.pairs[0].0.abort(host.now, first_call);
     while host.carry_one(0) {}
     assert_eq!(host.pairs[0].1.incoming_bytes(), 0);
     host.pairs[1].1.handle_timeout(host.now);

@@ -58,6 +58,7 @@ impl Inner {
             error,
             RpcError::Closed { .. }
                 | RpcError::TooManyRpcs { .. }
+                | RpcError::TooManyPeers { .. }
                 | RpcError::MessageTooLong { .. }
         ) {
             return status;

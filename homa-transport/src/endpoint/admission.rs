@@ -6,37 +6,58 @@
 //! is remembered by its id alone, as long as that set has room, so that its client is not told that the
 //! RPC is unknown (it would take that for a restart of ours).
 
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::net::SocketAddr;
 
 use super::peer::PeerKey;
 use super::receive::Arrival;
+use super::release::{shrink_queue, shrink_set};
 use super::rpc::{Liveness, Rpc, State};
+use super::wait_list::{Standing, WaitList};
 use super::{Endpoint, RpcKey};
+use crate::list::Links;
 use crate::units::{Instant, RpcId};
 use crate::wire::{Packet, Resend};
 
 /// Ids of refused requests remembered.
 const REFUSED_MAX: usize = 16_384;
-/// Waiting messages looked at when room is free: more than a peer can make wait over its own quota
-/// without its RPC quota in the way.
-const CANDIDATES_MAX: usize = 4_096;
-/// Messages asked for at a time.
+/// Messages asked for, or let go on, at a time.
 const ADMITTED_MAX: usize = 16;
 
 /// Messages and requests that wait for room.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
-    /// Messages without room for their bytes: by length, then age.
-    messages: BTreeSet<(u32, u64, RpcKey)>,
+    /// Messages without room for their bytes.
+    messages: WaitList,
     /// Messages that have begun but whose rest does not fit.
-    ungranted: BTreeSet<(u32, u64, RpcKey)>,
+    ungranted: WaitList,
     /// Requests without room for a record.
     refused: HashSet<(SocketAddr, RpcId)>,
     /// The same in order of their coming.
     refused_order: VecDeque<(SocketAddr, RpcId)>,
     /// Room may have become free.
     pub(super) room_freed: bool,
+}
+
+/// What messages that were just let go on will need.
+#[derive(Debug, Default)]
+struct Planned {
+    messages: usize,
+    bytes: usize,
+    by_peer: Vec<(PeerKey, usize)>,
+}
+
+impl Planned {
+    fn of(&self, peer: PeerKey) -> usize {
+        let of_peer = self.by_peer.iter().filter(|(planned, _)| *planned == peer);
+        of_peer.map(|(_, bytes)| bytes).sum()
+    }
+
+    fn add(&mut self, peer: PeerKey, bytes: usize) {
+        self.messages += 1;
+        self.bytes += bytes;
+        self.by_peer.push((peer, bytes));
+    }
 }
 
 impl Waiting {
@@ -59,14 +80,27 @@ impl Waiting {
         }
     }
 
-    /// Forgets a message that is gone.
-    pub(super) fn forget(&mut self, length: u32, birth: u64, rpc: RpcKey) {
-        self.messages.remove(&(length, birth, rpc));
+    /// A message need not wait for room to begin any more.
+    pub(super) fn forget_message(&mut self, peer: PeerKey, standing: Standing) {
+        self.messages.remove(peer, standing);
     }
 
-    /// True if the message has begun and waits for room to be granted.
-    pub(super) fn is_ungranted(&self, length: u32, birth: u64, rpc: RpcKey) -> bool {
-        self.ungranted.contains(&(length, birth, rpc))
+    /// A message need not wait for room to be granted any more.
+    pub(super) fn forget_ungranted(&mut self, peer: PeerKey, standing: Standing) {
+        self.ungranted.remove(peer, standing);
+    }
+
+    /// Some of the room that `peer` had may have become free.
+    fn on_room_freed(&mut self, peer: PeerKey) {
+        self.room_freed = true;
+        self.messages.make_ready(peer);
+        self.ungranted.make_ready(peer);
+    }
+
+    /// Gives memory back that is no longer used.
+    pub(super) fn release(&mut self) {
+        shrink_set(&mut self.refused);
+        shrink_queue(&mut self.refused_order);
     }
 }
 
@@ -89,17 +123,15 @@ impl Endpoint {
             });
         let known = peer.and_then(|peer| self.peers.get_mut(peer));
         let quota = self.config.rpcs_per_peer_max;
-        let (Some(peer), Some(known)) = (peer, known.filter(|peer| peer.served < quota)) else {
+        let (Some(peer), Some(known)) = (peer, known.filter(|peer| peer.served() < quota)) else {
             self.stats.requests_refused += 1;
             self.waiting.refuse(client, id);
             return None;
         };
-        known.rpcs += 1;
-        known.served += 1;
-        self.waiting.accept(client, id);
-        let key = self.table.insert(Rpc {
+        let rpc = Rpc {
             id,
             peer,
+            peer_links: Links::default(),
             addr: client,
             local: Some(local),
             birth: self.births,
@@ -109,12 +141,16 @@ impl Endpoint {
             out: None,
             inbound: None,
             waits_for_room: None,
+            waits_for_grant: None,
             charged: 0,
             queued: None,
             held: false,
             liveness: Liveness::new(now),
             timer: None,
-        });
+        };
+        let key = self.table.insert(rpc, &mut known.rpc_list);
+        self.peers.on_rpc_begun(peer, true);
+        self.waiting.accept(client, id);
         self.births += 1;
         self.set_timer(key, now + self.config.resend_interval);
         Some(key)
@@ -145,40 +181,44 @@ impl Endpoint {
 
     /// True if `bytes` more can be held for `peer`.
     pub(super) fn has_room(&self, peer: PeerKey, bytes: usize) -> bool {
-        let held = self.peers.get(peer).map_or(0, |peer| peer.inbound_bytes);
+        self.has_room_in_all(bytes) && self.has_room_for(peer, bytes)
+    }
+
+    fn has_room_in_all(&self, bytes: usize) -> bool {
         self.inbound_bytes + bytes <= self.config.inbound_bytes_max
-            && held + bytes <= self.config.inbound_bytes_per_peer_max
+    }
+
+    fn has_room_for(&self, peer: PeerKey, bytes: usize) -> bool {
+        let held = self.peers.get(peer).map_or(0, |peer| peer.inbound_bytes);
+        held + bytes <= self.config.inbound_bytes_per_peer_max
     }
 
     /// True if a message may begin whose first reserve is `bytes`. Beginnings get half of the room: the
     /// other half is for those that are granted, or many that have begun could keep each other from
     /// ending.
     pub(super) fn has_room_to_begin(&self, peer: PeerKey, bytes: usize) -> bool {
-        let held = self.peers.get(peer).map_or(0, |peer| peer.inbound_bytes);
+        self.has_room_to_begin_in_all(bytes) && self.has_room_to_begin_for(peer, bytes)
+    }
+
+    fn has_room_to_begin_in_all(&self, bytes: usize) -> bool {
         self.inbound_bytes + bytes <= self.config.inbound_bytes_max / 2
-            && held + bytes <= self.config.inbound_bytes_per_peer_max / 2
+    }
+
+    fn has_room_to_begin_for(&self, peer: PeerKey, bytes: usize) -> bool {
+        let held = self.peers.get(peer).map_or(0, |peer| peer.inbound_bytes);
+        held + bytes <= self.config.inbound_bytes_per_peer_max / 2
     }
 
     /// Lets a message whose grant does not fit wait until it does.
-    pub(super) fn wait_for_grant(&mut self, key: RpcKey, length: u32, birth: u64) {
+    pub(super) fn wait_for_grant(&mut self, key: RpcKey, length: u32) {
         self.grants.remove(key);
+        let Some(rpc) = self.table.get_mut(key) else {
+            return;
+        };
+        rpc.waits_for_grant = Some(length);
         self.stats.messages_deferred += 1;
-        self.waiting.ungranted.insert((length, birth, key));
-    }
-
-    /// Lets the messages take part in granting again that waited for room for it.
-    fn admit_ungranted(&mut self) {
-        let candidates = self.waiting.ungranted.iter().take(CANDIDATES_MAX);
-        for (length, birth, key) in candidates.copied().collect::<Vec<_>>() {
-            let Some(rpc) = self.table.get(key) else {
-                self.waiting.ungranted.remove(&(length, birth, key));
-                continue;
-            };
-            if self.has_room(rpc.peer, (length as usize).saturating_sub(rpc.charged)) {
-                self.waiting.ungranted.remove(&(length, birth, key));
-                self.report_progress(key);
-            }
-        }
+        let standing = Standing::of(length, rpc.birth, key);
+        self.waiting.ungranted.insert(rpc.peer, standing);
     }
 
     /// Lets a message of `length` bytes wait until there is room for it.
@@ -189,38 +229,61 @@ impl Endpoint {
         if rpc.waits_for_room.is_none() {
             rpc.waits_for_room = Some(length);
             self.stats.messages_deferred += 1;
-            self.waiting.messages.insert((length, rpc.birth, key));
+            let standing = Standing::of(length, rpc.birth, key);
+            self.waiting.messages.insert(rpc.peer, standing);
         }
     }
 
-    /// Asks for the messages for which there is room by now, shortest first.
+    /// Lets messages go on for which there is room by now.
     pub(super) fn admit_waiting(&mut self, now: Instant) {
-        if !std::mem::take(&mut self.waiting.room_freed) {
-            return;
+        if std::mem::take(&mut self.waiting.room_freed) {
+            self.admit_ungranted();
+            self.admit_messages(now);
         }
-        self.admit_ungranted();
-        let candidates: Vec<_> = self
-            .waiting
-            .messages
-            .iter()
-            .take(CANDIDATES_MAX)
-            .copied()
-            .collect();
-        let (mut planned, mut admitted) = (0, 0);
-        for (length, birth, key) in candidates {
-            let need = self.first_reserve(length);
-            let Some(rpc) = self.table.get(key) else {
-                continue;
-            };
-            if !self.has_room_to_begin(rpc.peer, planned + need) {
+    }
+
+    /// Lets messages take part in granting again that waited for room for it, shortest first.
+    fn admit_ungranted(&mut self) {
+        let mut planned = Planned::default();
+        while planned.messages < ADMITTED_MAX
+            && let Some((peer, standing)) = self.waiting.ungranted.first_ready()
+        {
+            let key = standing.rpc;
+            let held = self.table.get(key).map_or(0, |rpc| rpc.charged);
+            let need = (standing.length as usize).saturating_sub(held);
+            if !self.has_room_in_all(planned.bytes + need) {
+                return;
+            }
+            if !self.has_room_for(peer, planned.of(peer) + need) {
+                self.waiting.ungranted.not_ready(peer, standing);
                 continue;
             }
-            planned += need;
-            admitted += 1;
-            if admitted > ADMITTED_MAX {
-                break;
+            planned.add(peer, need);
+            self.waiting.ungranted.remove(peer, standing);
+            if let Some(rpc) = self.table.get_mut(key) {
+                rpc.waits_for_grant = None;
             }
-            self.waiting.forget(length, birth, key);
+            self.report_progress(key);
+        }
+    }
+
+    /// Asks for messages that could not begin, shortest first.
+    fn admit_messages(&mut self, now: Instant) {
+        let mut planned = Planned::default();
+        while planned.messages < ADMITTED_MAX
+            && let Some((peer, standing)) = self.waiting.messages.first_ready()
+        {
+            let need = self.first_reserve(standing.length);
+            if !self.has_room_to_begin_in_all(planned.bytes + need) {
+                return;
+            }
+            if !self.has_room_to_begin_for(peer, planned.of(peer) + need) {
+                self.waiting.messages.not_ready(peer, standing);
+                continue;
+            }
+            planned.add(peer, need);
+            self.waiting.messages.remove(peer, standing);
+            let key = standing.rpc;
             if let Some(rpc) = self.table.get_mut(key) {
                 rpc.waits_for_room = None;
             }
@@ -267,7 +330,9 @@ impl Endpoint {
         if let Some(peer) = self.peers.get_mut(rpc.peer) {
             peer.inbound_bytes = peer.inbound_bytes + more - less;
         }
-        self.waiting.room_freed |= less > 0;
+        if less > 0 {
+            self.waiting.on_room_freed(rpc.peer);
+        }
     }
 
     /// Gives back what a message that is gone held.
@@ -276,6 +341,6 @@ impl Endpoint {
         if let Some(peer) = self.peers.get_mut(rpc.peer) {
             peer.inbound_bytes -= rpc.charged;
         }
-        self.waiting.room_freed = true;
+        self.waiting.on_room_freed(rpc.peer);
     }
 }

@@ -125,9 +125,8 @@ impl Windows {
 
 impl Window {
     fn clear(&mut self) {
-        self.words.clear();
-        self.outliers.clear();
-        self.ids = 0;
+        // The next window grows as it must: a burst's memory goes with it.
+        *self = Self::default();
     }
 
     fn insert(&mut self, number: u64) -> bool {

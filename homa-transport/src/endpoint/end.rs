@@ -2,6 +2,7 @@
 
 use super::peer::PeerKey;
 use super::rpc::{Rpc, State};
+use super::wait_list::Standing;
 use super::{Endpoint, Event, RpcKey};
 use crate::error::RpcError;
 use crate::units::RpcId;
@@ -38,7 +39,9 @@ impl Endpoint {
     /// Removes an RPC from every table. A request that was delivered is remembered from now on; until
     /// now it was here.
     pub(super) fn remove(&mut self, key: RpcKey) -> Option<Rpc> {
-        let mut rpc = self.table.remove(key)?;
+        let peer = self.table.get(key)?.peer;
+        let peer_list = &mut self.peers.get_mut(peer)?.rpc_list;
+        let mut rpc = self.table.remove(key, peer_list)?;
         if rpc.was_delivered() {
             self.remember_delivered(rpc.peer, rpc.id);
         }
@@ -55,12 +58,15 @@ impl Endpoint {
             self.pacer.remove(key, rank);
         }
         if let Some(length) = rpc.waits_for_room {
-            self.waiting.forget(length, rpc.birth, key);
+            let standing = Standing::of(length, rpc.birth, key);
+            self.waiting.forget_message(rpc.peer, standing);
+        }
+        if let Some(length) = rpc.waits_for_grant {
+            let standing = Standing::of(length, rpc.birth, key);
+            self.waiting.forget_ungranted(rpc.peer, standing);
         }
         self.discharge(&rpc);
-        if let Some(peer) = self.peers.get_mut(rpc.peer) {
-            peer.on_rpc_ended(!rpc.is_client());
-        }
+        self.peers.on_rpc_ended(rpc.peer, !rpc.is_client());
         Some(rpc)
     }
 
@@ -77,11 +83,13 @@ impl Endpoint {
 
     /// Ends an RPC of which we are the server, because its client is no longer interested.
     pub(super) fn end_served(&mut self, key: RpcKey) {
-        if let Some(rpc) = self.remove(key)
-            && rpc.state == State::InService
-        {
-            self.stats.rpcs_cancelled_by_client += 1;
-            self.events.push_back(Event::Cancelled { rpc: key });
+        match self.remove(key).map(|rpc| rpc.state) {
+            Some(State::InService) => {
+                self.stats.rpcs_cancelled_by_client += 1;
+                self.events.push_back(Event::Cancelled { rpc: key });
+            }
+            Some(State::Receiving) => self.stats.requests_incomplete += 1,
+            _ => {}
         }
     }
 
@@ -89,14 +97,7 @@ impl Endpoint {
     /// time, so that a duplicate still on its way is not executed again.
     pub(super) fn forget_peer(&mut self, key: PeerKey) {
         let (now, memory) = (self.memory_clock.latest(), self.config.delivered_memory);
-        let Some(peer) = self.peers.get_mut(key) else {
-            return;
-        };
-        if peer.rpcs == 0 && peer.delivered.is_empty(now, memory) {
-            self.peers.remove(key);
-        } else {
-            peer.forget_acks();
-        }
+        self.peers.forget(key, now, memory);
     }
 
     /// Keeps late packets of a peer's request from beginning it (again).

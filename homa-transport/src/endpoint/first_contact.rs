@@ -32,8 +32,6 @@ pub(crate) struct Contact {
     proven: bool,
     received: u64,
     sent: u64,
-    /// RPCs whose responses are held back.
-    held: Vec<RpcKey>,
     /// Version of our cutoffs, and what the peer is told it is.
     version: Option<(u16, u16)>,
 }
@@ -119,7 +117,8 @@ impl Endpoint {
             return;
         }
         known.contact.proven = true;
-        for key in std::mem::take(&mut known.contact.held) {
+        // Once in a peer's time, so the walk is paid for by the RPCs' own packets.
+        for key in self.rpcs_of(peer) {
             self.release_held(key);
         }
     }
@@ -141,11 +140,6 @@ impl Endpoint {
             return;
         };
         rpc.held = true;
-        if let Some(peer) = self.peers.get_mut(rpc.peer)
-            && !peer.contact.held.contains(&key)
-        {
-            peer.contact.held.push(key);
-        }
         self.stats.responses_held += 1;
         self.ask_for_proof(now, key);
     }

@@ -14,11 +14,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use slotmap::SecondaryMap;
-
 use super::RpcKey;
 use super::budget::{self, Incoming, LinkBudget};
 use super::priority::{self, UnscheduledCutoffs};
+use super::release::shrink;
+use crate::slab::SideTable;
 use crate::units::{Instant, Priority};
 
 /// A message's standing: fewest missing bytes first, then the older one.
@@ -96,7 +96,7 @@ const BEYOND_PAUSE: Duration = Duration::from_micros(50);
 #[derive(Debug)]
 pub(crate) struct GrantScheduler {
     limits: GrantLimits,
-    messages: SecondaryMap<RpcKey, Progress>,
+    messages: SideTable<RpcKey, Progress>,
     /// The messages that may be granted to, best first.
     active: Vec<RpcKey>,
     /// Per peer: how many of its messages are active, and the others by rank.
@@ -130,7 +130,7 @@ impl GrantScheduler {
     pub(crate) fn new(limits: GrantLimits) -> Self {
         Self {
             limits,
-            messages: SecondaryMap::new(),
+            messages: SideTable::new(),
             active: Vec::with_capacity(limits.max_overcommit),
             peers: HashMap::default(),
             waiting: BTreeSet::new(),
@@ -184,6 +184,11 @@ impl GrantScheduler {
             }
         }
         self.compete(rpc);
+    }
+
+    /// Gives memory back that is no longer used.
+    pub(crate) fn release(&mut self) {
+        shrink(&mut self.peers);
     }
 
     /// The message is complete or gone.

@@ -34,6 +34,7 @@ mod pacer;
 mod peer;
 mod priority;
 mod receive;
+mod release;
 mod rpc;
 mod rules;
 mod send;
@@ -42,6 +43,7 @@ mod timeout;
 mod timer;
 mod trace;
 mod transmit;
+mod wait_list;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -63,7 +65,8 @@ use self::send::Control;
 use self::table::RpcTable;
 use self::timer::Timers;
 use crate::config::{Config, Wire};
-use crate::error::{ConfigError, Report, RpcError, Unreachable};
+use crate::error::{ConfigError, Limit, Report, RpcError, Unreachable};
+use crate::list::Links;
 use crate::message::Message;
 use crate::stats::Stats;
 use crate::units::{Instant, RpcId};
@@ -116,6 +119,8 @@ pub struct Endpoint {
     trace: Trace,
     /// Reused by `handle_timeout`.
     due: Vec<RpcKey>,
+    /// When to look for memory to give back.
+    next_release: Instant,
 }
 
 /// The low and the high half.
@@ -238,6 +243,7 @@ impl Endpoint {
                 Trace::off()
             },
             due: Vec::new(),
+            next_release: Instant::ZERO,
             config,
         })
     }
@@ -278,16 +284,17 @@ impl Endpoint {
             }
         };
         let liveness = Liveness::new(now);
-        if let Some(known) = self.peers.get_mut(peer_key) {
-            known.rpcs += 1;
-        }
         let id = self.allocate_id();
         let out = self.out_message(message, packet_bytes, false);
         let length = out.length();
         let few_unscheduled = self.table.client_count() >= self.config.incast_threshold;
-        let key = self.table.insert(Rpc {
+        let Some(known) = self.peers.get_mut(peer_key) else {
+            return Err(RpcError::Stale);
+        };
+        let rpc = Rpc {
             id,
             peer: peer_key,
+            peer_links: Links::default(),
             addr: peer,
             local: None,
             birth: self.births,
@@ -297,12 +304,15 @@ impl Endpoint {
             out: Some(out),
             inbound: None,
             waits_for_room: None,
+            waits_for_grant: None,
             charged: 0,
             queued: None,
             held: false,
             liveness,
             timer: None,
-        });
+        };
+        let key = self.table.insert(rpc, &mut known.rpc_list);
+        self.peers.on_rpc_begun(peer_key, false);
         self.births += 1;
         self.charge_outbound(key, length);
         self.stats.requests_sent += 1;
@@ -366,25 +376,11 @@ impl Endpoint {
         self.table.get(rpc).map(|rpc| rpc.addr)
     }
 
-    /// Gives up all RPCs of ours with `peer`; each yields [`Event::Failed`] with
-    /// [`RpcError::Aborted`], and the server is told.
-    pub fn abort_peer(&mut self, peer: SocketAddr) {
-        for key in self.table.select(|rpc| rpc.is_client() && rpc.addr == peer) {
-            let cookie = self.table.get(key).map_or(0, |rpc| rpc.cookie);
-            self.end_call_early(key);
-            self.stats.rpcs_failed += 1;
-            self.events.push_back(Event::Failed {
-                cookie,
-                error: RpcError::Aborted { peer },
-            });
-        }
-    }
-
     /// Closes: forgets all RPCs of ours, telling their servers, and queues the acks owed. Send what
     /// [`Endpoint::poll_transmit`] yields afterwards.
     pub fn close(&mut self) {
         self.serving = false;
-        for key in self.table.select(Rpc::is_client) {
+        for key in self.table.calls() {
             self.end_call_early(key);
         }
         let mut owed = Vec::new();
@@ -399,8 +395,11 @@ impl Endpoint {
         }
     }
 
-    /// Takes the report that a peer cannot be reached: its RPCs end, and on protocol 146 those with the
-    /// other ports of its address too if the report is about the whole host.
+    /// Takes the report that a peer cannot be reached: calls to it end, and on protocol 146 those to the
+    /// other ports of its address too if the report is about the whole host. Requests of a peer end only if
+    /// its socket is gone. A host that cannot be reached may be back before there is anything to send; if
+    /// not, silence ends them. What our own system refuses to send is one lost packet, unless it is the
+    /// first of a call.
     ///
     /// Source: homa_plumbing.c, `homa_err_handler_v4`; homa_rpc.c, `homa_abort_rpcs`.
     pub fn handle_unreachable(&mut self, report: &Report) {
@@ -410,10 +409,12 @@ impl Endpoint {
             _ => self.peers.find(report.peer).into_iter().collect(),
         };
         for peer_key in peers {
-            for key in self.table.select(|rpc| rpc.peer == peer_key) {
+            for key in self.rpcs_of(peer_key) {
                 self.end_unreachable(key, report);
             }
-            self.forget_peer(peer_key);
+            if report.reason != Unreachable::Denied {
+                self.forget_peer(peer_key);
+            }
         }
     }
 
@@ -481,9 +482,8 @@ impl Endpoint {
         }
         self.check_room(self.table.client_count())?;
         let limit = self.config.peers_max;
-        let option = "peers_max";
         let known = known.or_else(|| self.peers.find_or_insert(peer, now));
-        known.ok_or(RpcError::TooManyRpcs { limit, option })
+        known.ok_or(RpcError::TooManyPeers { limit })
     }
 
     fn check_room(&self, held: usize) -> Result<(), RpcError> {
@@ -492,7 +492,7 @@ impl Endpoint {
         }
         Err(RpcError::TooManyRpcs {
             limit: self.config.rpcs_max,
-            option: "rpcs_max",
+            option: Limit::Rpcs,
         })
     }
 

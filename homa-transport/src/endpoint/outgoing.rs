@@ -4,7 +4,7 @@ use super::outbound::OutMessage;
 use super::peer::PeerKey;
 use super::{Endpoint, RpcKey};
 use crate::config::Wire;
-use crate::error::RpcError;
+use crate::error::{Limit, RpcError};
 use crate::message::Message;
 use crate::wire::DATA_HEADER_BYTES;
 
@@ -38,14 +38,14 @@ impl Endpoint {
             RpcError::TooManyBytes {
                 len,
                 held,
-                option: "outbound_bytes_per_peer_max",
+                option: Limit::OutboundBytesPerPeer,
             }
         } else if !fits(self.outbound_bytes, config.outbound_bytes_max) {
             let held = self.outbound_bytes;
             RpcError::TooManyBytes {
                 len,
                 held,
-                option: "outbound_bytes_max",
+                option: Limit::OutboundBytes,
             }
         } else {
             return Ok(message);

@@ -1,19 +1,23 @@
 //! What is known of the other ends: when they were last heard, acks owed to them, their cutoffs,
 //! and which of their requests were delivered.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use slotmap::{SlotMap, new_key_type};
+use slotmap::new_key_type;
 
+use super::RpcKey;
 use super::address::AddrKey;
 use super::delivered::Delivered;
 use super::first_contact::Contact;
 use super::lateness::Lateness;
 use super::priority::UnscheduledCutoffs;
+use super::release::shrink;
 use super::timer::backed_off;
 use crate::config::Wire;
+use crate::list::{Links, List};
+use crate::slab::Slab;
 use crate::units::Instant;
 use crate::wire::{AckEntry, Acks};
 
@@ -35,14 +39,23 @@ pub(crate) struct Peer {
     pub(crate) addr: SocketAddr,
     /// Last packet of any kind from it, or the time it became known.
     pub(crate) heard: Instant,
+    /// A packet has come from it.
+    heard_ever: bool,
     /// RESENDs and NEED_ACKs sent to it since then.
     probing: Probing,
     /// When the next RPC that may not ask now is to try again, if there are many.
     next_try: Instant,
     /// RPCs with it.
-    pub(crate) rpcs: usize,
+    rpcs: usize,
     /// Those of them of which it is the client.
-    pub(crate) served: usize,
+    served: usize,
+    /// The same RPCs, oldest first.
+    pub(super) rpc_list: List<RpcKey>,
+    /// Its place among the peers without RPCs, if it is one.
+    idle: Option<Idle>,
+    idle_links: Links<PeerKey>,
+    /// Its place among the peers of its host.
+    host_links: Links<PeerKey>,
     /// Bytes held for messages from it.
     pub(crate) inbound_bytes: usize,
     /// Bytes of outgoing messages held for it.
@@ -58,6 +71,15 @@ pub(crate) struct Peer {
     /// Its requests that were delivered here.
     pub(crate) delivered: Delivered,
     acks: Vec<AckEntry>,
+}
+
+/// Which list a peer without RPCs is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Idle {
+    /// That of peers of which no request was delivered when they came into it.
+    Unused,
+    /// That of the others.
+    Used,
 }
 
 /// Requests to a peer that have gone unanswered: the whole peer, not one RPC.
@@ -82,21 +104,21 @@ const PROBE_INTERVAL_MAX: Duration = Duration::from_millis(100);
 const TRY_INTERVAL: Duration = Duration::from_micros(8);
 /// Longest wait for the next try.
 const TRY_WAIT_MAX: Duration = Duration::from_millis(500);
+/// Silence after which a peer is given up of which nothing was ever heard, at least. The first packet to
+/// a neighbour may wait for address resolution, which Linux repeats after one second and after two
+/// (`retrans_time_ms`), and TCP allows for a lost first packet too.
+const FIRST_ANSWER_TIMEOUT: Duration = Duration::from_millis(2_500);
 
 impl Peer {
-    /// An RPC with it is over; `served`: it was the client.
-    pub(crate) fn on_rpc_ended(&mut self, served: bool) {
-        self.rpcs -= 1;
-        self.served -= usize::from(served);
-        if self.rpcs == 0 {
-            // What was asked before says nothing about how it answers later calls.
-            self.probing = Probing::default();
-        }
+    /// RPCs of which it is the client.
+    pub(crate) const fn served(&self) -> usize {
+        self.served
     }
 
     /// A packet of so many bytes has come from it.
     pub(crate) const fn on_heard(&mut self, now: Instant, bytes: usize) {
         self.heard = now;
+        self.heard_ever = true;
         self.probing.runs = 0;
         self.contact.on_received(bytes);
     }
@@ -161,6 +183,11 @@ impl Peer {
         runs: u32,
     ) -> Option<(Duration, u32)> {
         let probing = &self.probing;
+        let timeout = if self.heard_ever {
+            timeout
+        } else {
+            timeout.max(FIRST_ANSWER_TIMEOUT)
+        };
         let asked_for = now.saturating_since(probing.first.max(self.heard));
         let dead = probing.runs >= runs && probing.runs > 0 && asked_for >= timeout;
         dead.then(|| (now.saturating_since(self.heard), probing.runs))
@@ -195,8 +222,10 @@ impl Peer {
         self.acks.clear();
     }
 
-    fn is_idle(&self, now: Instant) -> bool {
-        self.rpcs == 0 && now.saturating_since(self.heard) >= IDLE_MAX
+    /// Whether it can be forgotten: nothing was heard of it for long, and none of its requests need be
+    /// remembered.
+    fn is_forgettable(&mut self, now: Instant, memory_now: Instant, memory: Duration) -> bool {
+        now.saturating_since(self.heard) >= IDLE_MAX && self.delivered.is_empty(memory_now, memory)
     }
 }
 
@@ -206,13 +235,24 @@ pub(crate) struct PeerTable {
     max: usize,
     /// Peers have to show that they are where they say they are.
     prove: bool,
-    peers: SlotMap<PeerKey, Peer>,
+    peers: Slab<PeerKey, Peer>,
     by_addr: HashMap<AddrKey, PeerKey>,
-    /// On protocol 146: the cutoffs of each host, and how many of its sockets are known.
-    by_host: Option<HashMap<IpAddr, (UnscheduledCutoffs, usize)>>,
-    /// Peers in the order in which they are looked at for idleness.
-    sweep: VecDeque<PeerKey>,
+    /// On protocol 146.
+    by_host: Option<HashMap<IpAddr, Host>>,
+    /// Peers without RPCs in the order in which they are looked at: those of which no request was ever
+    /// delivered, and the others.
+    unused: List<PeerKey>,
+    used: List<PeerKey>,
     next_sweep: Instant,
+    /// Peers have come since all that they left behind was given back.
+    unreleased: bool,
+}
+
+/// What the sockets of a host have in common.
+#[derive(Debug)]
+struct Host {
+    cutoffs: UnscheduledCutoffs,
+    peers: List<PeerKey>,
 }
 
 impl PeerTable {
@@ -221,11 +261,13 @@ impl PeerTable {
         Self {
             max,
             prove: prove && wire == Wire::Encapsulated,
-            peers: SlotMap::with_key(),
+            peers: Slab::new(),
             by_addr: HashMap::default(),
             by_host: (wire == Wire::Native).then(HashMap::default),
-            sweep: VecDeque::new(),
+            unused: List::default(),
+            used: List::default(),
             next_sweep: Instant::ZERO,
+            unreleased: false,
         }
     }
 
@@ -238,11 +280,60 @@ impl PeerTable {
         self.by_addr.get(&AddrKey(addr)).copied()
     }
 
-    /// The known peers at `address`, whatever their port.
+    /// On protocol 146: the known peers at `address`, whatever their port.
     pub(crate) fn of_host(&self, address: IpAddr) -> Vec<PeerKey> {
-        let peers = self.peers.iter();
-        let there = peers.filter(|(_, peer)| peer.addr.ip() == address);
-        there.map(|(key, _)| key).collect()
+        let host = self.by_host.as_ref().and_then(|hosts| hosts.get(&address));
+        host.map_or_else(Vec::new, |host| {
+            host.peers.keys(&self.peers, |peer| &peer.host_links)
+        })
+    }
+
+    /// An RPC with a peer begins; `served`: the peer is the client.
+    pub(crate) fn on_rpc_begun(&mut self, key: PeerKey, served: bool) {
+        let Some(peer) = self.peers.get_mut(key) else {
+            return;
+        };
+        peer.rpcs += 1;
+        peer.served += usize::from(served);
+        self.leave_idle(key);
+    }
+
+    /// An RPC with a peer is over; `served`: the peer was the client.
+    pub(crate) fn on_rpc_ended(&mut self, key: PeerKey, served: bool) {
+        let Some(peer) = self.peers.get_mut(key) else {
+            return;
+        };
+        peer.rpcs -= 1;
+        peer.served -= usize::from(served);
+        if peer.rpcs == 0 {
+            // What was asked before says nothing about how it answers later calls.
+            peer.probing = Probing::default();
+            self.enter_idle(key);
+        }
+    }
+
+    /// Puts a peer without RPCs at the end of the list it belongs to.
+    fn enter_idle(&mut self, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(key) else {
+            return;
+        };
+        let (list, idle) = if peer.delivered.is_unused() {
+            (&mut self.unused, Idle::Unused)
+        } else {
+            (&mut self.used, Idle::Used)
+        };
+        peer.idle = Some(idle);
+        list.push_back(&mut self.peers, |peer| &mut peer.idle_links, key);
+    }
+
+    fn leave_idle(&mut self, key: PeerKey) {
+        let idle = self.peers.get_mut(key).and_then(|peer| peer.idle.take());
+        let list = match idle {
+            Some(Idle::Unused) => &mut self.unused,
+            Some(Idle::Used) => &mut self.used,
+            None => return,
+        };
+        list.remove(&mut self.peers, |peer| &mut peer.idle_links, key);
     }
 
     pub(crate) fn get_mut(&mut self, key: PeerKey) -> Option<&mut Peer> {
@@ -264,17 +355,18 @@ impl PeerTable {
         if self.peers.len() >= self.max {
             return None;
         }
-        if let Some(hosts) = self.by_host.as_mut() {
-            let unknown = (UnscheduledCutoffs::UNKNOWN, 0);
-            hosts.entry(addr.ip()).or_insert(unknown).1 += 1;
-        }
         let key = self.peers.insert(Peer {
             addr,
             heard: now,
+            heard_ever: false,
             probing: Probing::default(),
             next_try: Instant::ZERO,
             rpcs: 0,
             served: 0,
+            rpc_list: List::default(),
+            idle: None,
+            idle_links: Links::default(),
+            host_links: Links::default(),
             inbound_bytes: 0,
             outbound_bytes: 0,
             cutoffs: UnscheduledCutoffs::UNKNOWN,
@@ -289,24 +381,49 @@ impl PeerTable {
             acks: Vec::new(),
         });
         self.by_addr.insert(AddrKey(addr), key);
-        self.sweep.push_back(key);
+        if let Some(hosts) = self.by_host.as_mut() {
+            let host = hosts.entry(addr.ip()).or_insert(Host {
+                cutoffs: UnscheduledCutoffs::UNKNOWN,
+                peers: List::default(),
+            });
+            let peers = &mut self.peers;
+            host.peers
+                .push_back(peers, |peer| &mut peer.host_links, key);
+        }
+        self.enter_idle(key);
+        self.unreleased = true;
         Some(key)
     }
 
     /// Forgets everything about a peer that is gone. It must have no RPCs.
     pub(crate) fn remove(&mut self, key: PeerKey) {
-        let Some(peer) = self.peers.remove(key) else {
+        let Some(addr) = self.peers.get(key).map(|peer| peer.addr) else {
             return;
         };
-        debug_assert_eq!(peer.rpcs, 0, "{peer:?}");
-        self.by_addr.remove(&AddrKey(peer.addr));
+        self.leave_idle(key);
         if let Some(hosts) = self.by_host.as_mut()
-            && let Some((_, sockets)) = hosts.get_mut(&peer.addr.ip())
+            && let Some(host) = hosts.get_mut(&addr.ip())
         {
-            *sockets -= 1;
-            if *sockets == 0 {
-                hosts.remove(&peer.addr.ip());
+            let peers = &mut self.peers;
+            host.peers.remove(peers, |peer| &mut peer.host_links, key);
+            if host.peers.first().is_none() {
+                hosts.remove(&addr.ip());
             }
+        }
+        self.by_addr.remove(&AddrKey(addr));
+        let peer = self.peers.remove(key);
+        debug_assert!(peer.is_none_or(|peer| peer.rpcs == 0), "{addr}");
+    }
+
+    /// Forgets a peer that is gone, if it has no RPCs and nothing of it has to be remembered.
+    pub(crate) fn forget(&mut self, key: PeerKey, memory_now: Instant, memory: Duration) {
+        let Some(peer) = self.peers.get_mut(key) else {
+            return;
+        };
+        if peer.rpcs == 0 && peer.delivered.is_empty(memory_now, memory) {
+            self.remove(key);
+        } else {
+            peer.forget_acks();
         }
     }
 
@@ -319,7 +436,7 @@ impl PeerTable {
             .by_host
             .as_ref()
             .and_then(|hosts| hosts.get(&peer.addr.ip()));
-        host.map_or(peer.cutoffs, |(cutoffs, _)| *cutoffs)
+        host.map_or(peer.cutoffs, |host| host.cutoffs)
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Peer> {
@@ -329,58 +446,76 @@ impl PeerTable {
     /// `peer` has sent its cutoffs: those of its host where protocol 146 is spoken, its own elsewhere.
     pub(crate) fn on_cutoffs(&mut self, peer: SocketAddr, cutoffs: UnscheduledCutoffs) {
         if let Some(hosts) = self.by_host.as_mut() {
-            if let Some((known, _)) = hosts.get_mut(&peer.ip()) {
-                *known = cutoffs;
+            if let Some(host) = hosts.get_mut(&peer.ip()) {
+                host.cutoffs = cutoffs;
             }
         } else if let Some(known) = self.find(peer).and_then(|key| self.peers.get_mut(key)) {
             known.cutoffs = cutoffs;
         }
     }
 
-    /// Makes room by forgetting a peer that has no RPCs, however recently it was heard, looking at a
-    /// bounded number: who is here already must not lock out who comes. Rather one of which no request
-    /// was ever delivered.
+    /// Makes room by forgetting the peer that has had no RPCs for longest, however recently it was heard:
+    /// who is here already must not lock out who comes. Rather one of which no request was ever delivered.
     fn evict(&mut self) {
-        self.remove_some(1, |peer| peer.rpcs == 0 && peer.delivered.is_unused());
-        if self.peers.len() >= self.max {
-            self.remove_some(1, |peer| peer.rpcs == 0);
+        while let Some(key) = self.unused.first() {
+            let unused = self
+                .peers
+                .get(key)
+                .is_some_and(|peer| peer.delivered.is_unused());
+            if unused {
+                return self.remove(key);
+            }
+            // A request of it was cancelled since it came into the list.
+            self.leave_idle(key);
+            self.enter_idle(key);
+        }
+        if let Some(key) = self.used.first() {
+            self.remove(key);
         }
     }
 
     /// When to call [`PeerTable::sweep`] next.
     pub(crate) fn next_sweep(&self) -> Option<Instant> {
-        (!self.peers.is_empty()).then_some(self.next_sweep)
+        self.unreleased.then_some(self.next_sweep)
     }
 
     /// Forgets idle peers, looking at a bounded number of them, once their requests need not be
     /// remembered any more.
     pub(crate) fn sweep(&mut self, now: Instant, memory_now: Instant, memory: Duration) {
         self.next_sweep = now + SWEEP_INTERVAL;
-        self.remove_some(usize::MAX, |peer| {
-            peer.is_idle(now) && peer.delivered.is_empty(memory_now, memory)
-        });
-    }
-
-    /// Removes up to `max` peers for which `may_go`, looking at a bounded number.
-    fn remove_some(&mut self, max: usize, may_go: impl Fn(&mut Peer) -> bool) {
-        let mut removed = 0;
-        for _ in 0..SWEEP_PEERS.min(self.sweep.len()) {
-            let Some(key) = self.sweep.pop_front() else {
-                return;
-            };
-            let Some(peer) = self.peers.get_mut(key) else {
-                continue;
-            };
-            if !may_go(peer) {
-                self.sweep.push_back(key);
-                continue;
-            }
-            self.remove(key);
-            removed += 1;
-            if removed == max {
-                return;
+        for idle in [Idle::Unused, Idle::Used] {
+            let mut kept = None;
+            for _ in 0..SWEEP_PEERS {
+                let list = match idle {
+                    Idle::Unused => &self.unused,
+                    Idle::Used => &self.used,
+                };
+                let Some(key) = list.first().filter(|first| Some(*first) != kept) else {
+                    break;
+                };
+                let peer = self.peers.get_mut(key);
+                if peer.is_some_and(|peer| peer.is_forgettable(now, memory_now, memory)) {
+                    self.remove(key);
+                } else {
+                    self.leave_idle(key);
+                    self.enter_idle(key);
+                    kept.get_or_insert(key);
+                }
             }
         }
+    }
+
+    /// Gives memory back that is no longer used.
+    pub(crate) fn release(&mut self) {
+        self.unreleased = !self.peers.is_empty();
+        shrink(&mut self.by_addr);
+        if let Some(hosts) = self.by_host.as_mut() {
+            shrink(hosts);
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.peers.is_empty()
     }
 }
 
@@ -448,6 +583,10 @@ mod tests {
             "one at a time: {asked:?}"
         );
         assert!(asked.len() < 30, "{asked:?}");
+        assert_eq!(peer.dead(at(1_500), Duration::from_secs(1), 10), None);
+        assert!(peer.dead(at(2_501), Duration::from_secs(1), 10).is_some());
+        assert!(peer.dead(at(2_501), Duration::from_secs(3), 10).is_none());
+        peer.heard_ever = true;
         assert!(peer.dead(at(1_500), Duration::from_secs(1), 10).is_some());
         peer.on_heard(at(1_500), 0);
         assert_eq!(peer.dead(at(9_000), Duration::from_secs(1), 10), None);
@@ -496,17 +635,19 @@ mod tests {
     fn idle_peers_are_forgotten_and_busy_ones_kept() {
         let mut peers = PeerTable::new(2, Wire::Encapsulated, false);
         let busy = peers.find_or_insert(addr(1), Instant::ZERO).unwrap();
-        peers.get_mut(busy).unwrap().rpcs = 1;
+        peers.on_rpc_begun(busy, true);
         let second = peers.find_or_insert(addr(2), Instant::ZERO).unwrap();
-        peers.get_mut(second).unwrap().rpcs = 1;
+        peers.on_rpc_begun(second, false);
         assert_eq!(peers.find_or_insert(addr(3), Instant::ZERO), None);
-        peers.get_mut(second).unwrap().rpcs = 0;
+        peers.on_rpc_ended(second, false);
         let later = Instant::ZERO + IDLE_MAX;
         assert!(peers.find_or_insert(addr(3), later).is_some());
         assert_eq!(peers.find(addr(2)), None);
         assert_eq!(peers.find(addr(1)), Some(busy));
-        peers.get_mut(busy).unwrap().rpcs = 0;
+        peers.on_rpc_ended(busy, true);
         peers.sweep(later + IDLE_MAX, later, Duration::ZERO);
+        assert!(peers.is_empty());
+        peers.release();
         assert_eq!(peers.next_sweep(), None);
     }
 }

@@ -8,6 +8,7 @@ use super::inbound::{Added, InMessage};
 use super::peer::{Peer, PeerKey};
 use super::rpc::State;
 use super::trace::Record;
+use super::wait_list::Standing;
 use super::{Endpoint, Event, RpcKey};
 use crate::config::Wire;
 use crate::error::RpcError;
@@ -241,7 +242,8 @@ impl Endpoint {
             return false;
         };
         if let Some(length) = rpc.waits_for_room.take() {
-            self.waiting.forget(length, rpc.birth, key);
+            let standing = Standing::of(length, rpc.birth, key);
+            self.waiting.forget_message(rpc.peer, standing);
         }
         if rpc.state == State::Outgoing {
             rpc.state = State::Incoming;
@@ -346,12 +348,13 @@ impl Endpoint {
         let Some(rpc) = self.table.get(key) else {
             return;
         };
-        let Some(inbound) = rpc.inbound.as_ref() else {
+        let Some(inbound) = rpc
+            .inbound
+            .as_ref()
+            .filter(|_| rpc.waits_for_grant.is_none())
+        else {
             return;
         };
-        if self.waiting.is_ungranted(inbound.length(), rpc.birth, key) {
-            return;
-        }
         let progress = Progress {
             peer: rpc.addr.ip(),
             birth: rpc.birth,

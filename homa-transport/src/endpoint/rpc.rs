@@ -12,10 +12,12 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use super::RpcKey;
 use super::inbound::InMessage;
 use super::outbound::OutMessage;
 use super::pacer::Rank;
 use super::peer::PeerKey;
+use crate::list::Links;
 use crate::units::{Instant, RpcId};
 
 /// State of an RPC; see the diagram of the module.
@@ -42,6 +44,8 @@ pub(crate) struct Rpc {
     /// Its id in our form.
     pub(crate) id: RpcId,
     pub(crate) peer: PeerKey,
+    /// Its place among the RPCs with that peer.
+    pub(super) peer_links: Links<RpcKey>,
     /// Address and Homa port of the other end.
     pub(crate) addr: SocketAddr,
     /// Our address as the peer knows it, once a packet has come.
@@ -57,6 +61,8 @@ pub(crate) struct Rpc {
     pub(crate) inbound: Option<InMessage>,
     /// Length of the incoming message, if there is no room for its bytes yet.
     pub(crate) waits_for_room: Option<u32>,
+    /// The same, if it has begun and there is no room for its rest.
+    pub(crate) waits_for_grant: Option<u32>,
     /// Bytes charged to the endpoint's budget for `inbound`.
     pub(crate) charged: usize,
     /// Place in the send queue, if it is there.

@@ -88,11 +88,11 @@ impl Endpoint {
             let Some(inbound) = rpc.inbound.as_ref() else {
                 continue;
             };
-            let (peer, birth, length) = (rpc.peer, rpc.birth, inbound.length());
+            let (peer, length) = (rpc.peer, inbound.length());
             // The first grant reserves the whole message.
             let missing = (length as usize).saturating_sub(rpc.charged);
             if missing > 0 && !self.has_room(peer, missing) {
-                self.wait_for_grant(grant.rpc, length, birth);
+                self.wait_for_grant(grant.rpc, length);
                 continue;
             }
             let Some(rpc) = self.table.get_mut(grant.rpc) else {

@@ -4,19 +4,20 @@ use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 
-use slotmap::SlotMap;
-
 use super::RpcKey;
 use super::address::AddrKey;
+use super::release::shrink;
 use super::rpc::Rpc;
 use crate::config::Wire;
+use crate::list::List;
+use crate::slab::Slab;
 use crate::units::RpcId;
 
 /// All RPCs, bounded by the caller.
 #[derive(Debug)]
 pub(crate) struct RpcTable {
     wire: Wire,
-    rpcs: SlotMap<RpcKey, Rpc>,
+    rpcs: Slab<RpcKey, Rpc>,
     clients: HashMap<RpcId, RpcKey>,
     servers: HashMap<ServerId, RpcKey>,
 }
@@ -41,7 +42,7 @@ impl RpcTable {
     pub(crate) fn new(wire: Wire) -> Self {
         Self {
             wire,
-            rpcs: SlotMap::with_key(),
+            rpcs: Slab::new(),
             clients: HashMap::default(),
             servers: HashMap::default(),
         }
@@ -69,9 +70,11 @@ impl RpcTable {
         self.rpcs.get_mut(key)
     }
 
-    pub(crate) fn insert(&mut self, rpc: Rpc) -> RpcKey {
+    /// Adds an RPC, at the end of its peer's list.
+    pub(crate) fn insert(&mut self, rpc: Rpc, peer_list: &mut List<RpcKey>) -> RpcKey {
         let (id, server) = (rpc.id, self.server_id(&rpc));
         let key = self.rpcs.insert(rpc);
+        peer_list.push_back(&mut self.rpcs, |rpc| &mut rpc.peer_links, key);
         match server {
             Some(server) => self.servers.insert(server, key),
             None => self.clients.insert(id, key),
@@ -79,7 +82,9 @@ impl RpcTable {
         key
     }
 
-    pub(crate) fn remove(&mut self, key: RpcKey) -> Option<Rpc> {
+    /// Removes an RPC, also from its peer's list.
+    pub(crate) fn remove(&mut self, key: RpcKey, peer_list: &mut List<RpcKey>) -> Option<Rpc> {
+        peer_list.remove(&mut self.rpcs, |rpc| &mut rpc.peer_links, key);
         let rpc = self.rpcs.remove(key)?;
         match self.server_id(&rpc) {
             Some(server) => self.servers.remove(&server),
@@ -104,13 +109,21 @@ impl RpcTable {
         self.servers.get(&ServerId { peer, local, id }).copied()
     }
 
-    /// Keys of all RPCs for which `wanted` holds.
-    pub(crate) fn select(&self, wanted: impl Fn(&Rpc) -> bool) -> Vec<RpcKey> {
-        self.rpcs
-            .iter()
-            .filter(|(_, rpc)| wanted(rpc))
-            .map(|(key, _)| key)
-            .collect()
+    /// The RPCs of a peer's list, oldest first.
+    pub(crate) fn of_peer(&self, peer_list: &List<RpcKey>) -> Vec<RpcKey> {
+        peer_list.keys(&self.rpcs, |rpc| &rpc.peer_links)
+    }
+
+    /// All RPCs of which we are the client.
+    pub(crate) fn calls(&self) -> Vec<RpcKey> {
+        let ours = self.rpcs.iter().filter(|(_, rpc)| rpc.is_client());
+        ours.map(|(key, _)| key).collect()
+    }
+
+    /// Gives memory back that is no longer used.
+    pub(crate) fn release(&mut self) {
+        shrink(&mut self.clients);
+        shrink(&mut self.servers);
     }
 
     fn server_id(&self, rpc: &Rpc) -> Option<ServerId> {

@@ -6,7 +6,7 @@ use super::peer::PeerKey;
 use super::rpc::{Liveness, Rpc, State};
 use super::timer::backed_off;
 use super::{Endpoint, RpcKey};
-use crate::error::{Delivery, Report, RpcError};
+use crate::error::{Delivery, Report, RpcError, Unreachable};
 use crate::units::Instant;
 use crate::wire::{Packet, Resend};
 
@@ -48,6 +48,7 @@ impl Endpoint {
         if self.peers.next_sweep().is_some_and(|at| at <= now) {
             let memory = self.config.delivered_memory;
             self.peers.sweep(now, memory_now, memory);
+            self.release_memory(now);
         }
         let mut due = std::mem::take(&mut self.due);
         self.timers.expire(now, &mut due);
@@ -115,14 +116,14 @@ impl Endpoint {
     /// in service go on; nothing was asked about them, and a client that was only stopped for a while
     /// still waits for them (see `waiting_client`).
     fn peer_dead(&mut self, peer: PeerKey, silent: Duration, resends: u32) {
-        let ends = |rpc: &Rpc| {
-            let running = matches!(rpc.state, State::InService | State::Abandoned);
-            rpc.peer == peer && !running
-        };
-        for key in self.table.select(ends) {
+        self.stats.peers_given_up += 1;
+        for key in self.rpcs_of(peer) {
             let Some(rpc) = self.table.get(key) else {
                 continue;
             };
+            if matches!(rpc.state, State::InService | State::Abandoned) {
+                continue;
+            }
             if rpc.is_client() {
                 let error = RpcError::TimedOut {
                     peer: rpc.addr,
@@ -135,6 +136,12 @@ impl Endpoint {
             }
         }
         self.forget_peer(peer);
+    }
+
+    /// The RPCs with a peer, oldest first.
+    pub(super) fn rpcs_of(&self, peer: PeerKey) -> Vec<RpcKey> {
+        let peer = self.peers.get(peer);
+        peer.map_or_else(Vec::new, |peer| self.table.of_peer(&peer.rpc_list))
     }
 
     fn verdict(&mut self, now: Instant, key: RpcKey) -> Verdict {
@@ -286,7 +293,9 @@ impl Endpoint {
             return;
         };
         if !rpc.is_client() {
-            self.end_served(key);
+            if matches!(report.reason, Unreachable::Port | Unreachable::Protocol) {
+                self.end_served(key);
+            }
             return;
         }
         let peer = rpc.addr;
@@ -297,10 +306,10 @@ impl Endpoint {
         let peer_heard = self.peers.get(rpc.peer).map(|peer| peer.heard);
         let quiet = peer_heard.is_some_and(|heard| heard <= liveness.born);
         let certain = report.about == Some(rpc.id) && first_packets && quiet;
-        let delivery = if certain {
-            Delivery::NotSent
-        } else {
-            Delivery::Unknown
+        let delivery = match (certain, report.reason) {
+            (true, _) => Delivery::NotSent,
+            (false, Unreachable::Denied) => return,
+            (false, _) => Delivery::Unknown,
         };
         self.fail(
             key,

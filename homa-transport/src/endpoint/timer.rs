@@ -5,12 +5,15 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::RpcKey;
+use super::release::shrink_queue;
 use crate::units::Instant;
 
 /// Nanoseconds per slot: the tick of the kernel module.
 const TICK_NANOS: u64 = 1_000_000;
 /// Slots of the wheel; a later time waits in the last one and is set again from there.
 const SLOTS: u64 = 1024;
+/// Entries for which a slot that was run keeps its memory.
+const SLOT_KEEPS: usize = 16;
 /// RPCs looked at in one run of the timers. A driver looks for packets between two of them.
 const DUE_MAX: usize = 1_024;
 
@@ -69,6 +72,11 @@ impl Timers {
             .map(|tick| Instant::from_nanos(tick * TICK_NANOS))
     }
 
+    /// Gives memory back that is no longer used.
+    pub(crate) fn release(&mut self) {
+        shrink_queue(&mut self.overdue);
+    }
+
     /// The first tick whose slot is not empty.
     fn next_occupied(&self) -> Option<u64> {
         if self.entries == 0 {
@@ -97,6 +105,8 @@ impl Timers {
             if let Some(entries) = self.slots.get_mut(slot) {
                 self.entries -= entries.len();
                 self.overdue.extend(entries.drain(..));
+                // A burst of RPCs must not leave its memory in every slot.
+                entries.shrink_to(SLOT_KEEPS);
             }
             if let Some(word) = self.occupied.get_mut(slot / 64) {
                 *word &= !(1 << (slot % 64));

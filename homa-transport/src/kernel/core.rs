@@ -8,12 +8,13 @@ use std::net::SocketAddr;
 use std::task::{Poll, Waker};
 
 use bytes::Bytes;
-use slotmap::{Key, KeyData, SlotMap};
+use slotmap::{Key, KeyData};
 
 use crate::config::Config;
 use crate::endpoint::RpcKey;
-use crate::error::{CloseReason, Delivery, RpcError};
+use crate::error::{CloseReason, Delivery, Limit, RpcError};
 use crate::message::Message;
+use crate::slab::Slab;
 use crate::stats::Stats;
 use crate::transport::{CallKey, RequestSink};
 
@@ -25,8 +26,8 @@ const SMALL_BYTES: usize = 4_096;
 #[derive(Default)]
 pub(super) struct Core {
     pub(super) limits: Limits,
-    calls: SlotMap<CallKey, CallSlot>,
-    requests: SlotMap<RpcKey, RequestSlot>,
+    calls: Slab<CallKey, CallSlot>,
+    requests: Slab<RpcKey, RequestSlot>,
     /// Bytes of the requests that are not answered yet.
     request_bytes: usize,
     /// Messages that the module had no memory for.
@@ -136,7 +137,7 @@ impl Core {
         if self.calls.len() >= self.limits.rpcs {
             return Err(RpcError::TooManyRpcs {
                 limit: self.limits.rpcs,
-                option: "rpcs_max",
+                option: Limit::Rpcs,
             });
         }
         Ok(self.calls.insert(CallSlot {
@@ -303,7 +304,7 @@ impl Core {
             return Err(RpcError::TooManyBytes {
                 len,
                 held,
-                option: "outbound_bytes_max",
+                option: Limit::OutboundBytes,
             });
         }
         self.unsent_bytes = held.saturating_add(len);

@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use std::task::{Poll, Waker};
 
 use bytes::Bytes;
-use slotmap::{Key, KeyData, SecondaryMap, SlotMap};
+use slotmap::{Key, KeyData};
 
 use crate::endpoint::{Endpoint, Event, RpcKey, Transmit};
-use crate::error::{CloseReason, Delivery, RpcError};
+use crate::error::{CloseReason, Delivery, Limit, RpcError};
 use crate::message::Message;
+use crate::slab::{SideTable, Slab};
 use crate::transport::{CallKey, RequestSink};
 use crate::units::Instant;
 
@@ -25,8 +26,8 @@ pub(super) struct Core {
     pub(super) endpoint: Endpoint,
     /// Calls that there are keys for.
     calls_max: usize,
-    calls: SlotMap<CallKey, CallSlot>,
-    requests: SecondaryMap<RpcKey, Option<Waker>>,
+    calls: Slab<CallKey, CallSlot>,
+    requests: SideTable<RpcKey, Option<Waker>>,
     pub(super) sink: Option<RequestSink>,
     pub(super) closed: Option<CloseReason>,
     /// Wakes who waits for the end.
@@ -77,8 +78,8 @@ impl Core {
         Self {
             endpoint,
             calls_max,
-            calls: SlotMap::with_key(),
-            requests: SecondaryMap::new(),
+            calls: Slab::new(),
+            requests: SideTable::new(),
             sink: None,
             closed: None,
             closed_waker: None,
@@ -126,7 +127,7 @@ impl Core {
         send: impl FnOnce(&mut Endpoint, u64) -> Result<RpcKey, RpcError>,
     ) -> Result<CallKey, RpcError> {
         if self.calls.len() >= self.calls_max {
-            let (limit, option) = (self.calls_max, "shards");
+            let (limit, option) = (self.calls_max, Limit::Shards);
             return Err(RpcError::TooManyRpcs { limit, option });
         }
         let slot = CallSlot {
@@ -242,8 +243,7 @@ impl Core {
             }));
             work.wakers.extend(slot.waker.take());
         }
-        work.wakers
-            .extend(self.requests.drain().filter_map(|(_, waker)| waker));
+        work.wakers.extend(self.requests.drain().flatten());
         work.wakers.extend(self.driver.take());
         work.wakers.extend(self.closed_waker.take());
         self.sink.take()

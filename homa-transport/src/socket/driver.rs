@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::time::Sleep;
 
 use super::core::Work;
+use super::overload::OverloadLog;
 use super::polling::BusyPolling;
 use super::shard::Shard;
 use crate::endpoint::Transmit;
@@ -51,6 +52,7 @@ pub(super) struct Driver {
     armed_until: Option<Instant>,
     busy_batches: usize,
     polling: BusyPolling,
+    overload: OverloadLog,
 }
 
 impl Driver {
@@ -66,6 +68,7 @@ impl Driver {
             armed_until: None,
             busy_batches: 0,
             polling,
+            overload: OverloadLog::new(),
         }
     }
 
@@ -182,6 +185,10 @@ impl Driver {
         core.collect_events(&mut self.work);
         core.plan_trains(self.work.wakers.len());
         drop(core);
+        if self.overload.is_due(now) {
+            let stats = Transport::stats(&**shard);
+            self.overload.look(now, shard.link().local_addr(), stats);
+        }
         self.received.clear();
         received
     }

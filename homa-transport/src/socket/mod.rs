@@ -3,6 +3,7 @@
 mod core;
 mod driver;
 mod key;
+mod overload;
 mod polling;
 mod shard;
 

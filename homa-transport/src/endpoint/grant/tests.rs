@@ -1,5 +1,5 @@
 use super::*;
-use slotmap::SlotMap;
+use slotmap::{SecondaryMap, SlotMap};
 
 struct Bench {
     keys: SlotMap<RpcKey, ()>,

@@ -137,8 +137,7 @@ impl Case {
             10 => self.pair.drop_request(at, source.below(requests)),
             11 => {
                 let to = self.peer(source, at);
-                self.pair.hosts[at].endpoint.abort_peer(to);
-                self.pair.drain(at);
+                self.pair.abort_all(at, to);
             }
             12 if source.chance(64) => self.pair.close(at),
             13 => {
@@ -304,8 +303,7 @@ impl Case {
             self.pair.run(PATIENCE / 10, true);
             for at in 0..2 {
                 for to in [addr(0), addr(1)].into_iter().chain(strangers()) {
-                    self.pair.hosts[at].endpoint.abort_peer(to);
-                    self.pair.drain(at);
+                    self.pair.abort_all(at, to);
                 }
             }
         }

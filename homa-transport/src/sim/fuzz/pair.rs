@@ -151,6 +151,18 @@ impl Pair {
         self.drain(at);
     }
 
+    /// Gives up all calls to `peer`.
+    pub(super) fn abort_all(&mut self, at: usize, peer: SocketAddr) {
+        let mut index = 0;
+        while let Some((_, key)) = self.hosts[at].keys.get(index) {
+            if self.hosts[at].endpoint.peer_of(*key) == Some(peer) {
+                self.abort(at, index);
+            } else {
+                index += 1;
+            }
+        }
+    }
+
     /// Gives up a request in service.
     pub(super) fn drop_request(&mut self, at: usize, index: usize) {
         let host = &mut self.hosts[at];
@@ -408,7 +420,9 @@ fn check_refusal(error: &RpcError, len: usize, to: SocketAddr) {
         RpcError::BadAddress { .. } => {
             to.port() == 0 || to.ip().is_multicast() || to.ip().is_unspecified()
         }
-        RpcError::TooManyRpcs { .. } | RpcError::TooManyBytes { .. } => true,
+        RpcError::TooManyRpcs { .. }
+        | RpcError::TooManyPeers { .. }
+        | RpcError::TooManyBytes { .. } => true,
         _ => false,
     };
     assert!(right, "{len} bytes to {to} are refused: {error}");
