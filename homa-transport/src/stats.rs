@@ -78,6 +78,11 @@ stats! {
     data_duplicate,
     /// DATA packets dropped because they lie too far beyond what was granted.
     data_ungranted,
+    /// Packets that did not show the token that their sender was told, so that they changed little. A few
+    /// when two endpoints meet.
+    packets_without_token,
+    /// Those of them that showed another.
+    tokens_wrong,
     /// Packets dropped because their RPC is not known.
     rpc_not_found,
     /// Requests dropped because their RPC had been delivered or cancelled before.

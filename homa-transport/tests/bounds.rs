@@ -14,9 +14,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use homa_transport::endpoint::Event;
 use homa_transport::units::{Instant, RpcId};
-use homa_transport::wire::{Data, Header, Packet, PacketType, emit};
+use homa_transport::wire::{Data, Header, Packet, PacketType, Tokens, Unknown, emit};
 use homa_transport::{Config, Endpoint, Limit, Message, Report, RpcError, Unreachable, Wire};
-use support::{Fate, Pair, Side, client_addr, pattern, server_addr};
+use support::{Fate, Pair, Side, client_addr, pattern, server_addr, token_for};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -118,7 +118,9 @@ fn data(id: u64, message_length: u32, offset: u32, incoming: u32, bytes: usize) 
         few_unscheduled: false,
         offset,
     };
-    let mut packet = emit(&header, &Packet::Data(data, &[])).as_slice().to_vec();
+    let tokens = Tokens { own: 5, shown: 0 };
+    let header = emit(&header, &Packet::Data(data, &[])).with_tokens(tokens);
+    let mut packet = header.as_slice().to_vec();
     packet.resize(packet.len() + bytes, 7);
     packet
 }
@@ -178,6 +180,7 @@ fn one_peer_cannot_take_the_memory_of_all() {
 fn messages_that_overshoot_what_they_announced_do_not_stop_grants() {
     let mut pair = Pair::new();
     let now = pair.now;
+    let shown = token_for(&mut pair.server, now, client_addr());
     for i in 0..200_u64 {
         let packet = data(i * 2 + 0x5000, 1_000_000, 0, 1, 8_900);
         pair.server
@@ -189,9 +192,11 @@ fn messages_that_overshoot_what_they_announced_do_not_stop_grants() {
             destination_port: 2,
             sender_id: id,
         };
-        let unknown = emit(&header, &Packet::RpcUnknown).as_slice().to_vec();
+        let unknown = Packet::RpcUnknown(Unknown::Unexplained);
+        let unknown = emit(&header, &unknown).with_tokens(Tokens { own: 5, shown });
+        let local = server_addr().ip();
         pair.server
-            .handle_packet(now, client_addr(), server_addr().ip(), &unknown);
+            .handle_packet(now, client_addr(), local, unknown.as_slice());
     }
     assert_eq!(pair.server.incoming_bytes(), 0);
     pair.call(pattern(1_000_000, 3), 1);
@@ -259,7 +264,9 @@ fn a_response_longer_than_messages_can_be_fails_its_call() {
     pair.answer = Box::new(|_| None);
     pair.call(vec![1], 1);
     let (id, now) = (pair.client.trace().iter().next().unwrap().id, pair.now);
-    let packet = data(id.other_side().value(), 1_000_001, 0, 1_000_001, 100);
+    let mut packet = data(id.other_side().value(), 1_000_001, 0, 1_000_001, 100);
+    let shown = token_for(&mut pair.client, now, server_addr());
+    Tokens { own: 6, shown }.write(&mut packet);
     pair.client
         .handle_packet(now, server_addr(), client_addr().ip(), &packet);
     pair.flush();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use homa_transport::endpoint::Event;
 use homa_transport::sim::{Arrivals, Scenario, Sizes, World, fuzz};
 use homa_transport::units::{Instant, Priority, RpcId};
-use homa_transport::wire::{Data, Header, Packet, Resend, emit, parse, quoted_id};
+use homa_transport::wire::{Busy, Data, Header, Packet, Resend, Tokens, emit, parse, quoted_id};
 use homa_transport::{Config, Delivery, Endpoint, Message, Report, Unreachable, Wire};
 
 fn peer(last: u8) -> SocketAddr {
@@ -294,7 +294,12 @@ fn a_forgotten_request_is_not_asked_for_because_the_server_was_full_in_between()
     assert!(matches!(server.poll_event(), Some(Event::Cancelled { .. })));
     for _ in 0..250 {
         now = now + Duration::from_millis(100);
-        server.handle_packet(now, peer(3), local, &packet(4, Packet::Busy));
+        server.handle_packet(
+            now,
+            peer(3),
+            local,
+            &packet(4, Packet::Busy(Busy::Unexplained)),
+        );
     }
     server.handle_packet(now, peer(3), local, &packet(6, Packet::Data(data, b"two")));
     assert!(matches!(server.poll_event(), Some(Event::Request { .. })));
@@ -355,7 +360,12 @@ fn a_call_asked_for_again_after_a_long_sleep_fails_unless_its_response_is_there(
             sender_id: sent.sender_id.other_side(),
             ..sent
         };
-        client.handle_packet(woken, peer(2), local, emit(&header, &resend).as_slice());
+        let tokens = Tokens {
+            own: 5,
+            shown: Tokens::of(&request).own,
+        };
+        let resend = emit(&header, &resend).with_tokens(tokens);
+        client.handle_packet(woken, peer(2), local, resend.as_slice());
         assert!(client.poll_transmit(woken).is_none());
         if answered {
             let data = Data {
@@ -369,6 +379,7 @@ fn a_call_asked_for_again_after_a_long_sleep_fails_unless_its_response_is_there(
             };
             let mut packet = emit(&header, &Packet::Data(data, &[])).as_slice().to_vec();
             packet.extend_from_slice(b"yes");
+            tokens.write(&mut packet);
             client.handle_packet(woken, peer(2), local, &packet);
         }
         client.handle_timeout(woken);

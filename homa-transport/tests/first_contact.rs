@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use homa_transport::endpoint::Event;
 use homa_transport::units::{Instant, Priority, RpcId};
-use homa_transport::wire::{Data, Grant, Header, Packet, PacketType, Resend, emit};
+use homa_transport::wire::{Busy, Data, Grant, Header, Packet, PacketType, Resend, emit};
 use homa_transport::{Config, Endpoint, Wire};
 use support::{Fate, Pair, Side, client_addr, pattern, server_addr};
 
@@ -125,7 +125,7 @@ fn forged_grants_and_resends_draw_no_more_either() {
                 offset: 900_000,
                 priority: Priority::new(7).unwrap(),
             }),
-            Packet::Busy,
+            Packet::Busy(Busy::Unexplained),
             Packet::NeedAck,
         ] {
             forger.send(2 + 2 * round, &packet, &[]);

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use homa_transport::units::{Instant, Priority};
-use homa_transport::wire::{Cutoffs, Header, Packet, emit};
+use homa_transport::wire::{Cutoffs, Header, Packet, Tokens, emit};
 use homa_transport::{Config, Endpoint, Message, Wire};
 
 const PACKET_BYTES: usize = 1_060;
@@ -21,13 +21,15 @@ fn levels(wire: Wire) -> Vec<u8> {
         endpoint
             .send_request(now, peer, PACKET_BYTES, message, 0)
             .unwrap();
-        let mut levels = Vec::new();
+        let (mut levels, mut told) = (Vec::new(), 0);
         while let Some(transmit) = endpoint.poll_transmit(now) {
             levels.push(transmit.priority.level());
+            told = Tokens::of(transmit.header.as_slice()).own;
         }
-        levels
+        (levels, told)
     };
-    assert_eq!(call(&mut endpoint), [6; 5], "before its cutoffs are known");
+    let (levels, told) = call(&mut endpoint);
+    assert_eq!(levels, [6; 5], "before its cutoffs are known");
     let header = Header {
         source_port: 4_000,
         destination_port: 5_000,
@@ -37,10 +39,16 @@ fn levels(wire: Wire) -> Vec<u8> {
         unsched: [0, 0, 0, 0, 0, u32::MAX, 3_000, 1_000],
         version: 2,
     };
-    let bytes = emit(&header, &Packet::Cutoffs(cutoffs));
+    let mut bytes = emit(&header, &Packet::Cutoffs(cutoffs));
+    if wire == Wire::Encapsulated {
+        bytes = bytes.with_tokens(Tokens {
+            own: 5,
+            shown: told,
+        });
+    }
     endpoint.handle_packet(now, peer, local, bytes.as_slice());
     assert_eq!(Priority::LEVELS, 8);
-    call(&mut endpoint)
+    call(&mut endpoint).0
 }
 
 /// Some RPC: cutoffs are not about one.

@@ -18,7 +18,7 @@ use homa_transport::link::mem::MemLink;
 use homa_transport::link::udp::{UdpLink, UdpOptions};
 use homa_transport::link::{Link, RecvBatch};
 use homa_transport::units::{Priority, RpcId};
-use homa_transport::wire::{DATA_HEADER_BYTES, Data, Header, HeaderBytes, Packet, emit};
+use homa_transport::wire::{Busy, DATA_HEADER_BYTES, Data, Header, HeaderBytes, Packet, emit};
 use homa_transport::{BindError, Message, Unreachable};
 
 /// Length of the shortest header, in bytes.
@@ -42,7 +42,7 @@ fn header() -> HeaderBytes {
         destination_port: 2,
         sender_id: RpcId::new(4),
     };
-    emit(&header, &Packet::Busy)
+    emit(&header, &Packet::Busy(Busy::Unexplained))
 }
 
 fn packet(to: SocketAddr, payload: impl Into<Message>) -> Transmit {

@@ -278,7 +278,7 @@ fn a_call_given_up_cancels_the_request_at_the_server() {
 
 #[test]
 fn a_cancel_that_overtakes_its_request_keeps_it_from_running() {
-    let mut pair = Pair::new();
+    let mut pair = Pair::new().acquaint();
     pair.fate = Box::new(|sent| {
         choose(
             sent.packet_type == PacketType::Data,

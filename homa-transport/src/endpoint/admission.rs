@@ -17,7 +17,7 @@ use super::wait_list::{Standing, WaitList};
 use super::{Endpoint, RpcKey};
 use crate::list::Links;
 use crate::units::{Instant, RpcId};
-use crate::wire::{Packet, Resend};
+use crate::wire::{Busy, Packet, Resend};
 
 /// Ids of refused requests remembered.
 const REFUSED_MAX: usize = 16_384;
@@ -144,6 +144,7 @@ impl Endpoint {
             waits_for_grant: None,
             charged: 0,
             queued: None,
+            shown: arrival.tokens.own,
             held: false,
             liveness: Liveness::new(now),
             timer: None,
@@ -163,7 +164,6 @@ impl Endpoint {
         let Arrival {
             now,
             peer: client,
-            local,
             id,
             ..
         } = *arrival;
@@ -174,7 +174,7 @@ impl Endpoint {
             self.ask_for_all(now, key);
         } else {
             self.stats.busy_sent += 1;
-            self.send_control(client, Some(local), id, Packet::Busy);
+            self.reply(arrival, Packet::Busy(Busy::Waiting));
         }
         true
     }
@@ -305,14 +305,13 @@ impl Endpoint {
         };
         rpc.liveness.on_nothing_due(now);
         rpc.liveness.on_ask(now);
-        let (addr, local, id) = (rpc.addr, rpc.local, rpc.id);
         self.stats.resends_sent += 1;
         let resend = Resend {
             offset: 0,
             length: None,
             priority,
         };
-        self.send_control(addr, local, id, Packet::Resend(resend));
+        self.send_about(key, Packet::Resend(resend));
     }
 
     /// Brings the books in line with what a message holds.

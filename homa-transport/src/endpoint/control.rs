@@ -1,7 +1,5 @@
 //! What control packets do: GRANT, RESEND, RPC_UNKNOWN, BUSY, CUTOFFS, NEED_ACK, ACK.
 
-use std::net::SocketAddr;
-
 use super::priority::UnscheduledCutoffs;
 use super::receive::Arrival;
 use super::rpc::State;
@@ -9,7 +7,7 @@ use super::{Endpoint, RpcKey};
 use crate::config::Wire;
 use crate::error::RpcError;
 use crate::units::Instant;
-use crate::wire::{self, AckEntry, Acks, Cutoffs, Packet, Resend};
+use crate::wire::{self, AckEntry, Acks, Busy, Cutoffs, Packet, Resend, Unknown};
 
 /// RPC_UNKNOWNs for an RPC the peer had, each answering a RESEND of its own, that mean a restart.
 /// One may have been overtaken by the packet that made the RPC known.
@@ -19,9 +17,18 @@ const UNKNOWN_MEANS_RESTART: u32 = 2;
 const RESENDS_MEAN_RESTART: u32 = 3;
 
 impl Endpoint {
-    pub(super) fn cutoffs_heard(&mut self, peer: SocketAddr, cutoffs: Cutoffs) {
+    /// What is owed to a peer that did not know our token may have been lost on it.
+    pub(super) fn cutoffs_heard(&mut self, arrival: &Arrival, cutoffs: Cutoffs) {
         let heard = UnscheduledCutoffs::heard(cutoffs.unsched, cutoffs.version);
-        self.peers.on_cutoffs(peer, heard);
+        self.peers.on_cutoffs(arrival.peer, heard);
+        if self.validates
+            && let Some(peer) = self.sender_of(arrival)
+            && let Some(first) = peer.take_ack()
+        {
+            let (addr, others) = (peer.addr, peer.take_acks());
+            self.stats.acks_sent += 1;
+            self.send_to_server(addr, None, first.id, Packet::Ack(others));
+        }
     }
 
     /// Source: homa_incoming.c, `homa_grant_pkt`.
@@ -48,9 +55,7 @@ impl Endpoint {
 
     /// Source: homa_incoming.c, `homa_resend_pkt`.
     pub(super) fn resend(&mut self, arrival: Arrival, rpc: Option<RpcKey>, resend: Resend) {
-        let Arrival {
-            peer, local, id, ..
-        } = arrival;
+        let id = arrival.id;
         let Some(key) = rpc else {
             if !id.is_client() && self.was_delivered(&arrival) {
                 // RPC_UNKNOWN would make the client send, and us execute, the request again.
@@ -60,8 +65,7 @@ impl Endpoint {
                 return;
             }
             self.stats.unknown_sent += 1;
-            self.send_control(peer, Some(local), id, Packet::RpcUnknown);
-            return;
+            return self.reply(&arrival, Packet::RpcUnknown(Unknown::Unexplained));
         };
         // Its own bytes may be enough to let a short response go again.
         self.release_held(key);
@@ -75,7 +79,7 @@ impl Endpoint {
             (State::Receiving, _) if resend.length.is_some() => {
                 self.end_served(key);
                 self.stats.unknown_sent += 1;
-                return self.send_control(peer, Some(local), id, Packet::RpcUnknown);
+                return self.reply(&arrival, Packet::RpcUnknown(Unknown::Unexplained));
             }
             (State::Receiving | State::InService, _) | (_, None) => false,
             (_, Some(out)) => out.resend(resend.offset, resend.length, resend.priority),
@@ -83,7 +87,7 @@ impl Endpoint {
         self.enqueue(key);
         if !data_follows {
             self.stats.busy_sent += 1;
-            self.send_control(peer, Some(local), id, Packet::Busy);
+            self.reply(&arrival, Packet::Busy(Busy::Working));
         }
     }
 
@@ -175,14 +179,8 @@ impl Endpoint {
 
     /// Source: homa_incoming.c, `homa_need_ack_pkt`.
     pub(super) fn need_ack(&mut self, arrival: Arrival, rpc: Option<RpcKey>) {
-        let Arrival {
-            now,
-            peer,
-            local,
-            id,
-            ..
-        } = arrival;
-        if !id.is_client() {
+        let now = arrival.now;
+        if !arrival.id.is_client() {
             self.stats.rpc_not_found += 1;
             return;
         }
@@ -193,7 +191,7 @@ impl Endpoint {
                 .is_some_and(|rpc| rpc.waits_for_room.is_some())
             {
                 self.stats.busy_sent += 1;
-                return self.send_control(peer, Some(local), id, Packet::Busy);
+                return self.reply(&arrival, Packet::Busy(Busy::Waiting));
             }
             // The server has sent the whole response and we lack part of it: ask at once, unless
             // we just did.
@@ -209,7 +207,7 @@ impl Endpoint {
             None => Acks::new(),
         };
         self.stats.acks_sent += 1;
-        self.send_control(peer, Some(local), id, Packet::Ack(others));
+        self.reply(&arrival, Packet::Ack(others));
     }
 
     pub(super) fn acks(&mut self, arrival: Arrival, acks: &Acks) {

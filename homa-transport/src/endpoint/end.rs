@@ -6,7 +6,7 @@ use super::wait_list::Standing;
 use super::{Endpoint, Event, RpcKey};
 use crate::error::RpcError;
 use crate::units::RpcId;
-use crate::wire::{AckEntry, Packet};
+use crate::wire::{AckEntry, Packet, Unknown};
 
 impl Endpoint {
     /// Ends an RPC of ours of which the application no longer wants to hear: its server is told
@@ -16,7 +16,8 @@ impl Endpoint {
         let sent = rpc.out.as_ref().is_some_and(|out| out.sent() > 0);
         if sent {
             self.stats.unknown_sent += 1;
-            self.send_control(rpc.addr, rpc.local, rpc.id, Packet::RpcUnknown);
+            let cancel = Packet::RpcUnknown(Unknown::Unexplained);
+            self.send_to_server(rpc.addr, rpc.local, rpc.id, cancel);
             self.owe_ack(&rpc);
         }
     }
@@ -32,7 +33,7 @@ impl Endpoint {
         };
         if let Some((first, others)) = peer.owe_ack(entry) {
             self.stats.acks_sent += 1;
-            self.send_control(rpc.addr, rpc.local, first.id, Packet::Ack(others));
+            self.send_to_server(rpc.addr, rpc.local, first.id, Packet::Ack(others));
         }
     }
 

@@ -16,6 +16,7 @@
 //! [`Endpoint::handle_timeout`]; then a stall of its own is not taken for the peer's silence.
 
 mod address;
+mod address_validation;
 mod admission;
 mod budget;
 mod control;
@@ -23,7 +24,6 @@ mod delivered;
 mod end;
 #[cfg(feature = "sim")]
 mod experiment;
-mod first_contact;
 mod grant;
 mod inbound;
 mod inspect;
@@ -41,6 +41,7 @@ mod send;
 mod table;
 mod timeout;
 mod timer;
+mod token;
 mod trace;
 mod transmit;
 mod wait_list;
@@ -54,7 +55,6 @@ use bytes::Bytes;
 
 use self::admission::Waiting;
 use self::delivered::MemoryClock;
-use self::first_contact::Secret;
 use self::grant::{GrantLimits, GrantScheduler};
 use self::pacer::{Pacer, PacerLimits};
 use self::peer::{PeerKey, PeerTable};
@@ -64,6 +64,7 @@ use self::rules::Rules;
 use self::send::Control;
 use self::table::RpcTable;
 use self::timer::Timers;
+use self::token::TokenKey;
 use crate::config::{Config, Wire};
 use crate::error::{ConfigError, Limit, Report, RpcError, Unreachable};
 use crate::list::Links;
@@ -73,6 +74,7 @@ use crate::units::{Instant, RpcId};
 use crate::wire::Packet;
 
 pub use self::budget::LinkBudget;
+pub use self::token::Seed;
 pub use self::trace::{Record, Trace};
 pub use self::transmit::Transmit;
 
@@ -102,7 +104,9 @@ pub struct Endpoint {
     events: VecDeque<Event>,
     stats: Stats,
     next_id: u64,
-    secret: Secret,
+    token_key: TokenKey,
+    /// Addresses have to be validated.
+    validates: bool,
     births: u64,
     /// Bytes reserved for incoming messages.
     inbound_bytes: usize,
@@ -121,15 +125,6 @@ pub struct Endpoint {
     due: Vec<RpcKey>,
     /// When to look for memory to give back.
     next_release: Instant,
-}
-
-/// The low and the high half.
-const fn halves(seed: u128) -> (u64, u64) {
-    let bytes = seed.to_le_bytes();
-    let (Some(low), Some(high)) = (bytes.first_chunk(), bytes.last_chunk()) else {
-        return (0, 0);
-    };
-    (u64::from_le_bytes(*low), u64::from_le_bytes(*high))
 }
 
 /// Something the application has to know.
@@ -169,9 +164,7 @@ pub enum Event {
 }
 
 impl Endpoint {
-    /// An endpoint of `local_port` without RPCs. The `seed` is where ids start (low half) and a secret
-    /// (high half), so a real one must come from a random device: ids must not be used twice by one
-    /// address.
+    /// An endpoint of `local_port` without RPCs.
     ///
     /// # Errors
     /// If a setting is out of range.
@@ -179,11 +172,11 @@ impl Endpoint {
         mut config: Config,
         wire: Wire,
         local_port: u16,
-        seed: u128,
+        seed: impl Into<Seed>,
     ) -> Result<Self, ConfigError> {
         config.validate()?;
         let (rules, paper_grants) = Rules::of(&config);
-        let (ids_from, secret) = halves(seed);
+        let seed = seed.into();
         if !rules.recovers {
             config.delivered_memory = Duration::ZERO;
         }
@@ -219,7 +212,7 @@ impl Endpoint {
             local_port,
             serving: false,
             table: RpcTable::new(wire),
-            peers: PeerTable::new(config.peers_max, wire, rules.paper.is_none()),
+            peers: PeerTable::new(config.peers_max, wire),
             timers: Timers::new(),
             grants: GrantScheduler::new(limits),
             pacer: Pacer::new(pacer),
@@ -228,8 +221,9 @@ impl Endpoint {
             waiting: Waiting::default(),
             events: VecDeque::new(),
             stats: Stats::default(),
-            next_id: ids_from & !1,
-            secret: Secret(secret),
+            next_id: seed.ids & !1,
+            token_key: TokenKey::new(seed.secret),
+            validates: rules.paper.is_none() && wire == Wire::Encapsulated,
             births: 0,
             inbound_bytes: 0,
             memory_clock: MemoryClock::default(),
@@ -307,6 +301,7 @@ impl Endpoint {
             waits_for_grant: None,
             charged: 0,
             queued: None,
+            shown: 0,
             held: false,
             liveness,
             timer: None,
@@ -391,7 +386,7 @@ impl Endpoint {
         }
         for (addr, first, others) in owed {
             self.stats.acks_sent += 1;
-            self.send_control(addr, None, first.id, Packet::Ack(others));
+            self.send_to_server(addr, None, first.id, Packet::Ack(others));
         }
     }
 

@@ -9,8 +9,8 @@ use slotmap::new_key_type;
 
 use super::RpcKey;
 use super::address::AddrKey;
+use super::address_validation::AddressValidation;
 use super::delivered::Delivered;
-use super::first_contact::Contact;
 use super::lateness::Lateness;
 use super::priority::UnscheduledCutoffs;
 use super::release::shrink;
@@ -65,7 +65,7 @@ pub(crate) struct Peer {
     /// When ours were last sent to it.
     pub(crate) cutoffs_sent: Option<Instant>,
     /// Whether it is where it says it is.
-    pub(crate) contact: Contact,
+    pub(super) validation: AddressValidation,
     /// How late what it was granted comes.
     pub(crate) lateness: Lateness,
     /// Its requests that were delivered here.
@@ -115,19 +115,11 @@ impl Peer {
         self.served
     }
 
-    /// A packet of so many bytes has come from it.
-    pub(crate) const fn on_heard(&mut self, now: Instant, bytes: usize) {
+    /// A packet has come from it.
+    pub(crate) const fn on_heard(&mut self, now: Instant) {
         self.heard = now;
         self.heard_ever = true;
         self.probing.runs = 0;
-        self.contact.on_received(bytes);
-    }
-
-    /// A packet of so many bytes goes to it, about a call of its own or (`ours`) of ours.
-    pub(crate) const fn on_sent(&mut self, bytes: usize, ours: bool) {
-        if !ours {
-            self.contact.on_sent(bytes);
-        }
     }
 
     /// Whether one more RESEND or NEED_ACK may be sent to it now, and counts it if so: sixteen in a
@@ -233,8 +225,6 @@ impl Peer {
 #[derive(Debug)]
 pub(crate) struct PeerTable {
     max: usize,
-    /// Peers have to show that they are where they say they are.
-    prove: bool,
     peers: Slab<PeerKey, Peer>,
     by_addr: HashMap<AddrKey, PeerKey>,
     /// On protocol 146.
@@ -256,11 +246,9 @@ struct Host {
 }
 
 impl PeerTable {
-    /// `prove`: those of encapsulated links have to show that they are where they say they are.
-    pub(crate) fn new(max: usize, wire: Wire, prove: bool) -> Self {
+    pub(crate) fn new(max: usize, wire: Wire) -> Self {
         Self {
             max,
-            prove: prove && wire == Wire::Encapsulated,
             peers: Slab::new(),
             by_addr: HashMap::default(),
             by_host: (wire == Wire::Native).then(HashMap::default),
@@ -371,11 +359,7 @@ impl PeerTable {
             outbound_bytes: 0,
             cutoffs: UnscheduledCutoffs::UNKNOWN,
             cutoffs_sent: None,
-            contact: if self.prove {
-                Contact::default()
-            } else {
-                Contact::proven()
-            },
+            validation: AddressValidation::default(),
             lateness: Lateness::default(),
             delivered: Delivered::default(),
             acks: Vec::new(),
@@ -537,7 +521,7 @@ mod tests {
 
     #[test]
     fn the_sixth_ack_owed_sends_all_six() {
-        let mut peers = PeerTable::new(10, Wire::Encapsulated, false);
+        let mut peers = PeerTable::new(10, Wire::Encapsulated);
         let key = peers.find_or_insert(addr(1), Instant::ZERO).unwrap();
         let peer = peers.get_mut(key).unwrap();
         for id in 1..=5 {
@@ -551,7 +535,7 @@ mod tests {
 
     #[test]
     fn the_newest_ack_rides_first() {
-        let mut peers = PeerTable::new(10, Wire::Encapsulated, false);
+        let mut peers = PeerTable::new(10, Wire::Encapsulated);
         let key = peers.find_or_insert(addr(1), Instant::ZERO).unwrap();
         let peer = peers.get_mut(key).unwrap();
         peer.owe_ack(entry(2));
@@ -562,7 +546,7 @@ mod tests {
 
     #[test]
     fn a_silent_peer_is_asked_one_thing_at_a_time_and_more_and_more_rarely() {
-        let mut peers = PeerTable::new(10, Wire::Encapsulated, false);
+        let mut peers = PeerTable::new(10, Wire::Encapsulated);
         let interval = Duration::from_millis(5);
         let at = |millis: u64| Instant::from_nanos(millis * 1_000_000);
         let key = peers.find_or_insert(addr(1), at(0)).unwrap();
@@ -588,7 +572,7 @@ mod tests {
         assert!(peer.dead(at(2_501), Duration::from_secs(3), 10).is_none());
         peer.heard_ever = true;
         assert!(peer.dead(at(1_500), Duration::from_secs(1), 10).is_some());
-        peer.on_heard(at(1_500), 0);
+        peer.on_heard(at(1_500));
         assert_eq!(peer.dead(at(9_000), Duration::from_secs(1), 10), None);
         assert!(peer.may_ask(at(9_000), interval));
     }
@@ -598,7 +582,7 @@ mod tests {
         let interval = Duration::from_millis(5);
         let at = |millis: u64| Instant::from_nanos(millis * 1_000_000);
         let tries = |number: usize| {
-            let mut peers = PeerTable::new(1, Wire::Encapsulated, false);
+            let mut peers = PeerTable::new(1, Wire::Encapsulated);
             let key = peers.find_or_insert(addr(1), at(0)).unwrap();
             let peer = peers.get_mut(key).unwrap();
             let refused = (0..number).filter_map(|_| peer.ask(at(1_000), interval).err());
@@ -619,7 +603,7 @@ mod tests {
 
     #[test]
     fn a_stall_of_our_own_is_one_run_not_many() {
-        let mut peers = PeerTable::new(10, Wire::Encapsulated, false);
+        let mut peers = PeerTable::new(10, Wire::Encapsulated);
         let at = |millis: u64| Instant::from_nanos(millis * 1_000_000);
         let key = peers.find_or_insert(addr(1), at(0)).unwrap();
         let peer = peers.get_mut(key).unwrap();
@@ -633,7 +617,7 @@ mod tests {
 
     #[test]
     fn idle_peers_are_forgotten_and_busy_ones_kept() {
-        let mut peers = PeerTable::new(2, Wire::Encapsulated, false);
+        let mut peers = PeerTable::new(2, Wire::Encapsulated);
         let busy = peers.find_or_insert(addr(1), Instant::ZERO).unwrap();
         peers.on_rpc_begun(busy, true);
         let second = peers.find_or_insert(addr(2), Instant::ZERO).unwrap();

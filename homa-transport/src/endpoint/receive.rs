@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use super::address_validation::Sender;
 use super::grant::Progress;
 use super::inbound::{Added, InMessage};
 use super::peer::{Peer, PeerKey};
@@ -13,7 +14,7 @@ use super::{Endpoint, Event, RpcKey};
 use crate::config::Wire;
 use crate::error::RpcError;
 use crate::units::{Instant, RpcId};
-use crate::wire::{self, Cutoffs, Data, Header, Malformed, Packet};
+use crate::wire::{self, Cutoffs, Data, Header, Malformed, Packet, Tokens};
 
 /// CUTOFFS go to one peer at most this often. Source: homa_incoming.c, `homa_data_pkt` (a jiffy).
 const CUTOFFS_INTERVAL: Duration = Duration::from_millis(4);
@@ -33,6 +34,10 @@ pub(super) struct Arrival {
     pub(super) known_peer: Option<PeerKey>,
     /// The RPC in our form.
     pub(super) id: RpcId,
+    /// Over UDP.
+    pub(super) tokens: Tokens,
+    /// It shows our token, or need not.
+    pub(super) validated: bool,
 }
 
 impl Endpoint {
@@ -41,7 +46,7 @@ impl Endpoint {
         self.stats.packets_received += 1;
         self.stats.bytes_received += packet.len() as u64;
         match wire::parse(packet) {
-            Ok(parsed) => self.dispatch(now, peer, local, packet.len(), parsed),
+            Ok(parsed) => self.dispatch(now, peer, local, packet, parsed),
             Err(malformed) => self.count_malformed(&malformed),
         }
     }
@@ -61,7 +66,7 @@ impl Endpoint {
         now: Instant,
         peer: SocketAddr,
         local: IpAddr,
-        len: usize,
+        bytes: &[u8],
         (header, packet): (Header, Packet<'_>),
     ) {
         let memory_now = self.memory_clock.at(now);
@@ -70,8 +75,14 @@ impl Endpoint {
         } else {
             0
         };
-        self.trace
-            .push(Record::of(now, false, peer, &header, &packet, data_bytes));
+        self.trace.push(Record::of(
+            now,
+            false,
+            peer,
+            header.sender_id,
+            &packet,
+            data_bytes,
+        ));
         if matches!(packet, Packet::Freeze) {
             if self.config.freeze {
                 self.events.push_back(Event::Frozen);
@@ -83,9 +94,16 @@ impl Endpoint {
             return;
         }
         let known_peer = self.peers.find(peer);
-        if let Some(known) = known_peer.and_then(|key| self.peers.get_mut(key)) {
-            known.on_heard(now, len);
-        }
+        let tokens = if self.validates {
+            Tokens::of(bytes)
+        } else {
+            Tokens::default()
+        };
+        let sender = Sender {
+            addr: peer,
+            key: known_peer,
+        };
+        self.token_key.advance(now);
         let arrival = Arrival {
             now,
             memory_now,
@@ -93,35 +111,83 @@ impl Endpoint {
             local,
             known_peer,
             id: header.sender_id.other_side(),
+            tokens,
+            validated: self.shows_token(&sender, tokens),
         };
         let rpc = self.find(&arrival);
-        if !matches!(packet, Packet::RpcUnknown)
-            && let Some(entry) = rpc.and_then(|key| self.table.get_mut(key))
-        {
-            entry.liveness.on_heard(now, self.config.delivered_memory);
+        if arrival.validated {
+            self.on_validated(&arrival, rpc);
+            self.packet(arrival, rpc, packet);
+            if known_peer.is_none() {
+                // It has become known by this very packet.
+                self.on_validated(&arrival, None);
+            }
+        } else {
+            self.packet_without_token(arrival, rpc, packet);
+            if let Some(peer) = self.sender_of(&arrival) {
+                peer.validation.on_received(bytes.len());
+            }
         }
-        if let (true, Some(_), Some(known)) = (arrival.id.is_client(), rpc, known_peer) {
-            // It answers a call of ours, whose id it cannot guess.
-            self.on_proven(known);
-        }
+    }
+
+    /// What an authentic packet does, as far as that can be said.
+    fn packet(&mut self, arrival: Arrival, rpc: Option<RpcKey>, packet: Packet<'_>) {
+        self.heard(&arrival, rpc, &packet);
         match (packet, rpc) {
             (Packet::Data(data, bytes), rpc) => self.data(arrival, rpc, data, bytes),
             (Packet::Resend(resend), rpc) => self.resend(arrival, rpc, resend),
             (Packet::NeedAck, rpc) => self.need_ack(arrival, rpc),
             (Packet::Ack(acks), _) => self.acks(arrival, &acks),
-            (Packet::Cutoffs(cutoffs), _) => self.cutoffs_heard(peer, cutoffs),
-            (Packet::RpcUnknown, None) => self.cancelled_unseen(&arrival),
+            (Packet::Cutoffs(cutoffs), _) => self.cutoffs_heard(&arrival, cutoffs),
+            (Packet::RpcUnknown(_), None) => self.cancelled_unseen(&arrival),
             (_, None) => self.stats.rpc_not_found += 1,
-            (Packet::Grant(grant), Some(key)) => self.grant(now, key, grant),
-            (Packet::Busy, Some(key)) => self.busy(now, key),
-            (Packet::RpcUnknown, Some(key)) => self.rpc_unknown(arrival, key),
+            (Packet::Grant(grant), Some(key)) => self.grant(arrival.now, key, grant),
+            (Packet::Busy(_), Some(key)) => self.busy(arrival.now, key),
+            (Packet::RpcUnknown(_), Some(key)) => self.rpc_unknown(arrival, key),
             (Packet::Freeze, Some(_)) => {}
         }
-        if known_peer.is_none()
-            && let Some(new) = self.peers.find(peer)
-            && let Some(new) = self.peers.get_mut(new)
+    }
+
+    /// Notes that the sender lives, and the other end of the RPC.
+    fn heard(&mut self, arrival: &Arrival, rpc: Option<RpcKey>, packet: &Packet<'_>) {
+        let now = arrival.now;
+        let peer = arrival.known_peer.and_then(|key| self.peers.get_mut(key));
+        if let Some(peer) = peer {
+            peer.on_heard(now);
+        }
+        if !matches!(packet, Packet::RpcUnknown(_))
+            && let Some(entry) = rpc.and_then(|key| self.table.get_mut(key))
         {
-            new.contact.on_received(len);
+            entry.liveness.on_heard(now, self.config.delivered_memory);
+        }
+    }
+
+    /// What a packet does that anybody may have sent: DATA may begin a request and go on with it, a
+    /// RESEND may be answered by what is no longer than itself. Of all else, the sender hears our token
+    /// at most.
+    fn packet_without_token(&mut self, arrival: Arrival, rpc: Option<RpcKey>, packet: Packet<'_>) {
+        self.stats.packets_without_token += 1;
+        if arrival.id.is_client() {
+            return;
+        }
+        match (packet, rpc) {
+            (Packet::Data(data, bytes), None) => {
+                let data = Data { ack: None, ..data };
+                self.data(arrival, None, data, bytes);
+            }
+            (Packet::Data(data, bytes), Some(key)) => {
+                let shown = self.table.get(key).map(|rpc| rpc.shown);
+                if shown == Some(arrival.tokens.own) {
+                    let data = Data { ack: None, ..data };
+                    self.heard(&arrival, rpc, &Packet::Data(data, bytes));
+                    self.data(arrival, rpc, data, bytes);
+                } else {
+                    self.announce_cutoffs(&arrival);
+                }
+            }
+            (Packet::Resend(resend), None) => self.resend(arrival, None, resend),
+            (_, Some(_)) => self.announce_cutoffs(&arrival),
+            (_, None) => self.stats.rpc_not_found += 1,
         }
     }
 
@@ -171,7 +237,9 @@ impl Endpoint {
                 None => return,
             },
         };
-        self.announce_cutoffs(&arrival, data.cutoff_version);
+        if data.cutoff_version != self.cutoffs.version() {
+            self.announce_cutoffs(&arrival);
+        }
         if self.open_message(&arrival, key, &data) {
             self.add_data(&arrival, key, &data, bytes);
         }
@@ -410,15 +478,9 @@ impl Endpoint {
         }
     }
 
-    fn announce_cutoffs(&mut self, arrival: &Arrival, version: u16) {
-        let Some(key) = self.sender_key(arrival) else {
-            return;
-        };
-        let ours = self.cutoffs_version_for(key);
-        if version == ours {
-            return self.on_proven(key);
-        }
-        let Some(peer) = self.peers.get_mut(key) else {
+    /// Tells the sender our cutoffs, and with them our token.
+    fn announce_cutoffs(&mut self, arrival: &Arrival) {
+        let Some(peer) = self.sender_of(arrival) else {
             return;
         };
         let recent = |sent: Instant| arrival.now.saturating_since(sent) < CUTOFFS_INTERVAL;
@@ -429,9 +491,8 @@ impl Endpoint {
         self.stats.cutoffs_sent += 1;
         let cutoffs = Cutoffs {
             unsched: self.cutoffs.cutoffs(),
-            version: ours,
+            version: self.cutoffs.version(),
         };
-        let from = Some(arrival.local);
-        self.send_control(arrival.peer, from, arrival.id, Packet::Cutoffs(cutoffs));
+        self.reply(arrival, Packet::Cutoffs(cutoffs));
     }
 }

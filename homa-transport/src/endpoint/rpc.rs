@@ -67,6 +67,8 @@ pub(crate) struct Rpc {
     pub(crate) charged: usize,
     /// Place in the send queue, if it is there.
     pub(crate) queued: Option<Rank>,
+    /// Of a served RPC: the token that its client wants to see.
+    pub(crate) shown: u64,
     /// The response waits until its client has shown that it is there.
     pub(crate) held: bool,
     pub(crate) liveness: Liveness,

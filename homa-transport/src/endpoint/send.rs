@@ -6,12 +6,16 @@ use super::outbound::SegmentKind;
 use super::pacer::{Choice, Rank};
 use super::peer::PeerKey;
 use super::priority;
+use super::receive::Arrival;
 use super::rpc::State;
 use super::trace::Record;
 use super::{Endpoint, RpcKey, Transmit};
+use crate::config::Wire;
 use crate::message::Message;
 use crate::units::{Instant, RpcId};
-use crate::wire::{self, DATA_HEADER_BYTES, Data, Grant, Header, Packet};
+use crate::wire::{
+    self, Busy, DATA_HEADER_BYTES, Data, Grant, Header, HeaderBytes, Packet, Unknown,
+};
 
 /// Control packets waiting to be sent at most; the timers repeat what is dropped beyond.
 const CONTROL_MAX: usize = 16_384;
@@ -48,36 +52,50 @@ impl Endpoint {
 
     /// `None` if its receiver may not be sent so much.
     fn control_packet(&mut self, now: Instant, control: Control) -> Option<Transmit> {
-        let Control {
-            to,
-            peer,
-            from,
-            id,
-            packet,
-        } = control;
+        let peer = control.peer.or_else(|| self.peers.find(control.to));
+        let header = self.header(control.to, peer, control.id, control.shown, &control.packet);
+        if !control.validated
+            && let Some(peer) = peer.and_then(|key| self.peers.get_mut(key))
+            && !peer.validation.charge(header.as_slice().len())
+        {
+            return None;
+        }
+        self.trace.push(Record::of(
+            now,
+            true,
+            control.to,
+            control.id,
+            &control.packet,
+            0,
+        ));
+        Some(Transmit {
+            to: control.to,
+            from: control.from,
+            priority: self.config.highest_priority(),
+            header,
+            payload: Message::new(),
+        })
+    }
+
+    /// The header of a packet, with tokens where they are used.
+    fn header(
+        &mut self,
+        to: SocketAddr,
+        peer: Option<PeerKey>,
+        sender_id: RpcId,
+        shown: u64,
+        packet: &Packet<'_>,
+    ) -> HeaderBytes {
         let header = Header {
             source_port: self.local_port,
             destination_port: to.port(),
-            sender_id: id,
+            sender_id,
         };
-        let emitted = wire::emit(&header, &packet);
-        let len = emitted.as_slice().len();
-        let peer = peer.or_else(|| self.peers.find(to));
-        if let Some(peer) = peer.and_then(|key| self.peers.get_mut(key)) {
-            if !id.is_client() && !peer.contact.allows(len) {
-                return None;
-            }
-            peer.on_sent(len, id.is_client());
+        let plain = wire::emit(&header, packet);
+        if !self.validates {
+            return plain;
         }
-        self.trace
-            .push(Record::of(now, true, to, &header, &packet, 0));
-        Some(Transmit {
-            to,
-            from,
-            priority: self.config.highest_priority(),
-            header: emitted,
-            payload: Message::new(),
-        })
+        plain.with_tokens(self.outgoing_tokens(to, peer, shown))
     }
 
     fn queue_grant(&mut self, now: Instant) {
@@ -103,22 +121,15 @@ impl Endpoint {
             };
             inbound.grant(grant.offset, now);
             rpc.liveness.on_nothing_due(now);
-            let (addr, local, id) = (rpc.addr, rpc.local, rpc.id);
-            self.charge(grant.rpc);
-            self.set_timer(grant.rpc, now + self.config.resend_interval);
+            let rpc = grant.rpc;
+            self.charge(rpc);
+            self.set_timer(rpc, now + self.config.resend_interval);
             self.stats.grants_sent += 1;
             let grant = Grant {
                 offset: grant.offset,
                 priority: grant.priority,
             };
-            self.control.push_back(Control {
-                to: addr,
-                peer: Some(peer),
-                from: local,
-                id,
-                packet: Packet::Grant(grant),
-            });
-            return;
+            return self.send_about(rpc, Packet::Grant(grant));
         }
     }
 
@@ -162,11 +173,14 @@ impl Endpoint {
             self.set_timer(key, now);
             return None;
         }
-        let contact = self.peers.get(rpc.peer).map(|peer| &peer.contact);
-        if !rpc.id.is_client() && contact.is_some_and(|contact| !contact.allows_response(out)) {
+        let rpc = self.table.get(key)?;
+        if !self.may_be_answered(rpc) {
             self.hold_response(now, key);
             return None;
         }
+        let validated = self.is_validated(rpc);
+        let rpc = self.table.get_mut(key)?;
+        let out = rpc.out.as_mut()?;
         let segment = out.next_segment()?;
         // In simulated experiments every one knows the cutoffs, and they apply to what is left.
         let (cutoffs, ranked_bytes) = match &self.rules.paper {
@@ -179,18 +193,20 @@ impl Endpoint {
         };
         let peer = self.peers.get_mut(rpc.peer)?;
         let bytes = (segment.range.end - segment.range.start) as usize + DATA_HEADER_BYTES;
-        peer.on_sent(bytes, rpc.id.is_client());
+        if !validated {
+            peer.validation.charge(bytes);
+        }
+        let shown = if rpc.id.is_client() {
+            peer.validation.told
+        } else {
+            rpc.shown
+        };
         let resent = segment.resent;
         let priority = match segment.kind {
             SegmentKind::Scheduled(priority) => priority,
             SegmentKind::Unscheduled => cutoffs.level(ranked_bytes),
         };
         let priority = priority.min(self.config.highest_priority());
-        let header = Header {
-            source_port: self.local_port,
-            destination_port: rpc.addr.port(),
-            sender_id: rpc.id,
-        };
         let data = Data {
             message_length: out.length(),
             incoming: segment.incoming,
@@ -212,19 +228,14 @@ impl Endpoint {
             self.stats.data_sent += 1;
         }
         let packet = Packet::Data(data, &[]);
-        self.trace.push(Record::of(
-            now,
-            true,
-            rpc.addr,
-            &header,
-            &packet,
-            payload.len(),
-        ));
+        let (to, from, id, peer) = (rpc.addr, rpc.local, rpc.id, rpc.peer);
+        let record = Record::of(now, true, to, id, &packet, payload.len());
+        self.trace.push(record);
         let transmit = Transmit {
-            to: rpc.addr,
-            from: rpc.local,
+            to,
+            from,
             priority,
-            header: wire::emit(&header, &packet),
+            header: self.header(to, Some(peer), id, shown, &packet),
             payload,
         };
         if answered {
@@ -256,22 +267,73 @@ impl Endpoint {
         rpc.queued = rank;
     }
 
-    /// Queues a control packet about the RPC `id` (in our form).
-    pub(super) fn send_control(
+    /// Queues a control packet about an RPC.
+    pub(super) fn send_about(&mut self, key: RpcKey, packet: Packet<'static>) {
+        let Some(rpc) = self.table.get(key) else {
+            return;
+        };
+        let told = self.peers.get(rpc.peer).map(|peer| peer.validation.told);
+        let control = Control {
+            to: rpc.addr,
+            peer: Some(rpc.peer),
+            from: rpc.local,
+            id: rpc.id,
+            shown: if rpc.is_client() {
+                told.unwrap_or(0)
+            } else {
+                rpc.shown
+            },
+            validated: self.is_validated(rpc),
+            packet,
+        };
+        self.queue_control(control);
+    }
+
+    /// Queues the answer to a packet.
+    pub(super) fn reply(&mut self, arrival: &Arrival, packet: Packet<'static>) {
+        self.queue_control(Control {
+            to: arrival.peer,
+            peer: arrival.known_peer,
+            from: Some(arrival.local),
+            id: arrival.id,
+            shown: arrival.tokens.own,
+            validated: arrival.validated,
+            packet,
+        });
+    }
+
+    /// Queues a control packet about an RPC of ours (`id`) that is over.
+    pub(super) fn send_to_server(
         &mut self,
         to: SocketAddr,
         from: Option<IpAddr>,
         id: RpcId,
         packet: Packet<'static>,
     ) {
+        let peer = self.peers.find(to);
+        let told = peer.and_then(|key| self.peers.get(key));
+        self.queue_control(Control {
+            to,
+            peer,
+            from,
+            id,
+            shown: told.map_or(0, |peer| peer.validation.told),
+            validated: true,
+            packet,
+        });
+    }
+
+    fn queue_control(&mut self, mut control: Control) {
+        if self.wire == Wire::Native {
+            // The module's packets give no reasons.
+            control.packet = match control.packet {
+                Packet::Busy(_) => Packet::Busy(Busy::Unexplained),
+                Packet::RpcUnknown(_) => Packet::RpcUnknown(Unknown::Unexplained),
+                packet => packet,
+            };
+        }
         if self.control.len() < CONTROL_MAX {
-            self.control.push_back(Control {
-                to,
-                peer: None,
-                from,
-                id,
-                packet,
-            });
+            self.control.push_back(control);
         }
     }
 }
@@ -280,9 +342,14 @@ impl Endpoint {
 #[derive(Debug)]
 pub(super) struct Control {
     to: SocketAddr,
-    /// The same, if it need not be looked up.
+    /// The same, if it is known.
     peer: Option<PeerKey>,
     from: Option<IpAddr>,
+    /// The RPC in our form.
     id: RpcId,
+    /// The token that its receiver wants to see.
+    shown: u64,
+    /// Its receiver has shown that it is there, or need not.
+    validated: bool,
     packet: Packet<'static>,
 }

@@ -8,7 +8,7 @@ use super::timer::backed_off;
 use super::{Endpoint, RpcKey};
 use crate::error::{Delivery, Report, RpcError, Unreachable};
 use crate::units::Instant;
-use crate::wire::{Packet, Resend};
+use crate::wire::{Packet, Resend, Unknown};
 
 /// RESENDs in a row at the plain interval; then the interval doubles.
 const RESENDS_AT_ONCE: u32 = 4;
@@ -101,15 +101,11 @@ impl Endpoint {
     fn ask_peer(&mut self, now: Instant, key: RpcKey) -> Result<(), Instant> {
         let interval = self.config.resend_interval;
         let wait = Err(now + interval);
-        let Some(rpc) = self.table.get(key) else {
+        let Some(rpc) = self.table.get(key).filter(|rpc| self.may_be_asked(rpc)) else {
             return wait;
         };
-        match self.peers.get_mut(rpc.peer) {
-            Some(peer) if rpc.is_client() || peer.contact.allows_asking() => {
-                peer.ask(now, interval)
-            }
-            _ => wait,
-        }
+        let peer = self.peers.get_mut(rpc.peer);
+        peer.map_or(wait, |peer| peer.ask(now, interval))
     }
 
     /// The peer has not answered in all this time: its RPCs end, and what is known of it goes. Requests
@@ -145,6 +141,10 @@ impl Endpoint {
     }
 
     fn verdict(&mut self, now: Instant, key: RpcKey) -> Verdict {
+        let unproven = self
+            .table
+            .get(key)
+            .is_some_and(|rpc| !self.may_be_asked(rpc));
         let config = &self.config;
         let Some(rpc) = self.table.get_mut(key) else {
             return Verdict::GiveUp;
@@ -156,11 +156,6 @@ impl Endpoint {
             return rpc.liveness.waiting_client(now, config.timeout);
         }
         let sending = rpc.out.as_ref().is_some_and(|out| out.is_sendable());
-        let unproven = !rpc.is_client()
-            && self
-                .peers
-                .get(rpc.peer)
-                .is_some_and(|peer| !peer.contact.allows_asking());
         let own_silence = now.saturating_since(rpc.liveness.heard);
         match rpc.state {
             State::Receiving | State::Responding
@@ -232,7 +227,6 @@ impl Endpoint {
             return;
         };
         rpc.liveness.on_ask(now);
-        let (addr, local, id) = (rpc.addr, rpc.local, rpc.id);
         let lateness = self.peers.get(rpc.peer).map(|peer| peer.lateness);
         let slow = lateness.is_some_and(|late| late.is_slow(self.config.resend_interval));
         let ranges: Vec<(u32, Option<u32>)> = match &mut rpc.inbound {
@@ -254,7 +248,7 @@ impl Endpoint {
                 length,
                 priority,
             };
-            self.send_control(addr, local, id, Packet::Resend(resend));
+            self.send_about(key, Packet::Resend(resend));
         }
     }
 
@@ -263,9 +257,8 @@ impl Endpoint {
             return;
         };
         rpc.liveness.on_ask(now);
-        let (addr, local, id) = (rpc.addr, rpc.local, rpc.id);
         self.stats.need_acks_sent += 1;
-        self.send_control(addr, local, id, Packet::NeedAck);
+        self.send_about(key, Packet::NeedAck);
     }
 
     fn give_up(&mut self, now: Instant, key: RpcKey) {
@@ -284,7 +277,7 @@ impl Endpoint {
         let (addr, local, id) = (rpc.addr, rpc.local, rpc.id);
         self.fail(key, error);
         self.stats.unknown_sent += 1;
-        self.send_control(addr, local, id, Packet::RpcUnknown);
+        self.send_to_server(addr, local, id, Packet::RpcUnknown(Unknown::Unexplained));
     }
 
     /// Ends an RPC whose peer cannot be reached.

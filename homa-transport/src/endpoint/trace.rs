@@ -8,7 +8,7 @@ use std::fmt::{self, Write as _};
 use std::net::SocketAddr;
 
 use crate::units::{Instant, RpcId};
-use crate::wire::{Header, Packet, PacketType};
+use crate::wire::{Packet, PacketType};
 
 /// Packets remembered.
 const RECORDS_MAX: usize = 512;
@@ -43,7 +43,7 @@ impl Record {
         at: Instant,
         sent: bool,
         peer: SocketAddr,
-        header: &Header,
+        id: RpcId,
         packet: &Packet<'_>,
         data_bytes: usize,
     ) -> Self {
@@ -51,7 +51,7 @@ impl Record {
             at,
             sent,
             peer,
-            id: header.sender_id,
+            id,
             packet_type: packet.packet_type(),
             offset: 0,
             length: 0,
@@ -72,7 +72,7 @@ impl Record {
             }
             Packet::Cutoffs(cutoffs) => record.offset = u32::from(cutoffs.version),
             Packet::Ack(acks) => record.length = u32::try_from(acks.len()).unwrap_or(0),
-            Packet::RpcUnknown | Packet::Busy | Packet::Freeze | Packet::NeedAck => {}
+            Packet::RpcUnknown(_) | Packet::Busy(_) | Packet::Freeze | Packet::NeedAck => {}
         }
         record
     }
@@ -175,20 +175,15 @@ impl fmt::Display for Trace {
 mod tests {
     use super::*;
     use crate::units::Priority;
-    use crate::wire::{Data, Grant, Resend};
+    use crate::wire::{Busy, Data, Grant, Resend};
 
     fn record(packet: &Packet<'_>, bytes: usize) -> Record {
-        let header = Header {
-            source_port: 1,
-            destination_port: 2,
-            sender_id: RpcId::new(0x1234),
-        };
         let peer = SocketAddr::from(([10, 0, 0, 2], 4000));
         Record::of(
             Instant::from_nanos(2_500_000),
             true,
             peer,
-            &header,
+            RpcId::new(0x1234),
             packet,
             bytes,
         )
@@ -224,7 +219,7 @@ mod tests {
             record(&Packet::Grant(grant), 0).to_string(),
             record(&Packet::Resend(all), 0).to_string(),
             record(&Packet::Resend(some), 0).to_string(),
-            record(&Packet::Busy, 0).to_string(),
+            record(&Packet::Busy(Busy::Unexplained), 0).to_string(),
         ];
         let expected = [
             "DATA 1424..2848 of 5000 again",
@@ -240,7 +235,7 @@ mod tests {
     fn the_trace_is_bounded_and_shown_as_text_and_as_a_diagram() {
         let mut trace = Trace::default();
         for _ in 0..RECORDS_MAX + 10 {
-            trace.push(record(&Packet::Busy, 0));
+            trace.push(record(&Packet::Busy(Busy::Unexplained), 0));
         }
         assert_eq!(trace.iter().count(), RECORDS_MAX);
         let text = trace.to_string();

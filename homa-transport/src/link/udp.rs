@@ -585,7 +585,7 @@ mod tests {
     use super::*;
     use crate::message::Message;
     use crate::units::{Priority, RpcId};
-    use crate::wire::{Header, Packet, emit};
+    use crate::wire::{Busy, Header, Packet, emit};
 
     fn bind(addr: &str) -> UdpLink {
         UdpLink::bind(addr.parse().unwrap(), &UdpOptions::default()).unwrap()
@@ -601,7 +601,7 @@ mod tests {
             to,
             from: None,
             priority,
-            header: emit(&header, &Packet::Busy),
+            header: emit(&header, &Packet::Busy(Busy::Unexplained)),
             payload: Message::from(payload),
         }
     }

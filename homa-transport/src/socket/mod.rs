@@ -21,7 +21,7 @@ use self::key::KeyMark;
 use self::polling::BusyPolling;
 use self::shard::{Shard, Siblings};
 use crate::config::{Config, Wire};
-use crate::endpoint::{Endpoint, LinkBudget, RpcKey};
+use crate::endpoint::{Endpoint, LinkBudget, RpcKey, Seed};
 use crate::error::{BindError, CloseReason, RpcError};
 use crate::link::Link;
 use crate::link::clock::Clock;
@@ -314,12 +314,16 @@ impl Socket {
 
 fn endpoint(link: &dyn Link, wire: Wire, config: Config) -> Result<Endpoint, BindError> {
     let local = link.local_addr();
-    let mut seed = [0; 16];
-    getrandom::fill(&mut seed).map_err(|error| BindError::Io {
-        addr: local,
-        source: error.into(),
-    })?;
-    let seed = u128::from_ne_bytes(seed);
+    let random = || {
+        getrandom::u64().map_err(|error| BindError::Io {
+            addr: local,
+            source: error.into(),
+        })
+    };
+    let seed = Seed {
+        ids: random()?,
+        secret: [random()?, random()?],
+    };
     Ok(Endpoint::new(config, wire, local.port(), seed)?)
 }
 

@@ -17,7 +17,7 @@ use super::{
 /// The bytes of one header, held inline.
 #[derive(Clone, Copy)]
 pub struct HeaderBytes {
-    bytes: [u8; HEADER_BYTES_MAX],
+    pub(super) bytes: [u8; HEADER_BYTES_MAX],
     len: usize,
 }
 
@@ -91,9 +91,15 @@ pub fn emit(header: &Header, packet: &Packet<'_>) -> HeaderBytes {
         Packet::Resend(resend) => HeaderBytes::new(&resend_header(common, *resend)),
         Packet::Cutoffs(cutoffs) => HeaderBytes::new(&cutoffs_header(common, cutoffs)),
         Packet::Ack(acks) => HeaderBytes::new(&ack_header(common, acks)),
-        Packet::RpcUnknown | Packet::Busy | Packet::Freeze | Packet::NeedAck => {
-            HeaderBytes::new(&common)
-        }
+        Packet::RpcUnknown(unknown) => HeaderBytes::new(&CommonHeader {
+            reason: unknown.bytes(),
+            ..common
+        }),
+        Packet::Busy(busy) => HeaderBytes::new(&CommonHeader {
+            reason: busy.bytes(),
+            ..common
+        }),
+        Packet::Freeze | Packet::NeedAck => HeaderBytes::new(&common),
     }
 }
 
@@ -190,7 +196,7 @@ mod tests {
 
     use super::*;
     use crate::units::{Priority, RpcId};
-    use crate::wire::parse;
+    use crate::wire::{Busy, Unknown, parse};
 
     fn priority() -> impl Strategy<Value = Priority> {
         (0..8_u8).prop_map(Priority::saturating)
@@ -241,8 +247,8 @@ mod tests {
                     priority,
                 })
             }),
-            Just(Packet::RpcUnknown),
-            Just(Packet::Busy),
+            Just(Packet::RpcUnknown(Unknown::Unexplained)),
+            Just(Packet::Busy(Busy::Working)),
             any::<([u32; 8], u16)>()
                 .prop_map(|(unsched, version)| Packet::Cutoffs(Cutoffs { unsched, version })),
             Just(Packet::Freeze),

@@ -21,8 +21,8 @@ pub(super) struct CommonHeader {
     pub(super) destination_port: U16,
     /// DATA: offset of the data in the message, unless `segment_offset` has it. Else 0.
     pub(super) sequence: U32,
-    /// Upper bytes of TCP's acknowledgement number, 0.
-    pub(super) unused: [u8; 3],
+    /// Upper bytes of TCP's acknowledgement number, 0; over UDP a reason.
+    pub(super) reason: [u8; 3],
     /// Code of the packet type, in the lowest byte of TCP's acknowledgement number.
     pub(super) packet_type: u8,
     /// Upper half: 4-byte words that segmentation hardware copies into each segment. A hint for

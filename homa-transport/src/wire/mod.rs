@@ -26,6 +26,7 @@
 mod emit;
 mod error;
 mod header;
+mod udp;
 
 use std::fmt;
 
@@ -39,6 +40,7 @@ use crate::units::{Priority, RpcId};
 
 pub use self::emit::{HeaderBytes, emit};
 pub use self::error::Malformed;
+pub use self::udp::{Busy, Refusal, Tokens, Unknown};
 
 /// Length of the longest message, in bytes. Source: homa.h, `HOMA_MAX_MESSAGE_LENGTH`.
 pub const MESSAGE_BYTES_MAX: usize = 1_000_000;
@@ -149,9 +151,9 @@ pub enum Packet<'a> {
     /// Part of a message is missing.
     Resend(Resend),
     /// The RPC of a RESEND is not known.
-    RpcUnknown,
+    RpcUnknown(Unknown),
     /// The RPC of a RESEND is known, its DATA comes later.
-    Busy,
+    Busy(Busy),
     /// Priority levels for unscheduled DATA.
     Cutoffs(Cutoffs),
     /// To be ignored.
@@ -170,8 +172,8 @@ impl Packet<'_> {
             Self::Data(..) => PacketType::Data,
             Self::Grant(_) => PacketType::Grant,
             Self::Resend(_) => PacketType::Resend,
-            Self::RpcUnknown => PacketType::RpcUnknown,
-            Self::Busy => PacketType::Busy,
+            Self::RpcUnknown(_) => PacketType::RpcUnknown,
+            Self::Busy(_) => PacketType::Busy,
             Self::Cutoffs(_) => PacketType::Cutoffs,
             Self::Freeze => PacketType::Freeze,
             Self::NeedAck => PacketType::NeedAck,
@@ -333,8 +335,8 @@ pub fn parse(packet: &[u8]) -> Result<(Header, Packet<'_>), Malformed> {
         PacketType::Data => parse_data(packet)?,
         PacketType::Grant => parse_grant(packet)?,
         PacketType::Resend => parse_resend(packet)?,
-        PacketType::RpcUnknown => Packet::RpcUnknown,
-        PacketType::Busy => Packet::Busy,
+        PacketType::RpcUnknown => Packet::RpcUnknown(Unknown::from_bytes(common.reason)),
+        PacketType::Busy => Packet::Busy(Busy::from_bytes(common.reason)),
         PacketType::Cutoffs => parse_cutoffs(packet)?,
         PacketType::Freeze => Packet::Freeze,
         PacketType::NeedAck => Packet::NeedAck,
@@ -541,8 +543,8 @@ mod tests {
                 length: Some(100),
                 priority: Priority::LOWEST,
             }),
-            Packet::RpcUnknown,
-            Packet::Busy,
+            Packet::RpcUnknown(Unknown::Unexplained),
+            Packet::Busy(Busy::Unexplained),
             Packet::Cutoffs(Cutoffs {
                 unsched: [0, 0, 0, 0, 1_000_000, 15_000, 2800, 200],
                 version: 1,
@@ -591,7 +593,7 @@ mod tests {
     fn less_than_28_bytes_is_no_packet() {
         assert_eq!(error(&[]), Malformed::NoCommonHeader { len: 0 });
         let len = 27;
-        let error = error(&bytes(&Packet::Busy)[..len]);
+        let error = error(&bytes(&Packet::Busy(Busy::Unexplained))[..len]);
         assert_eq!(error, Malformed::NoCommonHeader { len });
         assert!(error.is_truncated() && !error.is_unknown_type());
         assert_eq!(
@@ -603,7 +605,7 @@ mod tests {
     #[test]
     fn types_below_0x10_and_above_0x18_are_unknown() {
         for code in [0, 0x0f, 0x19, 0xff] {
-            let error = error(&patched(&Packet::Busy, 11, &[code]));
+            let error = error(&patched(&Packet::Busy(Busy::Unexplained), 11, &[code]));
             assert_eq!(error, Malformed::UnknownType { code });
             assert!(error.is_unknown_type() && !error.is_truncated());
         }

@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use homa_transport::endpoint::{Event, Record, RpcKey};
-use homa_transport::units::Instant;
-use homa_transport::wire::{self, PacketType};
+use homa_transport::units::{Instant, Priority, RpcId};
+use homa_transport::wire::{self, Header, Packet, PacketType, Resend, Tokens, emit};
 use homa_transport::{Config, Endpoint, Message, RpcError, Wire};
 
 /// Time a packet takes from one host to the other.
@@ -87,6 +87,25 @@ pub fn server_addr() -> SocketAddr {
 
 pub fn pattern(len: usize, salt: u8) -> Vec<u8> {
     (0..len).map(|i| (i % 251) as u8 ^ salt).collect()
+}
+
+/// The token that an endpoint wants to see from `peer`, as it tells anybody who asks.
+#[allow(dead_code, reason = "each test binary uses some")]
+pub fn token_for(endpoint: &mut Endpoint, now: Instant, peer: SocketAddr) -> u64 {
+    let header = Header {
+        source_port: 0,
+        destination_port: 0,
+        sender_id: RpcId::new(0x7fff_0000),
+    };
+    let resend = Packet::Resend(Resend {
+        offset: 0,
+        length: None,
+        priority: Priority::HIGHEST,
+    });
+    let packet = emit(&header, &resend).with_tokens(Tokens::default());
+    endpoint.handle_packet(now, peer, peer.ip(), packet.as_slice());
+    let answer = endpoint.poll_transmit(now).unwrap();
+    Tokens::of(answer.header.as_slice()).own
 }
 
 #[allow(dead_code, reason = "each test binary uses some")]
@@ -252,7 +271,14 @@ impl Pair {
             let bytes = transmit.to_vec();
             let (header, packet) = wire::parse(&bytes).expect("what we send is well-formed");
             let to = transmit.to;
-            let record = Record::of(self.now, true, to, &header, &packet, transmit.payload.len());
+            let record = Record::of(
+                self.now,
+                true,
+                to,
+                header.sender_id,
+                &packet,
+                transmit.payload.len(),
+            );
             let mut sent = Sent {
                 from,
                 number: self.log.len(),

@@ -251,6 +251,12 @@ impl Case {
         if source.chance(32) {
             forge::damage(source, &mut bytes);
         }
+        if source.chance(192)
+            && let Some(tokens) = self.pair.tokens.get(&(from, to))
+        {
+            // By somebody on the way.
+            tokens.write(&mut bytes);
+        }
         let local = source.pick([addr(to).ip(), addr(to).ip(), [10, 0, 0, 9].into()]);
         self.pair.deliver(Flight {
             from,

@@ -1,8 +1,13 @@
 //! Packets that nobody in particular has sent: well-formed, with any contents.
 
+use std::time::Duration;
+
 use super::source::Source;
 use crate::units::{Priority, RpcId};
-use crate::wire::{AckEntry, Acks, Cutoffs, Data, Grant, Header, Packet, PacketType, Resend, emit};
+use crate::wire::{
+    AckEntry, Acks, Busy, Cutoffs, Data, Grant, Header, Packet, PacketType, Refusal, Resend,
+    Unknown, emit,
+};
 
 /// Types of packets.
 const TYPES: [PacketType; 9] = [
@@ -88,8 +93,22 @@ pub(super) fn packet(
             }
             Packet::Ack(acks)
         }
-        PacketType::RpcUnknown => Packet::RpcUnknown,
-        PacketType::Busy => Packet::Busy,
+        PacketType::RpcUnknown => {
+            let since_start = source.chance(128);
+            Packet::RpcUnknown(source.pick([
+                Unknown::Unexplained,
+                Unknown::NotReceived {
+                    reach: Duration::from_secs(5),
+                    since_start,
+                },
+            ]))
+        }
+        PacketType::Busy => Packet::Busy(source.pick([
+            Busy::Unexplained,
+            Busy::Working,
+            Busy::Waiting,
+            Busy::Refused(Refusal::Rpcs),
+        ])),
         PacketType::Freeze => Packet::Freeze,
         PacketType::NeedAck => Packet::NeedAck,
     };

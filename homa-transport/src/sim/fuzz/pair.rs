@@ -1,6 +1,6 @@
 //! Two endpoints, the applications on them and the packets between them.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::endpoint::{Endpoint, Event, RpcKey};
 use crate::error::RpcError;
 use crate::message::Message;
 use crate::units::Instant;
-use crate::wire::{self, MESSAGE_BYTES_MAX};
+use crate::wire::{self, MESSAGE_BYTES_MAX, Tokens};
 
 /// Time a packet takes.
 const DELAY: Duration = Duration::from_micros(20);
@@ -58,6 +58,8 @@ pub(super) struct Pair {
     pub(super) hosts: [Host; 2],
     pub(super) network: VecDeque<Flight>,
     pub(super) calls: Calls,
+    /// Those of the last packet from one to the other.
+    pub(super) tokens: HashMap<(SocketAddr, usize), Tokens>,
     config: Config,
     packet_bytes: usize,
     /// Requests are answered at once with so many bytes.
@@ -92,6 +94,7 @@ impl Pair {
             hosts: [host(0), host(1)],
             network: VecDeque::new(),
             calls: Calls::new(forged),
+            tokens: HashMap::new(),
             config: config.clone(),
             packet_bytes,
             answer_at_once: None,
@@ -360,6 +363,9 @@ impl Pair {
         }
         assert!(transmit.priority.level() < self.config.num_priorities);
         let to = self.hosts.iter().position(|host| host.addr == transmit.to);
+        if let Some(to) = to {
+            self.tokens.insert((addr(at), to), Tokens::of(&bytes));
+        }
         if let Some(to) = to
             && self.network.len() < FLIGHTS_MAX
         {

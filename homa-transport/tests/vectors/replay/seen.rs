@@ -57,8 +57,8 @@ impl Seen {
             }
             Packet::Grant(_) => kind = Kind::Grant,
             Packet::Resend(_) => kind = Kind::Resend,
-            Packet::RpcUnknown => kind = Kind::Unknown,
-            Packet::Busy => kind = Kind::Busy,
+            Packet::RpcUnknown(_) => kind = Kind::Unknown,
+            Packet::Busy(_) => kind = Kind::Busy,
             Packet::Cutoffs(_) => kind = Kind::Cutoffs,
             Packet::NeedAck => kind = Kind::NeedAck,
             Packet::Ack(_) => {
@@ -68,7 +68,14 @@ impl Seen {
             Packet::Freeze => panic!("nobody sends FREEZE"),
         }
         let to = SocketAddr::from(([0; 4], header.destination_port));
-        let record = Record::of(Instant::ZERO, true, to, &header, &packet, data_bytes);
+        let record = Record::of(
+            Instant::ZERO,
+            true,
+            to,
+            header.sender_id,
+            &packet,
+            data_bytes,
+        );
         let text = match kind {
             Kind::Ack => "ACK".to_owned(),
             _ => record.to_string(),
