@@ -66,10 +66,12 @@ impl From<RpcError> for Status {
             | RpcError::ResponseTooLong { .. }
             | RpcError::TooManyRpcs { .. }
             | RpcError::TooManyPeers { .. }
+            | RpcError::Refused { .. }
             | RpcError::TooManyBytes { .. } => Code::ResourceExhausted,
             RpcError::TimedOut { .. }
             | RpcError::Unreachable { .. }
             | RpcError::PeerRestarted { .. }
+            | RpcError::Forgotten { .. }
             | RpcError::BadAddress { .. }
             | RpcError::Closed { .. } => Code::Unavailable,
             // An empty message or a handle of a past call: a bug in this crate.

@@ -14,6 +14,8 @@ use crate::units::RpcId;
 pub enum Limit {
     /// RPCs in progress, as client and as server.
     Rpcs,
+    /// RPCs of one client in progress at a server.
+    RpcsPerPeer,
     /// Calls for which each shard of a socket has keys.
     Shards,
     /// Peers known.
@@ -28,6 +30,7 @@ impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Rpcs => "rpcs_max",
+            Self::RpcsPerPeer => "rpcs_per_peer_max",
             Self::Shards => "shards",
             Self::Peers => "peers_max",
             Self::OutboundBytes => "outbound_bytes_max",
@@ -117,11 +120,26 @@ pub enum RpcError {
         /// Whether the peer had been heard of for this RPC before.
         delivery: Delivery,
     },
-    /// The peer had this RPC and has forgotten it: it was restarted.
+    /// The peer was started after the call had begun, and does not know it. Its predecessor may have
+    /// executed the request.
     #[error("{peer} no longer knows the call: it was restarted meanwhile")]
     PeerRestarted {
         /// The peer.
         peer: SocketAddr,
+    },
+    /// The peer does not know the call, and cannot rule out that it has executed the request.
+    #[error("{peer} no longer knows the call")]
+    Forgotten {
+        /// The peer.
+        peer: SocketAddr,
+    },
+    /// The peer has too many calls in progress and will never execute this request.
+    #[error("{peer} refuses the call: it has as many in progress as it takes ({option})")]
+    Refused {
+        /// The peer.
+        peer: SocketAddr,
+        /// The peer's limit.
+        option: Limit,
     },
     /// The peer announced a response longer than a message can be.
     #[error("{peer} answered with a message of {len} bytes, over the limit of {max} bytes")]
@@ -210,10 +228,12 @@ impl RpcError {
             | Self::MessageTooLong { .. }
             | Self::TooManyRpcs { .. }
             | Self::TooManyPeers { .. }
+            | Self::Refused { .. }
             | Self::TooManyBytes { .. }
             | Self::BadAddress { .. } => Delivery::NotSent,
             Self::TimedOut { .. }
             | Self::PeerRestarted { .. }
+            | Self::Forgotten { .. }
             | Self::ResponseTooLong { .. }
             | Self::Stale => Delivery::Unknown,
             Self::Unreachable { delivery, .. } | Self::Closed { delivery, .. } => *delivery,

@@ -115,6 +115,7 @@ impl Endpoint {
             && !rpc.is_client()
         {
             rpc.shown = told;
+            self.strangers -= usize::from(std::mem::take(&mut rpc.counted_as_stranger));
         }
         let Some(key) = self.sender_key(arrival) else {
             return;
@@ -127,6 +128,11 @@ impl Endpoint {
         }
         // Once in an epoch, so the walk is paid for by the RPCs' own packets.
         for key in self.rpcs_of(key) {
+            if let Some(rpc) = self.table.get_mut(key)
+                && rpc.shown == told
+            {
+                self.strangers -= usize::from(std::mem::take(&mut rpc.counted_as_stranger));
+            }
             self.release_held(key);
         }
     }

@@ -9,7 +9,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::net::SocketAddr;
 
-use super::peer::PeerKey;
+use super::peer::{Peer, PeerKey};
 use super::receive::Arrival;
 use super::release::{shrink_queue, shrink_set};
 use super::rpc::{Liveness, Rpc, State};
@@ -17,7 +17,7 @@ use super::wait_list::{Standing, WaitList};
 use super::{Endpoint, RpcKey};
 use crate::list::Links;
 use crate::units::{Instant, RpcId};
-use crate::wire::{Busy, Packet, Resend};
+use crate::wire::{Busy, Packet, Refusal, Resend};
 
 /// Ids of refused requests remembered.
 const REFUSED_MAX: usize = 16_384;
@@ -114,20 +114,19 @@ impl Endpoint {
             id,
             ..
         } = *arrival;
-        let peer = self
-            .check_room(self.table.server_count())
-            .ok()
-            .and_then(|()| {
-                let known = arrival.known_peer;
-                known.or_else(|| self.peers.find_or_insert(client, now))
-            });
-        let known = peer.and_then(|peer| self.peers.get_mut(peer));
-        let quota = self.config.rpcs_per_peer_max;
-        let (Some(peer), Some(known)) = (peer, known.filter(|peer| peer.served() < quota)) else {
+        let known = arrival.known_peer;
+        let Some(peer) = known.or_else(|| self.peers.find_or_insert(client, now)) else {
             self.stats.requests_refused += 1;
             self.waiting.refuse(client, id);
             return None;
         };
+        if let Some(refusal) = self.refusal(peer, arrival) {
+            self.refuse(peer, arrival, refusal);
+            return None;
+        }
+        let stranger = self.is_stranger(peer, arrival);
+        self.strangers += usize::from(stranger);
+        let known = self.peers.get_mut(peer)?;
         let rpc = Rpc {
             id,
             peer,
@@ -144,6 +143,7 @@ impl Endpoint {
             waits_for_grant: None,
             charged: 0,
             queued: None,
+            counted_as_stranger: stranger,
             shown: arrival.tokens.own,
             held: false,
             liveness: Liveness::new(now),
@@ -155,6 +155,50 @@ impl Endpoint {
         self.births += 1;
         self.set_timer(key, now + self.config.resend_interval);
         Some(key)
+    }
+
+    /// Whether the request is begun by somebody who has not shown that he is there.
+    fn is_stranger(&self, peer: PeerKey, arrival: &Arrival) -> bool {
+        let told = self.peers.get(peer).map_or(0, |peer| peer.validation.told);
+        !arrival.validated && (told == 0 || told != arrival.tokens.own)
+    }
+
+    /// The limit that leaves no room for one more request of `peer`. Strangers get half of the room of
+    /// each limit, so that they don't keep out those who are known.
+    fn refusal(&self, peer: PeerKey, arrival: &Arrival) -> Option<Refusal> {
+        let served = self.peers.get(peer).map_or(0, Peer::served);
+        let (rpcs, per_peer) = (self.config.rpcs_max, self.config.rpcs_per_peer_max);
+        if self.is_stranger(peer, arrival) {
+            if self.strangers >= rpcs.div_ceil(2) {
+                return Some(Refusal::Rpcs);
+            }
+            return (served >= per_peer.div_ceil(2)).then_some(Refusal::RpcsPerPeer);
+        }
+        if self.table.server_count() >= rpcs {
+            return Some(Refusal::Rpcs);
+        }
+        (served >= per_peer).then_some(Refusal::RpcsPerPeer)
+    }
+
+    /// Refuses a request. Over UDP its client is told, and the request is never executed; a stranger hears
+    /// our token instead, so that he can send it again with that. On protocol 146 the client has to wait.
+    fn refuse(&mut self, peer: PeerKey, arrival: &Arrival, refusal: Refusal) {
+        self.stats.requests_refused += 1;
+        if !self.validates {
+            return self.waiting.refuse(arrival.peer, arrival.id);
+        }
+        if self.is_stranger(peer, arrival) {
+            return self.announce_cutoffs(arrival);
+        }
+        let memory = self.config.delivered_memory;
+        self.remember_delivered(peer, arrival.id);
+        if let Some(peer) = self.peers.get_mut(peer) {
+            peer.refusal = refusal;
+            let noted = peer.refused.insert(arrival.id, arrival.memory_now, memory);
+            self.stats.delivered_ids_evicted += u64::from(!noted);
+        }
+        self.stats.busy_sent += 1;
+        self.reply(arrival, Packet::Busy(Busy::Refused(refusal)));
     }
 
     /// A RESEND has come for a request that is not known. True if it was refused before: then it is

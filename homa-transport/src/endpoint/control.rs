@@ -5,16 +5,16 @@ use super::receive::Arrival;
 use super::rpc::State;
 use super::{Endpoint, RpcKey};
 use crate::config::Wire;
-use crate::error::RpcError;
+use crate::error::{Limit, RpcError};
 use crate::units::Instant;
-use crate::wire::{self, AckEntry, Acks, Busy, Cutoffs, Packet, Resend, Unknown};
+use crate::wire::{self, AckEntry, Acks, Busy, Cutoffs, Packet, Refusal, Resend, Unknown};
 
-/// RPC_UNKNOWNs for an RPC the peer had, each answering a RESEND of its own, that mean a restart.
-/// One may have been overtaken by the packet that made the RPC known.
-const UNKNOWN_MEANS_RESTART: u32 = 2;
+/// RPC_UNKNOWNs for an RPC the peer had, each answering a RESEND of its own, that mean that it is
+/// forgotten. One may have been overtaken by the packet that made the RPC known.
+const UNKNOWN_MEANS_FORGOTTEN: u32 = 2;
 /// RESENDs for a request whose response is under way that mean the same, each after a RESEND of our own
 /// and with no DATA between. Late ones of the time before the response must be rare for that.
-const RESENDS_MEAN_RESTART: u32 = 3;
+const RESENDS_MEAN_FORGOTTEN: u32 = 3;
 
 impl Endpoint {
     /// What is owed to a peer that did not know our token may have been lost on it.
@@ -46,18 +46,27 @@ impl Endpoint {
         }
     }
 
-    pub(super) fn busy(&mut self, now: Instant, key: RpcKey) {
-        if let Some(rpc) = self.table.get_mut(key) {
-            rpc.liveness.on_progress(now);
-            rpc.liveness.busy = rpc.liveness.busy.saturating_add(1);
+    /// On protocol 146 a server says BUSY of a request that it refuses as well, so that does not mean
+    /// that it has it.
+    pub(super) fn busy(&mut self, now: Instant, key: RpcKey, busy: Busy) {
+        let Some(rpc) = self.table.get_mut(key) else {
+            return;
+        };
+        if let Busy::Refused(refusal) = busy
+            && self.validates
+            && rpc.state == State::Outgoing
+        {
+            let (peer, option) = (rpc.addr, limit_of(refusal));
+            return self.fail(key, RpcError::Refused { peer, option });
         }
+        rpc.liveness.on_busy(now, self.validates);
     }
 
     /// Source: homa_incoming.c, `homa_resend_pkt`.
     pub(super) fn resend(&mut self, arrival: Arrival, rpc: Option<RpcKey>, resend: Resend) {
         let id = arrival.id;
         let Some(key) = rpc else {
-            if !id.is_client() && self.was_delivered(&arrival) {
+            if !id.is_client() && (self.refuse_again(&arrival) || self.was_delivered(&arrival)) {
                 // RPC_UNKNOWN would make the client send, and us execute, the request again.
                 return;
             }
@@ -65,7 +74,8 @@ impl Endpoint {
                 return;
             }
             self.stats.unknown_sent += 1;
-            return self.reply(&arrival, Packet::RpcUnknown(Unknown::Unexplained));
+            let unknown = self.not_received();
+            return self.reply(&arrival, Packet::RpcUnknown(unknown));
         };
         // Its own bytes may be enough to let a short response go again.
         self.release_held(key);
@@ -103,10 +113,25 @@ impl Endpoint {
             return;
         }
         liveness.resends_of_request += 1;
-        if liveness.resends_of_request >= RESENDS_MEAN_RESTART {
+        if liveness.resends_of_request >= RESENDS_MEAN_FORGOTTEN {
             let peer = rpc.addr;
-            self.fail(key, RpcError::PeerRestarted { peer });
+            self.fail(key, RpcError::Forgotten { peer });
         }
+    }
+
+    /// Tells the client of a request that was refused so again. False: it was not.
+    pub(super) fn refuse_again(&mut self, arrival: &Arrival) -> bool {
+        let memory = self.config.delivered_memory;
+        let Some(peer) = self.sender_of(arrival) else {
+            return false;
+        };
+        if !peer.refused.contains(arrival.id, arrival.memory_now, memory) {
+            return false;
+        }
+        let refusal = peer.refusal;
+        self.stats.busy_sent += 1;
+        self.reply(arrival, Packet::Busy(Busy::Refused(refusal)));
+        true
     }
 
     pub(super) fn was_delivered(&mut self, arrival: &Arrival) -> bool {
@@ -117,46 +142,66 @@ impl Endpoint {
         })
     }
 
+    /// What to say of a request that is neither here nor remembered.
+    fn not_received(&mut self) -> Unknown {
+        if self.peers.take_forgot() {
+            self.memory_clock.on_forgotten();
+        }
+        let (reach, since_start) = self.memory_clock.reach(self.config.delivered_memory);
+        Unknown::NotReceived { reach, since_start }
+    }
+
     /// At a server: the client no longer wants the RPC. At a client: the server does not have it.
-    /// Differs from homa_incoming.c, `homa_rpc_unknown_pkt`: a call the server has shown to know is
-    /// not sent again (it may have been executed before a restart), but fails.
-    pub(super) fn rpc_unknown(&mut self, arrival: Arrival, key: RpcKey) {
+    /// Differs from homa_incoming.c, `homa_rpc_unknown_pkt`: the call is sent again only if it is certain
+    /// that it was not executed. Else it fails.
+    pub(super) fn rpc_unknown(&mut self, arrival: Arrival, key: RpcKey, unknown: Unknown) {
         if !arrival.id.is_client() {
             self.remember_cancelled(&arrival);
             self.end_served(key);
             return;
         }
+        let memory = self.config.delivered_memory;
+        let (reach, restarted) = match unknown {
+            Unknown::NotReceived { reach, since_start } if self.validates => (reach, since_start),
+            _ => (memory, false),
+        };
         let Some(rpc) = self.table.get_mut(key) else {
             return;
         };
         let liveness = &mut rpc.liveness;
-        // A server that has forgotten a delivered request says the same as one that never had it. It
+        // A server that has forgotten a delivered request says the same as one that never had it. But it
         // remembers for a while, so replies that follow one another within that time prove that the
         // request was not delivered.
         let gap = arrival.now.saturating_since(liveness.not_delivered_at);
-        let proven = gap < self.config.delivered_memory;
+        let proven = gap < reach && (self.validates || !liveness.known_to_peer);
         liveness.not_delivered_at = liveness.not_delivered_at.max(liveness.asked);
-        if !liveness.known_to_peer && !proven {
-            let peer = rpc.addr;
-            self.fail(key, RpcError::PeerRestarted { peer });
-            return;
-        }
-        if !liveness.known_to_peer {
-            if let Some(out) = rpc.out.as_mut() {
-                out.restart();
+        if proven && rpc.state == State::Outgoing {
+            // Others answer RESENDs from before the request was sent again.
+            if std::mem::take(&mut liveness.asked_since_unknown) {
+                liveness.known_to_peer = false;
+                if let Some(out) = rpc.out.as_mut() {
+                    out.restart();
+                }
+                self.enqueue(key);
             }
-            self.enqueue(key);
             return;
         }
-        if !liveness.asked_since_unknown {
-            return;
+        if liveness.known_to_peer {
+            if !std::mem::take(&mut liveness.asked_since_unknown) {
+                return;
+            }
+            liveness.unknown_replies += 1;
+            if liveness.unknown_replies < UNKNOWN_MEANS_FORGOTTEN {
+                return;
+            }
         }
-        liveness.asked_since_unknown = false;
-        liveness.unknown_replies += 1;
-        if liveness.unknown_replies >= UNKNOWN_MEANS_RESTART {
-            let peer = rpc.addr;
-            self.fail(key, RpcError::PeerRestarted { peer });
-        }
+        let peer = rpc.addr;
+        let error = if restarted {
+            RpcError::PeerRestarted { peer }
+        } else {
+            RpcError::Forgotten { peer }
+        };
+        self.fail(key, error);
     }
 
     /// The client gave up a request of which nothing has arrived: late DATA must not begin it.
@@ -243,5 +288,13 @@ impl Endpoint {
             self.remember_cancelled(&Arrival { id, ..*arrival });
         }
         self.end_served(key);
+    }
+}
+
+/// The limit at its server because of which a call is refused.
+const fn limit_of(refusal: Refusal) -> Limit {
+    match refusal {
+        Refusal::Rpcs => Limit::Rpcs,
+        Refusal::RpcsPerPeer => Limit::RpcsPerPeer,
     }
 }

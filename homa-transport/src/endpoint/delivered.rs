@@ -43,6 +43,8 @@ struct Windows {
 pub(crate) struct MemoryClock {
     last: Instant,
     now: Instant,
+    /// Since when everything is remembered, and whether that is the beginning.
+    complete_since: Option<(Instant, bool)>,
 }
 
 /// Longest step of a [`MemoryClock`].
@@ -54,7 +56,21 @@ impl MemoryClock {
         let passed = now.saturating_since(self.last);
         self.last = self.last.max(now);
         self.now = self.now + passed.min(STEP_MAX);
+        self.complete_since.get_or_insert((self.now, true));
         self.now
+    }
+
+    /// Something was forgotten before its time.
+    pub(crate) fn on_forgotten(&mut self) {
+        self.complete_since = Some((self.now, false));
+    }
+
+    /// For how long everything has been remembered, as far as `memory` promises that, and whether that is
+    /// since the beginning.
+    pub(crate) fn reach(&self, memory: Duration) -> (Duration, bool) {
+        let (since, is_start) = self.complete_since.unwrap_or((self.now, true));
+        let complete = self.now.saturating_since(since);
+        (complete.min(memory), is_start && complete < memory)
     }
 
     /// The last present it was asked for.
@@ -219,6 +235,22 @@ mod tests {
         assert_eq!(clock.at(at(5_050)) - start, Duration::from_millis(50));
         assert_eq!(clock.at(at(65_000)) - start, Duration::from_millis(150));
         assert_eq!(clock.at(at(64_000)) - start, Duration::from_millis(150));
+    }
+
+    #[test]
+    fn a_memory_reaches_back_to_its_beginning_or_to_what_it_lost_at_most() {
+        let mut clock = MemoryClock::default();
+        let second = |seconds: u64| Duration::from_secs(seconds);
+        clock.at(at(5_000));
+        assert_eq!(clock.reach(second(5)), (Duration::ZERO, true));
+        for tenth in 1..=30 {
+            clock.at(at(5_000 + tenth * 100));
+        }
+        assert_eq!(clock.reach(second(5)), (second(3), true));
+        assert_eq!(clock.reach(second(2)), (second(2), false));
+        clock.on_forgotten();
+        clock.at(at(8_100));
+        assert_eq!(clock.reach(second(5)), (Duration::from_millis(100), false));
     }
 
     #[test]

@@ -67,6 +67,7 @@ impl Endpoint {
             self.waiting.forget_ungranted(rpc.peer, standing);
         }
         self.discharge(&rpc);
+        self.strangers -= usize::from(rpc.counted_as_stranger);
         self.peers.on_rpc_ended(rpc.peer, !rpc.is_client());
         Some(rpc)
     }
@@ -108,6 +109,7 @@ impl Endpoint {
             && !peer.delivered.insert(id, now, memory)
         {
             self.stats.delivered_ids_evicted += 1;
+            self.memory_clock.on_forgotten();
         }
     }
 }

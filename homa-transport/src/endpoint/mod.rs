@@ -107,6 +107,8 @@ pub struct Endpoint {
     token_key: TokenKey,
     /// Addresses have to be validated.
     validates: bool,
+    /// Served RPCs whose clients have not been validated.
+    strangers: usize,
     births: u64,
     /// Bytes reserved for incoming messages.
     inbound_bytes: usize,
@@ -222,6 +224,7 @@ impl Endpoint {
             events: VecDeque::new(),
             stats: Stats::default(),
             next_id: seed.ids & !1,
+            strangers: 0,
             token_key: TokenKey::new(seed.secret),
             validates: rules.paper.is_none() && wire == Wire::Encapsulated,
             births: 0,
@@ -301,6 +304,7 @@ impl Endpoint {
             waits_for_grant: None,
             charged: 0,
             queued: None,
+            counted_as_stranger: false,
             shown: 0,
             held: false,
             liveness,

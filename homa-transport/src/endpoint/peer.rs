@@ -19,7 +19,7 @@ use crate::config::Wire;
 use crate::list::{Links, List};
 use crate::slab::Slab;
 use crate::units::Instant;
-use crate::wire::{AckEntry, Acks};
+use crate::wire::{AckEntry, Acks, Refusal};
 
 new_key_type! {
     /// Handle of a peer.
@@ -68,8 +68,11 @@ pub(crate) struct Peer {
     pub(super) validation: AddressValidation,
     /// How late what it was granted comes.
     pub(crate) lateness: Lateness,
-    /// Its requests that were delivered here.
+    /// Its requests that were delivered here, or never may be.
     pub(crate) delivered: Delivered,
+    /// Those of them that were refused, over UDP, and because of which limit the last one was.
+    pub(super) refused: Delivered,
+    pub(super) refusal: Refusal,
     acks: Vec<AckEntry>,
 }
 
@@ -236,6 +239,8 @@ pub(crate) struct PeerTable {
     next_sweep: Instant,
     /// Peers have come since all that they left behind was given back.
     unreleased: bool,
+    /// A peer had to make room whose requests were still remembered.
+    forgot: bool,
 }
 
 /// What the sockets of a host have in common.
@@ -256,6 +261,7 @@ impl PeerTable {
             used: List::default(),
             next_sweep: Instant::ZERO,
             unreleased: false,
+            forgot: false,
         }
     }
 
@@ -362,6 +368,8 @@ impl PeerTable {
             validation: AddressValidation::default(),
             lateness: Lateness::default(),
             delivered: Delivered::default(),
+            refused: Delivered::default(),
+            refusal: Refusal::RpcsPerPeer,
             acks: Vec::new(),
         });
         self.by_addr.insert(AddrKey(addr), key);
@@ -455,7 +463,13 @@ impl PeerTable {
         }
         if let Some(key) = self.used.first() {
             self.remove(key);
+            self.forgot = true;
         }
+    }
+
+    /// Whether a peer was forgotten, since this was asked last, whose requests were still remembered.
+    pub(crate) fn take_forgot(&mut self) -> bool {
+        std::mem::take(&mut self.forgot)
     }
 
     /// When to call [`PeerTable::sweep`] next.

@@ -142,8 +142,8 @@ impl Endpoint {
             (Packet::RpcUnknown(_), None) => self.cancelled_unseen(&arrival),
             (_, None) => self.stats.rpc_not_found += 1,
             (Packet::Grant(grant), Some(key)) => self.grant(arrival.now, key, grant),
-            (Packet::Busy(_), Some(key)) => self.busy(arrival.now, key),
-            (Packet::RpcUnknown(_), Some(key)) => self.rpc_unknown(arrival, key),
+            (Packet::Busy(busy), Some(key)) => self.busy(arrival.now, key, busy),
+            (Packet::RpcUnknown(unknown), Some(key)) => self.rpc_unknown(arrival, key, unknown),
             (Packet::Freeze, Some(_)) => {}
         }
     }
@@ -253,6 +253,9 @@ impl Endpoint {
         }
         if data.message_length as usize > self.rules.message_bytes_max {
             self.stats.data_contradictory += 1;
+            return None;
+        }
+        if data.offset == 0 && self.refuse_again(arrival) {
             return None;
         }
         if self.was_delivered(arrival) {
@@ -479,7 +482,7 @@ impl Endpoint {
     }
 
     /// Tells the sender our cutoffs, and with them our token.
-    fn announce_cutoffs(&mut self, arrival: &Arrival) {
+    pub(super) fn announce_cutoffs(&mut self, arrival: &Arrival) {
         let Some(peer) = self.sender_of(arrival) else {
             return;
         };

@@ -67,6 +67,8 @@ pub(crate) struct Rpc {
     pub(crate) charged: usize,
     /// Place in the send queue, if it is there.
     pub(crate) queued: Option<Rank>,
+    /// Of a served RPC: its client has not shown our token so far, and it is counted as such.
+    pub(crate) counted_as_stranger: bool,
     /// Of a served RPC: the token that its client wants to see.
     pub(crate) shown: u64,
     /// The response waits until its client has shown that it is there.
@@ -98,7 +100,7 @@ pub(crate) struct Liveness {
     pub(crate) unknown_replies: u32,
     /// Last time at which the server certainly did not have the request.
     pub(crate) not_delivered_at: Instant,
-    /// A RESEND was sent since the last RPC_UNKNOWN.
+    /// A RESEND was sent since the last RPC_UNKNOWN that counted.
     pub(crate) asked_since_unknown: bool,
     /// RESENDs for a request that came after part of its response, on separate RESENDs of our own, with
     /// no DATA between.
@@ -151,6 +153,14 @@ impl Liveness {
         self.unanswered = 0;
         self.known_to_peer = true;
         self.unknown_replies = 0;
+    }
+
+    /// BUSY has come: the silence is over. `known`: that means that the other end has the RPC.
+    pub(crate) const fn on_busy(&mut self, now: Instant, known: bool) {
+        let was_known = self.known_to_peer;
+        self.on_progress(now);
+        self.known_to_peer = known || was_known;
+        self.busy = self.busy.saturating_add(1);
     }
 
     /// A RESEND or NEED_ACK is sent now.

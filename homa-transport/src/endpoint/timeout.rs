@@ -86,7 +86,7 @@ impl Endpoint {
             Verdict::GiveUp => return self.give_up(now, key),
             Verdict::Forgotten => {
                 if let Some(peer) = self.table.get(key).map(|rpc| rpc.addr) {
-                    self.fail(key, RpcError::PeerRestarted { peer });
+                    self.fail(key, RpcError::Forgotten { peer });
                 }
                 return;
             }

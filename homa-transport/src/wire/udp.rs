@@ -86,26 +86,11 @@ pub enum Busy {
 
 /// Limits of a server that refuse requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
 pub enum Refusal {
     /// `rpcs_max`: RPCs in progress.
     Rpcs,
     /// `rpcs_per_peer_max`: those of one client.
     RpcsPerPeer,
-    /// `peers_max`: clients known.
-    Peers,
-}
-
-impl Refusal {
-    /// Name of the field of [`Config`](crate::Config) that sets the limit.
-    #[must_use]
-    pub const fn option(self) -> &'static str {
-        match self {
-            Self::Rpcs => "rpcs_max",
-            Self::RpcsPerPeer => "rpcs_per_peer_max",
-            Self::Peers => "peers_max",
-        }
-    }
 }
 
 const NOT_RECEIVED: u8 = 1;
@@ -114,7 +99,6 @@ const WORKING: u8 = 1;
 const WAITING: u8 = 2;
 const REFUSED_RPCS: u8 = 3;
 const REFUSED_RPCS_PER_PEER: u8 = 4;
-const REFUSED_PEERS: u8 = 5;
 
 impl Unknown {
     pub(super) fn bytes(self) -> [u8; 3] {
@@ -152,7 +136,6 @@ impl Busy {
             Self::Waiting => WAITING,
             Self::Refused(Refusal::Rpcs) => REFUSED_RPCS,
             Self::Refused(Refusal::RpcsPerPeer) => REFUSED_RPCS_PER_PEER,
-            Self::Refused(Refusal::Peers) => REFUSED_PEERS,
         };
         [reason, 0, 0]
     }
@@ -164,7 +147,6 @@ impl Busy {
             WAITING => Self::Waiting,
             REFUSED_RPCS => Self::Refused(Refusal::Rpcs),
             REFUSED_RPCS_PER_PEER => Self::Refused(Refusal::RpcsPerPeer),
-            REFUSED_PEERS => Self::Refused(Refusal::Peers),
             _ => Self::Unexplained,
         }
     }
@@ -218,7 +200,6 @@ mod tests {
             Packet::Busy(Busy::Working),
             Packet::Busy(Busy::Refused(Refusal::Rpcs)),
             Packet::Busy(Busy::Refused(Refusal::RpcsPerPeer)),
-            Packet::Busy(Busy::Refused(Refusal::Peers)),
         ] {
             let bytes = emit(&HEADER, &packet);
             assert_eq!(parse(bytes.as_slice()).unwrap().1, packet);
