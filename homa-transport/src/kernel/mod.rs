@@ -164,7 +164,8 @@ impl KernelSocket {
         let ipv4 = probe::is_ipv4(&port).map_err(failed)?;
         let number = sys::info(port.socket()).map_err(failed)?.port;
         let port = sys::register(port).map_err(failed)?;
-        let local = SocketAddr::new(addr.ip(), number);
+        let mut local = addr;
+        local.set_port(number);
         let lane = Arc::new(Lane::new(port, local, ipv4, Limits::of(config)));
         let _inside = runtime.enter();
         drop(runtime.spawn(Driver::new(Arc::clone(&lane))));

@@ -165,6 +165,18 @@ impl Core {
         (Poll::Pending, register(&mut slot.waker, waker))
     }
 
+    /// Whether the peer has been heard since the call began.
+    pub(super) fn peer_heard(&self, call: CallKey) -> bool {
+        match self.calls.get(call) {
+            Some(CallSlot {
+                outcome: Some(outcome),
+                ..
+            }) => outcome.is_ok(),
+            Some(slot) => self.endpoint.peer_heard(slot.rpc),
+            None => false,
+        }
+    }
+
     /// Forgets a call. Returns its RPC, to be aborted, and what to drop outside the lock.
     pub(super) fn forget_call(&mut self, call: CallKey) -> Option<(RpcKey, Option<Waker>)> {
         self.calls.remove(call).map(|slot| (slot.rpc, slot.waker))
