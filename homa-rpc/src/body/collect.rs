@@ -1,6 +1,6 @@
 //! Reading a body of any type to its end: one message and what follows.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -97,7 +97,7 @@ async fn read(body: Body, message_max: usize, limit: &'static str) -> Result<Con
                 trailers = frame.into_trailers().ok();
                 if trailers.is_some() {
                     // Nothing follows. Whoever watches the body may want to see that it says so.
-                    std::future::poll_fn(|cx| Poll::Ready(body.as_mut().poll_frame(cx))).await;
+                    let _end = poll_fn(|cx| Poll::Ready(body.as_mut().poll_frame(cx))).await;
                     break;
                 }
             }
@@ -115,7 +115,7 @@ async fn next_frame(
     mut body: Pin<&mut Body>,
     end_due: &mut Option<Pin<Box<Timer>>>,
 ) -> Option<Result<Frame<Bytes>, Status>> {
-    std::future::poll_fn(|cx| {
+    poll_fn(|cx| {
         if let Poll::Ready(frame) = body.as_mut().poll_frame(cx) {
             return Poll::Ready(frame);
         }

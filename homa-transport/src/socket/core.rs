@@ -8,7 +8,7 @@ use bytes::Bytes;
 use slotmap::{Key, KeyData, SecondaryMap, SlotMap};
 
 use crate::endpoint::{Endpoint, Event, RpcKey, Transmit};
-use crate::error::{CloseReason, Delivery, RpcError};
+use crate::error::{CloseReason, Delivery, Report, RpcError};
 use crate::message::Message;
 use crate::transport::{CallKey, RequestSink};
 use crate::units::Instant;
@@ -199,6 +199,19 @@ impl Core {
         match &self.closed {
             Some(reason) => (Poll::Ready(reason.clone()), None),
             None => (Poll::Pending, register(&mut self.closed_waker, waker)),
+        }
+    }
+
+    /// Takes a report to the core, unless it is about a call that is over: then it says nothing about those
+    /// that have begun since, which get their own.
+    pub(super) fn handle_unreachable(&mut self, report: &Report) {
+        let about = report.about.filter(|id| id.is_client());
+        let is_over = about.is_some_and(|id| {
+            let any = report.peer.ip();
+            self.endpoint.find_rpc(report.peer, any, id).is_none()
+        });
+        if !is_over {
+            self.endpoint.handle_unreachable(report);
         }
     }
 

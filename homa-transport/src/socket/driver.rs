@@ -179,7 +179,7 @@ impl Driver {
                 .handle_packet(now, meta.peer, meta.local, packet);
         }
         for report in &self.received.unreachable {
-            core.endpoint.handle_unreachable(report);
+            core.handle_unreachable(report);
         }
         // Timers only when nothing waits to be received: our own delay is not the peer's silence.
         if (!full || self.busy_batches >= BUSY_BATCHES_MAX)

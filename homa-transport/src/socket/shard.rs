@@ -233,7 +233,7 @@ impl Shard {
             return false;
         };
         let mut core = owner.lock();
-        core.endpoint.handle_unreachable(report);
+        core.handle_unreachable(report);
         let driver = core.want_turn();
         drop(core);
         if let Some(driver) = driver {
