@@ -64,3 +64,51 @@ fn on_one_port(
         _ => Ok(opened),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use homa_transport::{Config, Socket};
+
+    use super::*;
+
+    fn open(addr: SocketAddr) -> Result<Arc<dyn Transport>, BindError> {
+        Ok(Arc::new(Socket::udp(addr, Config::default())?))
+    }
+
+    fn addr(ip: [u8; 4], port: u16) -> SocketAddr {
+        SocketAddr::from((ip, port))
+    }
+
+    #[tokio::test]
+    async fn all_addresses_of_a_name_get_one_port_but_those_of_other_hosts() {
+        // The last is for documentation: no host has it.
+        let addresses = [[127, 0, 0, 1], [127, 0, 0, 2], [192, 0, 2, 1]].map(|ip| addr(ip, 0));
+        let opened = on_all(NetWire::Udp, &addresses, open).unwrap();
+        let local: Vec<_> = opened.iter().map(|socket| socket.local_addr()).collect();
+        let port = local[0].port();
+        assert_eq!(local, [addr([127, 0, 0, 1], port), addr([127, 0, 0, 2], port)]);
+        let nowhere = on_all(NetWire::Udp, &addresses[2..], open).unwrap_err();
+        assert!(nowhere.is_address_missing(), "{nowhere}");
+    }
+
+    #[tokio::test]
+    async fn a_chosen_port_that_one_address_lacks_is_chosen_anew_and_a_given_one_is_an_error() {
+        let taken = open(addr([127, 88, 2, 2], 0)).unwrap();
+        let port = taken.local_addr().port();
+        let addresses = [addr([127, 88, 2, 1], 0), addr([127, 88, 2, 2], 0)];
+        let tries = std::cell::Cell::new(0);
+        let opened = on_all(NetWire::Udp, &addresses, |addr| {
+            tries.set(tries.get() + 1);
+            // As if the system had chosen the port that the second address lacks.
+            let chosen = if tries.get() == 1 { port } else { addr.port() };
+            open(SocketAddr::new(addr.ip(), chosen))
+        });
+        assert_eq!(tries.get(), 4, "both once more");
+        let chosen = opened.unwrap();
+        assert_eq!(chosen.len(), 2);
+        assert_ne!(chosen[0].local_addr().port(), port);
+        let given = addresses.map(|addr| SocketAddr::new(addr.ip(), port));
+        let error = on_all(NetWire::Udp, &given, open).unwrap_err();
+        assert!(matches!(error, BindError::AddressInUse { .. }), "{error}");
+    }
+}
