@@ -385,7 +385,11 @@ mod tests {
             ("homa+udp://h:1/p", "Unexpected", "has a path, expected"),
             ("homa+udp://h:1?q", "Unexpected", "query"),
             ("homa+udp://h:1#f", "Unexpected", "fragment"),
-            ("homa+udp://u@h:1", "Unexpected", "has user information, expected"),
+            (
+                "homa+udp://u@h:1",
+                "Unexpected",
+                "has user information, expected",
+            ),
             ("homa+mem://", "Name", "letters"),
             ("homa+mem://a:1", "Name", "letters"),
         ];

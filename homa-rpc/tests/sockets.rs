@@ -456,7 +456,11 @@ async fn where_nobody_listens_and_nothing_was_ever_sent_the_call_was_not_deliver
             let request = || Msg::of(&"x".repeat(bytes));
             let status = client(&uri).say(request()).await.unwrap_err();
             assert_eq!(status.code(), Code::Unavailable, "{uri}, {bytes}: {status}");
-            assert_eq!(status.delivery(), Delivery::NotSent, "{uri}, {bytes}: {status}");
+            assert_eq!(
+                status.delivery(),
+                Delivery::NotSent,
+                "{uri}, {bytes}: {status}"
+            );
             let echo = client(&uri);
             let many: Vec<_> = (0..20).map(|_| tokio::spawn(echo.say(request()))).collect();
             // Which of these is the one that the network reports decides which of them knows it.

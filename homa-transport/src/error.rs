@@ -283,7 +283,9 @@ pub enum BindError {
         value: String,
     },
     /// A link-local address, which each interface has, came without the interface.
-    #[error("{addr} is a link-local address without a zone: expected its interface too, as in [fe80::1%2]")]
+    #[error(
+        "{addr} is a link-local address without a zone: expected its interface too, as in [fe80::1%2]"
+    )]
     NoZone {
         /// The address asked for.
         addr: SocketAddr,

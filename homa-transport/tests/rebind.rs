@@ -16,10 +16,7 @@ const ROUNDS: usize = 30;
 
 fn runtimes() -> [Runtime; 2] {
     let mut many = Builder::new_multi_thread();
-    let builders = [
-        &mut Builder::new_current_thread(),
-        many.worker_threads(2),
-    ];
+    let builders = [&mut Builder::new_current_thread(), many.worker_threads(2)];
     builders.map(|builder| builder.enable_all().build().unwrap())
 }
 
@@ -61,7 +58,10 @@ async fn closed_and_dropped_sockets_free_their_place(place: &str, open: &Open) {
         // Of one that is closed, what does not need the link still works.
         assert_eq!(kept.local_addr(), socket.local_addr());
         let refused = call(Arc::new(kept.clone()), kept.local_addr(), b"x"[..].into()).await;
-        assert!(matches!(refused, Err(RpcError::Closed { .. })), "{refused:?}");
+        assert!(
+            matches!(refused, Err(RpcError::Closed { .. })),
+            "{refused:?}"
+        );
     }
 }
 

@@ -626,9 +626,8 @@ async fn a_call_knows_whether_its_peer_was_heard_since_it_began() {
         let request = b"question"[..].into();
         let mut call = call(Arc::new(client.clone()), addr, request);
         assert_eq!(call.peer_heard(), None, "not begun");
-        let poll = std::pin::Pin::new(&mut call).poll(&mut std::task::Context::from_waker(
-            std::task::Waker::noop(),
-        ));
+        let poll = std::pin::Pin::new(&mut call)
+            .poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
         assert!(poll.is_pending());
         call
     };
@@ -643,5 +642,9 @@ async fn a_call_knows_whether_its_peer_was_heard_since_it_began() {
     // A sign of life of the peer, whichever call it is about.
     eventually(|| second.peer_heard() == Some(true)).await;
     eventually(|| client.stats().responses_received > 0).await;
-    assert_eq!(held.peer_heard(), Some(true), "answered, and not looked at yet");
+    assert_eq!(
+        held.peer_heard(),
+        Some(true),
+        "answered, and not looked at yet"
+    );
 }

@@ -235,7 +235,10 @@ async fn a_message_may_be_long_in_coming_and_the_trailers_a_little() {
                 1 => Some(Ok(message(b"\0\0\0\0\x01a"))),
                 2 => {
                     let status = [("grpc-status", "0")].map(|(k, v)| {
-                        (http::HeaderName::from_static(k), HeaderValue::from_static(v))
+                        (
+                            http::HeaderName::from_static(k),
+                            HeaderValue::from_static(v),
+                        )
                     });
                     Some(Ok(Frame::trailers(status.into_iter().collect())))
                 }

@@ -105,7 +105,10 @@ async fn a_route_that_worked_is_left_once_it_is_silent() {
     routes.worked(&route);
     assert_eq!(routes.now().unwrap().unwrap().peer, first);
     by_who_waits(&channel).await;
-    assert!(routes.now().unwrap().is_none(), "another one is to be found");
+    assert!(
+        routes.now().unwrap().is_none(),
+        "another one is to be found"
+    );
     assert_lives(&channel).await;
     assert_eq!(routes.now().unwrap().unwrap().peer, second);
     assert_lives(&channel).await;

@@ -126,13 +126,13 @@ impl BoundServer {
             }
             Target::Net { wire, host, port } => {
                 let addresses = addresses(uri, host, *port)?;
-                let open =
-                    |addr| sockets::listen(*wire, addr, self.native_backend, self.shards);
+                let open = |addr| sockets::listen(*wire, addr, self.native_backend, self.shards);
                 let opened = listen::on_all(*wire, &addresses, open).map_err(bind_error)?;
-                self.sockets.extend(opened.into_iter().map(|socket| Listener {
-                    uri: Some(wire.uri(socket.local_addr())),
-                    socket,
-                }));
+                self.sockets
+                    .extend(opened.into_iter().map(|socket| Listener {
+                        uri: Some(wire.uri(socket.local_addr())),
+                        socket,
+                    }));
                 return Ok(self);
             }
         };

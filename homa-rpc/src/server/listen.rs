@@ -86,7 +86,10 @@ mod tests {
         let opened = on_all(NetWire::Udp, &addresses, open).unwrap();
         let local: Vec<_> = opened.iter().map(|socket| socket.local_addr()).collect();
         let port = local[0].port();
-        assert_eq!(local, [addr([127, 0, 0, 1], port), addr([127, 0, 0, 2], port)]);
+        assert_eq!(
+            local,
+            [addr([127, 0, 0, 1], port), addr([127, 0, 0, 2], port)]
+        );
         let nowhere = on_all(NetWire::Udp, &addresses[2..], open).unwrap_err();
         assert!(nowhere.is_address_missing(), "{nowhere}");
     }

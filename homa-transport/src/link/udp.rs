@@ -19,7 +19,8 @@ use super::reservation::PortReservation;
 use super::send_failure::SendFailure;
 use super::train::Train;
 use super::udp_socket::{
-    Destinations, Opened, canonical, check_zone_to_bind, local_address, open_reserved, warn_of_small_buffer,
+    Destinations, Opened, canonical, check_zone_to_bind, local_address, open_reserved,
+    warn_of_small_buffer,
 };
 use super::write_waiter::WriteWaiter;
 use super::{Link, PacketMeta, RecvBatch, SystemCalls, sys, train};

@@ -12,10 +12,10 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 
+use super::callable;
 use super::core::{Core, Work};
 use super::key::KeyMark;
 use super::link_slot::LinkSlot;
-use super::callable;
 use crate::endpoint::{Endpoint, RpcKey, Transmit};
 use crate::error::{CloseReason, Delivery, Report, RpcError};
 use crate::link::Link;
