@@ -69,8 +69,8 @@ async fn a_request_that_is_still_held_keeps_nothing(place: &str, open: &Open, cl
     for round in 0..ROUNDS {
         let socket = open().unwrap_or_else(|error| panic!("{place}, round {round}: {error}"));
         let addr = socket.local_addr();
-        let (taken, mut requests) = tokio::sync::mpsc::unbounded_channel::<Incoming>();
-        let sink = move |incoming| drop(taken.send(incoming));
+        let (taken, mut requests) = tokio::sync::mpsc::channel::<Incoming>(4);
+        let sink = move |incoming| drop(taken.try_send(incoming));
         socket.serve(Arc::new(sink)).unwrap();
         let asked = tokio::spawn(call(Arc::new(client.clone()), addr, b"x"[..].into()));
         let held = requests.recv().await.unwrap();

@@ -91,11 +91,6 @@ impl Channel {
     ///
     /// # Errors
     /// None.
-    #[expect(
-        clippy::unused_self,
-        clippy::needless_pass_by_ref_mut,
-        reason = "called as the trait's method is"
-    )]
     pub const fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
         Poll::Ready(Ok(()))
     }

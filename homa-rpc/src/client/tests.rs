@@ -152,8 +152,8 @@ async fn an_old_call_says_nothing_about_a_newer_route_to_the_same_address() {
 #[tokio::test]
 async fn a_slow_server_that_lives_keeps_its_route() {
     let server = Socket::udp(SocketAddr::from(([127, 0, 0, 1], 0)), Config::default()).unwrap();
-    let (taken, mut requests) = tokio::sync::mpsc::unbounded_channel();
-    let sink = move |incoming| drop(taken.send(incoming));
+    let (taken, mut requests) = tokio::sync::mpsc::channel(4);
+    let sink = move |incoming| drop(taken.try_send(incoming));
     server.serve(std::sync::Arc::new(sink)).unwrap();
     let channel = channel(Channel::builder(), &[server.local_addr()]).await;
     let asked = tokio::spawn(call(&channel));
