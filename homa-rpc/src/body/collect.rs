@@ -71,8 +71,9 @@ async fn read(body: Body, message_max: usize, limit: &'static str) -> Result<Con
     let mut body = pin!(body);
     let mut data = Joined::default();
     let mut trailers = None;
+    let mut must_end = false;
     let mut end_due = None;
-    while let Some(frame) = next_frame(body.as_mut(), &mut end_due).await {
+    while let Some(frame) = next_frame(body.as_mut(), must_end, &mut end_due).await {
         match frame?.into_data() {
             Ok(more) => {
                 data.push(more);
@@ -89,9 +90,7 @@ async fn read(body: Body, message_max: usize, limit: &'static str) -> Result<Con
                     // An error. How much more there is does not matter.
                     break;
                 }
-                if data.len() == PREFIX_LEN + announced && end_due.is_none() {
-                    end_due = Some(Box::pin(deadline::timer(Instant::now() + END_MAX)?));
-                }
+                must_end = data.len() == PREFIX_LEN + announced;
             }
             Err(frame) => {
                 trailers = frame.into_trailers().ok();
@@ -110,24 +109,32 @@ async fn read(body: Body, message_max: usize, limit: &'static str) -> Result<Con
     Ok((whole, info))
 }
 
-/// The next frame, unless the body must end and does not.
+/// The next frame, unless the body must end and does not; `end_due` is when it is too late for that.
 async fn next_frame(
     mut body: Pin<&mut Body>,
+    must_end: bool,
     end_due: &mut Option<Pin<Box<Timer>>>,
 ) -> Option<Result<Frame<Bytes>, Status>> {
     poll_fn(|cx| {
         if let Poll::Ready(frame) = body.as_mut().poll_frame(cx) {
             return Poll::Ready(frame);
         }
-        match end_due {
-            Some(timer) => timer.as_mut().poll(cx).map(|()| {
-                Some(Err(Status::unimplemented(format!(
-                    "a gRPC body that goes on {END_MAX:?} after its first message: streams are \
-                     not supported"
-                ))))
-            }),
-            None => Poll::Pending,
+        if !must_end {
+            return Poll::Pending;
         }
+        let timer = match end_due {
+            Some(timer) => timer,
+            None => match deadline::timer(Instant::now() + END_MAX) {
+                Ok(timer) => end_due.insert(Box::pin(timer)),
+                Err(status) => return Poll::Ready(Some(Err(status))),
+            },
+        };
+        timer.as_mut().poll(cx).map(|()| {
+            Some(Err(Status::unimplemented(format!(
+                "a gRPC body that goes on {END_MAX:?} after its first message: streams are not \
+                 supported"
+            ))))
+        })
     })
     .await
 }
