@@ -36,10 +36,11 @@ async fn ask(socket: Socket, addr: SocketAddr) -> Result<bytes::Bytes, RpcError>
     call(Arc::new(socket), addr, b"question"[..].into()).await
 }
 
-/// Waits until the socket has tried to send some more packets.
+/// Waits until the socket, which has a call to answer, has tried to send some more packets.
 async fn tries_to_send(socket: Socket) {
     let before = socket.stats().send_system_calls;
     while socket.stats().send_system_calls < before + 5 {
+        assert_eq!(socket.stats().rpcs_live, 1, "the call is given up");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }

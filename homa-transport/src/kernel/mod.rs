@@ -79,8 +79,8 @@ const REGION_BYTES_MAX: usize = 1 << 32;
 /// A socket of the Linux Homa module: one port, used as client and, after [`Transport::serve`], as
 /// server.
 ///
-/// It is a handle: clones are the same socket, which closes when the last one is dropped. A task on
-/// the runtime that opened it receives for it; when that runtime is gone, its calls fail with
+/// It is a handle: clones are the same socket, which closes when the last one is dropped, or by
+/// [`Transport::close`]: when either returns, the module has freed the port. A task on the runtime that opened it receives for it; when that runtime is gone, its calls fail with
 /// [`CloseReason::RuntimeGone`].
 #[derive(Clone)]
 pub struct KernelSocket {
