@@ -71,6 +71,7 @@ impl From<RpcError> for Status {
             | RpcError::Unreachable { .. }
             | RpcError::PeerRestarted { .. }
             | RpcError::BadAddress { .. }
+            | RpcError::System { .. }
             | RpcError::Closed { .. } => Code::Unavailable,
             // An empty message or a handle of a past call: a bug in this crate.
             _ => Code::Internal,
