@@ -379,6 +379,7 @@ impl Builder {
     pub fn compile_fds(self, set: FileDescriptorSet) -> Result<(), Error> {
         self.job()?.run(Input {
             encoded: source::encode(&set),
+            unchecked: Some(set.clone()),
             set,
             paths: Paths::default(),
             imports: HashSet::new(),

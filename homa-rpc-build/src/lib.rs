@@ -50,24 +50,30 @@
 //!
 //! [homa-rpc]: https://docs.rs/homa-rpc
 
+mod accessors;
 mod attributes;
 mod builder;
 mod check;
 mod clash;
 mod comments;
 mod compile;
+mod defaults;
 mod error;
 mod generate;
 mod items;
 pub mod manual;
+mod needed;
 mod output;
+mod problems;
 mod source;
 mod tidy;
+mod write;
 
 use std::path::Path;
 
 pub use builder::Builder;
 pub use error::Error;
+pub use problems::{Problem, Problems};
 pub use prost_types::FileDescriptorSet;
 
 /// Compiles one `.proto` file with the default options; its directory is the include path.

@@ -65,10 +65,14 @@ pub mod keywords_client {
         unused_imports,
         unused_qualifications,
         clippy::doc_lazy_continuation,
+        clippy::doc_link_with_quotes,
         clippy::doc_markdown,
         clippy::doc_overindented_list_items,
+        clippy::iter_not_returning_iterator,
         clippy::match_single_binding,
         clippy::missing_errors_doc,
+        clippy::module_inception,
+        clippy::should_implement_trait,
         clippy::too_many_lines,
         clippy::unit_arg,
         clippy::wrong_self_convention,
@@ -77,7 +81,7 @@ pub mod keywords_client {
     use homa_rpc::codegen;
     /// Names that are keywords in Rust, or methods of the client.
     ///
-    /// See <https://example.com/keywords> and \[the list\].
+    /// See <https://example.com/keywords> and \[the list].
     #[derive(Debug, Clone)]
     pub struct KeywordsClient<T = homa_rpc::Channel> {
         inner: homa_rpc::client::Caller<T>,
@@ -193,7 +197,7 @@ pub mod keywords_client {
             self.inner.unary(request.into_request(), &METHOD, codec)
         }
         /// Would clash with `Arc::clone` if it were called by method syntax.
-        pub fn clone<M>(
+        pub fn clone_<M>(
             &self,
             request: M,
         ) -> impl std::future::Future<
@@ -274,10 +278,14 @@ pub mod keywords_server {
         unused_imports,
         unused_qualifications,
         clippy::doc_lazy_continuation,
+        clippy::doc_link_with_quotes,
         clippy::doc_markdown,
         clippy::doc_overindented_list_items,
+        clippy::iter_not_returning_iterator,
         clippy::match_single_binding,
         clippy::missing_errors_doc,
+        clippy::module_inception,
+        clippy::should_implement_trait,
         clippy::too_many_lines,
         clippy::unit_arg,
         clippy::wrong_self_convention,
@@ -288,7 +296,7 @@ pub mod keywords_server {
     pub const SERVICE_NAME: &str = "features.v1.Keywords";
     /// Names that are keywords in Rust, or methods of the client.
     ///
-    /// See <https://example.com/keywords> and \[the list\].
+    /// See <https://example.com/keywords> and \[the list].
     #[codegen::async_trait]
     pub trait Keywords: std::marker::Send + std::marker::Sync + 'static {
         /// A raw identifier.
@@ -313,7 +321,7 @@ pub mod keywords_server {
             request: codegen::Request<super::Type>,
         ) -> std::result::Result<codegen::Response<super::Type>, codegen::Status>;
         /// Would clash with `Arc::clone` if it were called by method syntax.
-        async fn clone(
+        async fn clone_(
             &self,
             request: codegen::Request<super::Outer>,
         ) -> std::result::Result<codegen::Response<super::Outer>, codegen::Status>;
@@ -463,7 +471,7 @@ pub mod keywords_server {
                     >::default();
                     std::boxed::Box::pin(async move {
                         let handler = move |request| async move {
-                            <T as self::Keywords>::clone(&inner, request).await
+                            <T as self::Keywords>::clone_(&inner, request).await
                         };
                         Ok(
                             homa_rpc::server::unary(request, codec, limits, handler)
@@ -555,10 +563,14 @@ pub mod http_imports_client {
         unused_imports,
         unused_qualifications,
         clippy::doc_lazy_continuation,
+        clippy::doc_link_with_quotes,
         clippy::doc_markdown,
         clippy::doc_overindented_list_items,
+        clippy::iter_not_returning_iterator,
         clippy::match_single_binding,
         clippy::missing_errors_doc,
+        clippy::module_inception,
+        clippy::should_implement_trait,
         clippy::too_many_lines,
         clippy::unit_arg,
         clippy::wrong_self_convention,
@@ -680,7 +692,7 @@ pub mod http_imports_client {
         /// Scalars in messages:
         ///
         /// ```text
-        ///      let wrapped = StringValue { value: "x" };
+        ///     let wrapped = StringValue { value: "x" };
         /// ```
         pub fn wrapped<M>(
             &self,
@@ -711,10 +723,14 @@ pub mod http_imports_server {
         unused_imports,
         unused_qualifications,
         clippy::doc_lazy_continuation,
+        clippy::doc_link_with_quotes,
         clippy::doc_markdown,
         clippy::doc_overindented_list_items,
+        clippy::iter_not_returning_iterator,
         clippy::match_single_binding,
         clippy::missing_errors_doc,
+        clippy::module_inception,
+        clippy::should_implement_trait,
         clippy::too_many_lines,
         clippy::unit_arg,
         clippy::wrong_self_convention,
@@ -750,7 +766,7 @@ pub mod http_imports_server {
         /// Scalars in messages:
         ///
         /// ```text
-        ///      let wrapped = StringValue { value: "x" };
+        ///     let wrapped = StringValue { value: "x" };
         /// ```
         async fn wrapped(
             &self,
@@ -936,10 +952,14 @@ pub mod service_client {
         unused_imports,
         unused_qualifications,
         clippy::doc_lazy_continuation,
+        clippy::doc_link_with_quotes,
         clippy::doc_markdown,
         clippy::doc_overindented_list_items,
+        clippy::iter_not_returning_iterator,
         clippy::match_single_binding,
         clippy::missing_errors_doc,
+        clippy::module_inception,
+        clippy::should_implement_trait,
         clippy::too_many_lines,
         clippy::unit_arg,
         clippy::wrong_self_convention,
@@ -1049,10 +1069,14 @@ pub mod service_server {
         unused_imports,
         unused_qualifications,
         clippy::doc_lazy_continuation,
+        clippy::doc_link_with_quotes,
         clippy::doc_markdown,
         clippy::doc_overindented_list_items,
+        clippy::iter_not_returning_iterator,
         clippy::match_single_binding,
         clippy::missing_errors_doc,
+        clippy::module_inception,
+        clippy::should_implement_trait,
         clippy::too_many_lines,
         clippy::unit_arg,
         clippy::wrong_self_convention,
@@ -1213,10 +1237,14 @@ pub mod send_client {
         unused_imports,
         unused_qualifications,
         clippy::doc_lazy_continuation,
+        clippy::doc_link_with_quotes,
         clippy::doc_markdown,
         clippy::doc_overindented_list_items,
+        clippy::iter_not_returning_iterator,
         clippy::match_single_binding,
         clippy::missing_errors_doc,
+        clippy::module_inception,
+        clippy::should_implement_trait,
         clippy::too_many_lines,
         clippy::unit_arg,
         clippy::wrong_self_convention,
@@ -1303,10 +1331,14 @@ pub mod send_server {
         unused_imports,
         unused_qualifications,
         clippy::doc_lazy_continuation,
+        clippy::doc_link_with_quotes,
         clippy::doc_markdown,
         clippy::doc_overindented_list_items,
+        clippy::iter_not_returning_iterator,
         clippy::match_single_binding,
         clippy::missing_errors_doc,
+        clippy::module_inception,
+        clippy::should_implement_trait,
         clippy::too_many_lines,
         clippy::unit_arg,
         clippy::wrong_self_convention,
@@ -1442,10 +1474,14 @@ pub mod nothing_client {
         unused_imports,
         unused_qualifications,
         clippy::doc_lazy_continuation,
+        clippy::doc_link_with_quotes,
         clippy::doc_markdown,
         clippy::doc_overindented_list_items,
+        clippy::iter_not_returning_iterator,
         clippy::match_single_binding,
         clippy::missing_errors_doc,
+        clippy::module_inception,
+        clippy::should_implement_trait,
         clippy::too_many_lines,
         clippy::unit_arg,
         clippy::wrong_self_convention,
@@ -1507,10 +1543,14 @@ pub mod nothing_server {
         unused_imports,
         unused_qualifications,
         clippy::doc_lazy_continuation,
+        clippy::doc_link_with_quotes,
         clippy::doc_markdown,
         clippy::doc_overindented_list_items,
+        clippy::iter_not_returning_iterator,
         clippy::match_single_binding,
         clippy::missing_errors_doc,
+        clippy::module_inception,
+        clippy::should_implement_trait,
         clippy::too_many_lines,
         clippy::unit_arg,
         clippy::wrong_self_convention,
