@@ -63,6 +63,9 @@ fn tidy_struct(item: &mut ItemStruct) {
     if bools > 3 {
         lints.push(quote!(clippy::struct_excessive_bools));
     }
+    if names.iter().any(|name| name.starts_with('_')) {
+        lints.push(quote!(clippy::pub_underscore_fields));
+    }
     if names.len() > 2 && look_alike(&names, &own_name.to_snake_case()) {
         lints.push(quote!(clippy::struct_field_names));
     }

@@ -132,7 +132,10 @@ fn file_outside_the_include_paths_is_named() {
 fn file_that_is_not_text_is_named() {
     let case = Case::new("binary");
     fs::write(case.directory.join("a.proto"), [0xff, 0xfe, 0x00]).unwrap();
-    assert_eq!(case.text(), "a.proto: the file is not UTF-8 text: see byte 0");
+    assert_eq!(
+        case.text(),
+        "a.proto: the file is not UTF-8 text: see byte 0"
+    );
 }
 
 #[test]

@@ -166,6 +166,7 @@ fn allowed_lints() -> TokenStream {
             clippy::should_implement_trait,
             clippy::too_many_lines,
             clippy::unit_arg,
+            clippy::used_underscore_items,
             clippy::wrong_self_convention,
             reason = "generated from a schema, whose names and comments are not Rust"
         )]
