@@ -302,8 +302,8 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// A missing or wrong value in the description of a service, a directory that can't be written
-    /// to.
+    /// A missing or wrong value in the description of a service, a file that would be written over
+    /// another, a directory that can't be written to.
     pub fn compile(self, services: &[Service]) -> Result<(), Error> {
         let mut files = Vec::new();
         for service in services {

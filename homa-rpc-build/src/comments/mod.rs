@@ -8,6 +8,8 @@ mod addresses;
 mod faults;
 mod markdown;
 mod places;
+#[cfg(test)]
+mod random;
 
 use std::rc::Rc;
 

@@ -139,12 +139,13 @@ fn trait_method(
     }
 }
 
-/// What makes a trait of `async fn`s of the next item, or nothing for native ones.
+/// What makes a trait of `async fn`s of the next item, or nothing for native ones. It has the name
+/// that users know: rustc shows this line when they have forgotten it on their `impl`.
 fn async_attribute(native_async: bool) -> TokenStream {
     if native_async {
         TokenStream::new()
     } else {
-        quote!(#[codegen::async_trait])
+        quote!(#[homa_rpc::async_trait])
     }
 }
 

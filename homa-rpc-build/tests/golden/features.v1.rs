@@ -75,6 +75,7 @@ pub mod keywords_client {
         clippy::should_implement_trait,
         clippy::too_many_lines,
         clippy::unit_arg,
+        clippy::used_underscore_items,
         clippy::wrong_self_convention,
         reason = "generated from a schema, whose names and comments are not Rust"
     )]
@@ -288,6 +289,7 @@ pub mod keywords_server {
         clippy::should_implement_trait,
         clippy::too_many_lines,
         clippy::unit_arg,
+        clippy::used_underscore_items,
         clippy::wrong_self_convention,
         reason = "generated from a schema, whose names and comments are not Rust"
     )]
@@ -297,7 +299,13 @@ pub mod keywords_server {
     /// Names that are keywords in Rust, or methods of the client.
     ///
     /// See <https://example.com/keywords> and \[the list].
-    #[codegen::async_trait]
+    #[diagnostic::on_unimplemented(
+        message = "`{Self}` is no implementation of the service `features.v1.Keywords`",
+        label = "expected a type with `impl Keywords for ..`",
+        note = "the trait is implemented by `#[homa_rpc::async_trait] impl Keywords for {Self}`",
+        note = "an `Arc` of an implementation goes to `KeywordsServer::from_arc`",
+    )]
+    #[homa_rpc::async_trait] // every `impl` of the trait needs this attribute as well
     pub trait Keywords: std::marker::Send + std::marker::Sync + 'static {
         /// A raw identifier.
         async fn r#type(
@@ -573,6 +581,7 @@ pub mod http_imports_client {
         clippy::should_implement_trait,
         clippy::too_many_lines,
         clippy::unit_arg,
+        clippy::used_underscore_items,
         clippy::wrong_self_convention,
         reason = "generated from a schema, whose names and comments are not Rust"
     )]
@@ -733,6 +742,7 @@ pub mod http_imports_server {
         clippy::should_implement_trait,
         clippy::too_many_lines,
         clippy::unit_arg,
+        clippy::used_underscore_items,
         clippy::wrong_self_convention,
         reason = "generated from a schema, whose names and comments are not Rust"
     )]
@@ -740,7 +750,13 @@ pub mod http_imports_server {
     /// Full name of the service, by which it is served.
     pub const SERVICE_NAME: &str = "features.v1.HTTPImports";
     /// Types from elsewhere.
-    #[codegen::async_trait]
+    #[diagnostic::on_unimplemented(
+        message = "`{Self}` is no implementation of the service `features.v1.HTTPImports`",
+        label = "expected a type with `impl HttpImports for ..`",
+        note = "the trait is implemented by `#[homa_rpc::async_trait] impl HttpImports for {Self}`",
+        note = "an `Arc` of an implementation goes to `HttpImportsServer::from_arc`",
+    )]
+    #[homa_rpc::async_trait] // every `impl` of the trait needs this attribute as well
     pub trait HttpImports: std::marker::Send + std::marker::Sync + 'static {
         /// Another package, and a message nested there.
         async fn foreign(
@@ -962,6 +978,7 @@ pub mod service_client {
         clippy::should_implement_trait,
         clippy::too_many_lines,
         clippy::unit_arg,
+        clippy::used_underscore_items,
         clippy::wrong_self_convention,
         reason = "generated from a schema, whose names and comments are not Rust"
     )]
@@ -1079,6 +1096,7 @@ pub mod service_server {
         clippy::should_implement_trait,
         clippy::too_many_lines,
         clippy::unit_arg,
+        clippy::used_underscore_items,
         clippy::wrong_self_convention,
         reason = "generated from a schema, whose names and comments are not Rust"
     )]
@@ -1086,7 +1104,13 @@ pub mod service_server {
     /// Full name of the service, by which it is served.
     pub const SERVICE_NAME: &str = "features.v1.Service";
     /// Named like what generated code uses.
-    #[codegen::async_trait]
+    #[diagnostic::on_unimplemented(
+        message = "`{Self}` is no implementation of the service `features.v1.Service`",
+        label = "expected a type with `impl Service for ..`",
+        note = "the trait is implemented by `#[homa_rpc::async_trait] impl Service for {Self}`",
+        note = "an `Arc` of an implementation goes to `ServiceServer::from_arc`",
+    )]
+    #[homa_rpc::async_trait] // every `impl` of the trait needs this attribute as well
     pub trait Service: std::marker::Send + std::marker::Sync + 'static {
         /// Named like a method of the trait it becomes.
         async fn call(
@@ -1247,6 +1271,7 @@ pub mod send_client {
         clippy::should_implement_trait,
         clippy::too_many_lines,
         clippy::unit_arg,
+        clippy::used_underscore_items,
         clippy::wrong_self_convention,
         reason = "generated from a schema, whose names and comments are not Rust"
     )]
@@ -1341,6 +1366,7 @@ pub mod send_server {
         clippy::should_implement_trait,
         clippy::too_many_lines,
         clippy::unit_arg,
+        clippy::used_underscore_items,
         clippy::wrong_self_convention,
         reason = "generated from a schema, whose names and comments are not Rust"
     )]
@@ -1349,7 +1375,13 @@ pub mod send_server {
     pub const SERVICE_NAME: &str = "features.v1.Send";
     /// Named like a trait of the standard library.
     #[deprecated]
-    #[codegen::async_trait]
+    #[diagnostic::on_unimplemented(
+        message = "`{Self}` is no implementation of the service `features.v1.Send`",
+        label = "expected a type with `impl Send for ..`",
+        note = "the trait is implemented by `#[homa_rpc::async_trait] impl Send for {Self}`",
+        note = "an `Arc` of an implementation goes to `SendServer::from_arc`",
+    )]
+    #[homa_rpc::async_trait] // every `impl` of the trait needs this attribute as well
     pub trait Send: std::marker::Send + std::marker::Sync + 'static {
         /// Sends.
         async fn send(
@@ -1484,6 +1516,7 @@ pub mod nothing_client {
         clippy::should_implement_trait,
         clippy::too_many_lines,
         clippy::unit_arg,
+        clippy::used_underscore_items,
         clippy::wrong_self_convention,
         reason = "generated from a schema, whose names and comments are not Rust"
     )]
@@ -1553,6 +1586,7 @@ pub mod nothing_server {
         clippy::should_implement_trait,
         clippy::too_many_lines,
         clippy::unit_arg,
+        clippy::used_underscore_items,
         clippy::wrong_self_convention,
         reason = "generated from a schema, whose names and comments are not Rust"
     )]
@@ -1560,7 +1594,13 @@ pub mod nothing_server {
     /// Full name of the service, by which it is served.
     pub const SERVICE_NAME: &str = "features.v1.Nothing";
     /// No methods.
-    #[codegen::async_trait]
+    #[diagnostic::on_unimplemented(
+        message = "`{Self}` is no implementation of the service `features.v1.Nothing`",
+        label = "expected a type with `impl Nothing for ..`",
+        note = "the trait is implemented by `#[homa_rpc::async_trait] impl Nothing for {Self}`",
+        note = "an `Arc` of an implementation goes to `NothingServer::from_arc`",
+    )]
+    #[homa_rpc::async_trait] // every `impl` of the trait needs this attribute as well
     pub trait Nothing: std::marker::Send + std::marker::Sync + 'static {}
     /// Serves an implementation of [`Nothing`] as `features.v1.Nothing`.
     #[derive(Debug)]
