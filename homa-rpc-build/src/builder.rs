@@ -12,6 +12,7 @@ use crate::{
     compile::{Input, Job},
     generate::Options,
     source::{self, Paths},
+    well_known,
 };
 
 /// Options for compiling `.proto` files. See [`configure`](crate::configure).
@@ -210,7 +211,7 @@ impl Builder {
         } else if self.extern_paths.iter().any(|path| path == proto_path) {
             self.refuse("extern_path", "each path once", proto_path);
         } else if self.path("extern_path", proto_path) {
-            if is_mapped_by_default(proto_path) {
+            if well_known::is_mapped(proto_path) {
                 let path = (proto_path.to_owned(), rust_path.to_owned());
                 self.well_known_paths.push(path);
             } else {
@@ -397,7 +398,10 @@ impl Builder {
     }
 
     fn job(mut self) -> Result<Job, Error> {
-        self.take_well_known_paths();
+        let paths = std::mem::take(&mut self.well_known_paths);
+        if let Err(error) = well_known::set(&mut self.prost, paths, self.compile_well_known_types) {
+            self.note(error);
+        }
         if let Some(error) = self.error {
             return Err(error);
         }
@@ -423,19 +427,6 @@ impl Builder {
             include_file: self.include_file,
             out_dir: self.out_dir,
         })
-    }
-
-    /// prost-build refuses paths for types that it maps itself.
-    fn take_well_known_paths(&mut self) {
-        for (proto_path, rust_path) in std::mem::take(&mut self.well_known_paths) {
-            let is_default = proto_path == WELL_KNOWN && rust_path == "::prost_types";
-            if self.compile_well_known_types {
-                self.prost.extern_path(proto_path, rust_path);
-            } else if !is_default {
-                let expected = "`compile_well_known_types(true)` beside it, for this path";
-                self.refuse("extern_path", expected, &proto_path);
-            }
-        }
     }
 
     /// Notes what is wrong with an option. The first error stays.
@@ -485,29 +476,6 @@ impl Builder {
         }
         self
     }
-}
-
-/// The package of the well-known types.
-const WELL_KNOWN: &str = ".google.protobuf";
-
-/// Whether prost-build has a Rust type or module of its own for `path`.
-fn is_mapped_by_default(path: &str) -> bool {
-    let Some(name) = path.strip_prefix(WELL_KNOWN) else {
-        return false;
-    };
-    matches!(
-        name.trim_start_matches('.'),
-        "" | "BoolValue"
-            | "BytesValue"
-            | "DoubleValue"
-            | "Empty"
-            | "FloatValue"
-            | "Int32Value"
-            | "Int64Value"
-            | "StringValue"
-            | "UInt32Value"
-            | "UInt64Value"
-    )
 }
 
 impl fmt::Debug for Builder {

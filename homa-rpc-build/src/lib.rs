@@ -77,6 +77,7 @@ mod output;
 mod problems;
 mod source;
 mod tidy;
+mod well_known;
 mod write;
 
 use std::path::Path;
