@@ -148,3 +148,26 @@ fn methods_of_fields_that_clash_are_named_with_their_place() {
         }
     }
 }
+
+#[test]
+fn what_is_too_deep_is_an_error_with_its_place() {
+    let deep = "{a ".repeat(20_000);
+    let proto = format!("syntax = \"proto3\";\noption (m) = {deep};");
+    let text = Folder::new("all_at_once", "deep")
+        .file("a.proto", proto)
+        .error(&["a.proto"]);
+    assert_eq!(
+        text,
+        "a.proto:2:314: brackets within brackets: expected at most 100 levels"
+    );
+    let mut folder = Folder::new("all_at_once", "chain");
+    for n in 0..1000 {
+        let import = format!("import \"f{}.proto\";", n + 1);
+        folder = folder.file(&format!("f{n}.proto"), import);
+    }
+    let text = folder.error(&["f0.proto"]);
+    assert_eq!(
+        text,
+        "f200.proto: imports of imports: expected at most 200 levels"
+    );
+}

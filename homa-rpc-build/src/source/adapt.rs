@@ -9,9 +9,14 @@ use prost_types::FileDescriptorProto;
 /// Stands for `-inf` as the value of an option: as long as `inf`, and no name that anyone has.
 pub(super) const MINUS_INFINITY: &str = "_nf";
 
+/// How deep brackets may be within brackets: those who read them need stack for each.
+pub(super) const MAX_DEPTH: usize = 100;
+
 /// A file as the parser can read it.
 pub(super) struct Adapted {
     pub(super) text: String,
+    /// Where, in the text, brackets are too deep.
+    pub(super) too_deep: Option<usize>,
     longer: Vec<Longer>,
 }
 
@@ -49,7 +54,12 @@ impl Adapted {
             done = at.end;
         }
         text.push_str(source.get(done..).unwrap_or_default());
-        Self { text, longer }
+        let too_deep = too_deep(&text);
+        Self {
+            text,
+            too_deep,
+            longer,
+        }
     }
 
     /// The column in the file of a column in the text, both in bytes from 0.
@@ -164,6 +174,20 @@ fn string(rest: &str, quote: char) -> usize {
         }
     }
     rest.len()
+}
+
+/// The first bracket that has too many around it.
+fn too_deep(text: &str) -> Option<usize> {
+    let mut depth = 0_usize;
+    let found = tokens(text).into_iter().find(|token| {
+        match token.text {
+            "{" | "[" | "<" | "(" => depth += 1,
+            "}" | "]" | ">" | ")" => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth > MAX_DEPTH
+    })?;
+    Some(found.start)
 }
 
 /// `extensions 7 [..]` to `extensions 7 to 7 [..]`.

@@ -10,12 +10,18 @@ use prost_reflect::DescriptorPool;
 use prost_types::FileDescriptorProto;
 use protox_parse::ParseError;
 
-use super::{adapt::Adapted, fix, position};
+use super::{
+    adapt::{Adapted, MAX_DEPTH},
+    fix, position,
+};
 use crate::{
     Error, Problem, Problems,
     check::EDITION,
     items::{ItemPath, number},
 };
+
+/// How long a chain of imports may be: each needs stack.
+const MAX_CHAIN: usize = 200;
 
 /// A file that was parsed.
 pub(super) struct File {
@@ -154,21 +160,26 @@ impl<'a> Loader<'a> {
     fn load_imports(&mut self, file: &File, importing: &mut Vec<String>) -> bool {
         let mut seen = HashSet::new();
         let mut is_complete = true;
+        if importing.len() > MAX_CHAIN {
+            let text = format!("imports of imports: expected at most {MAX_CHAIN} levels");
+            self.problem(file.shown(), text);
+            return false;
+        }
         for (index, import) in file.descriptor.dependency.iter().enumerate() {
-            let place = ItemPath::default().child(number::FILE_IMPORT, index);
-            let place = place.location_in(&file.descriptor, &file.shown());
+            let import_path = ItemPath::default().child(number::FILE_IMPORT, index);
+            let location = import_path.location_in(&file.descriptor, &file.shown());
             if !seen.insert(import) {
-                self.problem(place, format!("import '{import}' was listed twice"));
+                self.problem(location, format!("import '{import}' was listed twice"));
             } else if importing.contains(import) {
                 let chain = importing.join(" -> ");
                 let text = format!("files import one another: {chain} -> {import}");
-                self.problem(place, text);
+                self.problem(location, text);
                 is_complete = false;
             } else if !self.indexes.contains_key(import) {
                 // The well-known files are those that are built in, even if there are copies.
                 let path = self.find(import).filter(|_| !is_built_in(import));
                 if path.is_none() && !is_built_in(import) {
-                    self.problem(place, format!("import '{import}' not found"));
+                    self.problem(location, format!("import '{import}' not found"));
                     is_complete = false;
                     continue;
                 }
@@ -201,6 +212,11 @@ impl<'a> Loader<'a> {
             return None;
         }
         let adapted = Adapted::new(source);
+        if let Some(at) = adapted.too_deep {
+            let text = format!("brackets within brackets: expected at most {MAX_DEPTH} levels");
+            self.problem(place(&adapted, at, &shown), text);
+            return None;
+        }
         match protox_parse::parse(name, &adapted.text) {
             Ok(mut file) => {
                 adapted.correct_places(&mut file);
@@ -225,10 +241,7 @@ fn syntax_error(error: &ParseError, adapted: &Adapted, shown: &str) -> Problem {
     }) else {
         return Problem::new(shown, text);
     };
-    let before = adapted.text.get(..span.start).unwrap_or_default();
-    let (line, column) = position::after(before);
-    let last = before.rsplit('\n').next().unwrap_or_default();
-    let column = column - (last.len() - adapted.column(line - 1, last.len()));
+    let location = place(adapted, span.start, shown);
     let found = adapted.text.get(span).unwrap_or_default();
     let text = if text == "invalid group name" && found.starts_with(['"', '\'']) {
         format!(
@@ -238,7 +251,16 @@ fn syntax_error(error: &ParseError, adapted: &Adapted, shown: &str) -> Problem {
     } else {
         text
     };
-    Problem::new(format!("{shown}:{line}:{column}"), text)
+    Problem::new(location, text)
+}
+
+/// What `at` in the text is in the file `shown`.
+fn place(adapted: &Adapted, at: usize, shown: &str) -> String {
+    let before = adapted.text.get(..at).unwrap_or_default();
+    let (line, column) = position::after(before);
+    let last = before.rsplit('\n').next().unwrap_or_default();
+    let column = column - (last.len() - adapted.column(line - 1, last.len()));
+    format!("{shown}:{line}:{column}")
 }
 
 /// The files of `google/protobuf` that are built in.
