@@ -38,6 +38,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .boxed(".strict.v1.Item.time")
         .enable_type_names(true)
         .compile_protos(&[format!("{awkward}/strict/v1/store.proto")], &[awkward])?;
+    homa_rpc_build::configure()
+        .bytes(".")
+        .compile_protos(&["../proto/bench/bench.proto"], &["../proto"])?;
     every_form(&out, Path::new(awkward))
 }
 
