@@ -141,9 +141,7 @@ impl Attacker {
         };
         let (bytes, taken) = match shot {
             None => return,
-            Some(Shot::Message(message)) => {
-                (message.len(), self.observed.send_message(message))
-            }
+            Some(Shot::Message(message)) => (message.len(), self.observed.send_message(message)),
             Some(Shot::Packet { mut bytes, from }) => {
                 (bytes.len(), self.send(&mut bytes, from).is_ok())
             }

@@ -13,7 +13,14 @@ const UNARY: u16 = 0x0023;
 /// Offsets of the lengths of sections that have four bytes.
 const LENGTHS_AT: [usize; 5] = [44, 48, 52, 56, 60];
 /// Lengths that lie where readers go wrong.
-const LENGTHS: [u32; 6] = [1, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff, 0xffff_ffbf, 65_537];
+const LENGTHS: [u32; 6] = [
+    1,
+    0x7fff_ffff,
+    0x8000_0000,
+    0xffff_ffff,
+    0xffff_ffbf,
+    65_537,
+];
 
 /// A good CALL with this initial metadata.
 fn call(call_id: u64, metadata: &[u8]) -> Vec<u8> {

@@ -73,8 +73,10 @@ impl Observed {
             let tapped = Arc::new(Tapped::new(Arc::<PlainUdp>::clone(&link)));
             (tapped, Forger::Udp(link))
         };
-        let transport: Arc<dyn Transport> =
-            Arc::new(Socket::over(Arc::<Tapped>::clone(&tapped), Config::default())?);
+        let transport: Arc<dyn Transport> = Arc::new(Socket::over(
+            Arc::<Tapped>::clone(&tapped),
+            Config::default(),
+        )?);
         let channel = Channel::builder()
             .socket(Arc::clone(&transport))
             .build(uri.to_string())?;

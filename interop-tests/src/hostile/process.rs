@@ -152,6 +152,22 @@ async fn pass_on(errors: ChildStderr, panicked: Arc<AtomicBool>) {
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn a_part_is_heard_and_its_panics_are_noticed() {
+        let shell = std::process::Command::new("sh");
+        let script =
+            "echo 7; read line; echo \"{\\\"$line\\\": 1}\"; echo \"thread 'x' panicked at y\" >&2";
+        let mut part = Part::start(shell, &["-c", script]).unwrap();
+        assert_eq!(part.json::<u32>().await.unwrap(), 7);
+        assert!(part.resident_kb().unwrap() > 0);
+        assert_eq!(part.dropped().unwrap(), 0);
+        assert_eq!(part.counters().await.unwrap()["counters"], 1);
+        assert!(part.stop().await.unwrap());
+        assert!(part.has_panicked());
+        let error = part.line().await.unwrap_err().to_string();
+        assert!(error.contains("ended early"), "{error}");
+    }
+
     #[test]
     fn drops_are_those_of_the_sockets_of_the_process() {
         let table = "\

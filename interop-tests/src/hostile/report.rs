@@ -83,14 +83,18 @@ impl Figures {
             }
             if let Some(failure) = &calls.first_failure {
                 let failed = calls.failed;
-                faults.push(format!("{failed} of {all} good calls failed {phase}: {failure}"));
+                faults.push(format!(
+                    "{failed} of {all} good calls failed {phase}: {failure}"
+                ));
             }
         }
         if let Some(failure) = &self.sent.observed_failure
             && !judge.excused
         {
             let failed = self.sent.observed_failed;
-            faults.push(format!("{failed} calls that were listened to failed: {failure}"));
+            faults.push(format!(
+                "{failed} calls that were listened to failed: {failure}"
+            ));
         }
         if self.sent.packets == 0 {
             faults.push("no packet was sent".to_owned());
@@ -112,11 +116,18 @@ impl Figures {
         let most = (self.before.p99_us * SLOWER_MAX).max(P99_FLOOR_US);
         if self.after.p99_us > most {
             let (after, before) = (ms(self.after.p99_us), ms(self.before.p99_us));
-            faults.push(format!("P99 after: {after} ms, expected at most {} (before: {before})", ms(most)));
+            faults.push(format!(
+                "P99 after: {after} ms, expected at most {} (before: {before})",
+                ms(most)
+            ));
         }
         let (before, settled) = (self.memory_before_kb, self.memory_settled_kb);
         if !Self::memory_is_back(before, settled) {
-            faults.push(format!("memory stayed at {} MB ({} before)", mb(settled), mb(before)));
+            faults.push(format!(
+                "memory stayed at {} MB ({} before)",
+                mb(settled),
+                mb(before)
+            ));
         }
         faults
     }
@@ -222,10 +233,19 @@ mod tests {
     fn each_thing_that_is_wrong_is_a_fault_and_nothing_else() {
         assert_eq!(good().judge(TIMED), Vec::<String>::new());
         let spoilt: [(fn(&mut Figures), &str); 9] = [
-            (|f| f.during.first_failure = Some("x".into()), "failed during"),
+            (
+                |f| f.during.first_failure = Some("x".into()),
+                "failed during",
+            ),
             (|f| f.after.first_failure = Some("x".into()), "failed after"),
-            (|f| f.before = Calls::default(), "no good call was made before"),
-            (|f| f.sent.observed_failure = Some("x".into()), "listened to"),
+            (
+                |f| f.before = Calls::default(),
+                "no good call was made before",
+            ),
+            (
+                |f| f.sent.observed_failure = Some("x".into()),
+                "listened to",
+            ),
             (|f| f.sent.packets = 0, "no packet"),
             (|f| f.panicked = true, "panicked"),
             (|f| f.rpcs_live = 3, "3 RPCs are left"),

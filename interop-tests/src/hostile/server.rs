@@ -54,7 +54,10 @@ pub async fn serve(uri: &Uri) -> Result<(), BoxError> {
     let serving = tokio::spawn(server.serve_with_shutdown(stopped));
     let mut input = BufReader::new(tokio::io::stdin()).lines();
     while input.next_line().await?.is_some() {
-        println!("{}", serde_json::to_string(&counters(&*socket, monitor.stats()))?);
+        println!(
+            "{}",
+            serde_json::to_string(&counters(&*socket, monitor.stats()))?
+        );
     }
     drop(stop);
     Ok(serving.await??)
