@@ -92,7 +92,7 @@ pub(super) fn about(
         PacketType::Grant => Packet::Grant(Grant { offset, priority }),
         PacketType::Resend => Packet::Resend(Resend {
             offset,
-            length: (random.below(4) != 0).then(|| offset / 2),
+            length: (random.below(4) != 0).then_some(offset / 2),
             priority,
         }),
         PacketType::RpcUnknown => Packet::RpcUnknown,

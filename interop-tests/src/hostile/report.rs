@@ -28,7 +28,7 @@ pub struct Figures {
     pub rate: usize,
     /// What was sent.
     pub sent: Sent,
-    /// Packets that the kernel dropped since the receive buffer of the server was full: never seen by it.
+    /// Packets that the kernel dropped since a receive buffer of the server's process was full: never seen by it.
     pub kernel_drops: u64,
     /// The good client's calls before the attack.
     pub before: Calls,
@@ -232,7 +232,8 @@ mod tests {
     #[test]
     fn each_thing_that_is_wrong_is_a_fault_and_nothing_else() {
         assert_eq!(good().judge(TIMED), Vec::<String>::new());
-        let spoilt: [(fn(&mut Figures), &str); 9] = [
+        type Spoil = fn(&mut Figures);
+        let spoilt: [(Spoil, &str); 9] = [
             (
                 |f| f.during.first_failure = Some("x".into()),
                 "failed during",
