@@ -42,7 +42,7 @@ options of hostile:
   --sources N,...        ports or addresses to attack from, one after the other (default 1,5000)
   --rate N               packets per second (default 3000)
   --seconds S            length of each attack (default 60)
-  --burst N              packets of a burst of two seconds (default 134592)
+  --burst N              packets of a burst, 67296 per second (default 134592: two seconds)
   --around S             time before and after, in which good calls are measured (default 10)
   --settle S             time for memory to go back at most (default 300)
   --untimed              judge neither times nor memory; one server for all attacks

@@ -21,8 +21,8 @@ use crate::wire::Uri;
 const TICK: Duration = Duration::from_millis(1);
 /// Share of a second's packets that are sent together at most, when the process was held up.
 const CATCH_UP: usize = 50;
-/// Time for a burst.
-const BURST_SECONDS: usize = 2;
+/// Packets per second of a burst: 24 MB in two seconds.
+const BURST_RATE: usize = 67_296;
 
 /// What an attacker is told, as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,7 +35,7 @@ pub struct Orders {
     pub rate: usize,
     /// Packets in all, the burst aside.
     pub count: usize,
-    /// Packets of a burst, in two seconds.
+    /// Packets of a burst.
     pub burst: usize,
     /// Ports or addresses to send from.
     pub sources: usize,
@@ -96,8 +96,10 @@ pub async fn attack(orders: &Orders) -> Result<(), BoxError> {
     attacker.observed.start_calls();
     let start = Instant::now();
     if attack.burst {
-        let rate = orders.burst.div_ceil(BURST_SECONDS);
-        paced(rate, orders.burst, |number| attacker.shoot(number, true)).await;
+        paced(BURST_RATE, orders.burst, |number| {
+            attacker.shoot(number, true)
+        })
+        .await;
     }
     if attack.is_quiet() {
         sleep(Duration::from_secs_f64(

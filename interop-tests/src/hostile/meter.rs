@@ -59,6 +59,8 @@ struct Taken {
 pub(super) struct Meter {
     /// The present phase; `None` ends it.
     phase: watch::Sender<Option<Phase>>,
+    /// The phase of the last call.
+    called: watch::Receiver<Option<Phase>>,
     taken: Arc<Mutex<[Taken; 3]>>,
     task: JoinHandle<()>,
 }
@@ -68,18 +70,35 @@ impl Meter {
     pub(super) fn start(uri: &str, runtime: &Handle) -> Result<Self, BoxError> {
         let client = BenchClient::new(Channel::new(uri)?);
         let (phase, now) = watch::channel(Some(Phase::Before));
+        let (last, called) = watch::channel(None);
         let taken: Arc<Mutex<[Taken; 3]>> = Arc::default();
-        let task = runtime.spawn(call(client, now, Arc::clone(&taken)));
-        Ok(Self { phase, taken, task })
+        let task = runtime.spawn(call(client, now, last, Arc::clone(&taken)));
+        Ok(Self {
+            phase,
+            called,
+            taken,
+            task,
+        })
     }
 
-    /// From now on calls belong to that phase.
-    pub(super) fn enter(&self, phase: Phase) {
+    /// From now on calls belong to that phase. Waits until the one before has had a call, however long
+    /// the machine takes.
+    pub(super) async fn enter(&mut self, phase: Phase) -> Result<(), BoxError> {
+        self.has_called().await?;
         self.phase.send_replace(Some(phase));
+        Ok(())
+    }
+
+    /// Waits until a call of the present phase was made.
+    async fn has_called(&mut self) -> Result<(), BoxError> {
+        let phase = *self.phase.borrow();
+        self.called.wait_for(|called| *called == phase).await?;
+        Ok(())
     }
 
     /// Waits for the last answers, and says how the calls before, during and after went.
-    pub(super) async fn stop(self) -> Result<[Calls; 3], BoxError> {
+    pub(super) async fn stop(mut self) -> Result<[Calls; 3], BoxError> {
+        self.has_called().await?;
         self.phase.send_replace(None);
         self.task.await?;
         let mut taken = lock(&self.taken);
@@ -94,6 +113,7 @@ fn lock(taken: &Mutex<[Taken; 3]>) -> MutexGuard<'_, [Taken; 3]> {
 async fn call(
     client: BenchClient,
     mut now: watch::Receiver<Option<Phase>>,
+    last: watch::Sender<Option<Phase>>,
     taken: Arc<Mutex<[Taken; 3]>>,
 ) {
     let mut calls = JoinSet::new();
@@ -109,6 +129,7 @@ async fn call(
             },
         };
         let Some(phase) = *now.borrow() else { break };
+        last.send_replace(Some(phase));
         while calls.try_join_next().is_some() {}
         if calls.len() >= CALLS_MAX {
             continue;

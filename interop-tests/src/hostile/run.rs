@@ -40,7 +40,7 @@ pub struct Plan {
     pub rate: usize,
     /// How long each lasts, the burst aside.
     pub seconds: f64,
-    /// Packets of a burst.
+    /// Packets of a burst, 67,296 of them per second.
     pub burst: usize,
     /// How long the good client calls before and after, in seconds.
     pub around: f64,
@@ -181,19 +181,19 @@ impl Plan {
         sources: usize,
     ) -> Result<Figures, RunError> {
         let server = part("server");
-        let meter = Meter::start(&victim.uri, &place.runtime()).map_err(part("client"))?;
+        let mut meter = Meter::start(&victim.uri, &place.runtime()).map_err(part("client"))?;
         sleep(Duration::from_secs_f64(self.around)).await;
         let counters_before = victim.part.counters().await.map_err(server)?;
         let server = part("server");
         let (memory_before_kb, drops_before) = victim.memory_and_drops().map_err(server)?;
 
-        meter.enter(Phase::During);
+        meter.enter(Phase::During).await.map_err(part("client"))?;
         let orders = self.orders(place, &victim.uri, attack, sources);
         let attacker = place.attack(&orders).await;
         let (mut attacker, sent) = attacker.map_err(part("attacker"))?;
         let (memory_end_kb, drops_end) = victim.memory_and_drops().map_err(part("server"))?;
 
-        meter.enter(Phase::After);
+        meter.enter(Phase::After).await.map_err(part("client"))?;
         sleep(Duration::from_secs_f64(self.around)).await;
         let stopped = meter.stop().await;
         let [before, during, after] = stopped.map_err(part("client"))?;
