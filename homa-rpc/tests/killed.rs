@@ -89,7 +89,9 @@ impl ServerProcess {
         self.signal("-STOP");
         let tasks = format!("/proc/{}/task", self.child.id());
         let is_stopped = |task: std::io::Result<std::fs::DirEntry>| {
-            let stat = std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap();
+            let Ok(stat) = std::fs::read_to_string(task.unwrap().path().join("stat")) else {
+                return true; // It has ended.
+            };
             // The state follows the name, which is in parentheses. Source: proc_pid_stat(5).
             stat.rsplit_once(") ").unwrap().1.starts_with('T')
         };
