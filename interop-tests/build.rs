@@ -48,6 +48,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             &harmless.map(|name| format!("{awkward}/harmless/{name}.proto")),
             &[awkward],
         )?;
+    homa_rpc_build::configure()
+        .bytes(".")
+        .compile_protos(&["../proto/bench/bench.proto"], &["../proto"])?;
     every_form(&out, Path::new(awkward))
 }
 

@@ -3,6 +3,7 @@
 //! - [`googleapis`], [`awkward`], [`careful`]: code generated from definitions of others, or hard on a
 //!   generator;
 //! - [`conformance`]: what every way to carry messages has to do;
+//! - [`hostile`]: a server under attack, while a good client calls it;
 //! - [`network`]: a network in a box, with slow links and priority queues;
 //! - [`behind_long`]: how long short calls take beside long ones;
 //! - [`wire`]: from a URI to a transport;
@@ -13,6 +14,7 @@
 pub mod behind_long;
 pub mod conformance;
 pub mod echo;
+pub mod hostile;
 pub mod network;
 pub mod relay;
 pub mod skip;
