@@ -27,6 +27,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 format!("{awkward}/features/service.proto"),
                 format!("{awkward}/no_package.proto"),
                 format!("{awkward}/names/top.proto"),
+                format!("{awkward}/names/services.proto"),
+                format!("{awkward}/names/keywords.proto"),
             ],
             &[awkward],
         )?;
@@ -38,6 +40,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .boxed(".strict.v1.Item.time")
         .enable_type_names(true)
         .compile_protos(&[format!("{awkward}/strict/v1/store.proto")], &[awkward])?;
+    let harmless = ["comments", "lints", "names"];
+    homa_rpc_build::configure()
+        .include_file("harmless.rs")
+        .build_client_trait(true)
+        .compile_protos(
+            &harmless.map(|name| format!("{awkward}/harmless/{name}.proto")),
+            &[awkward],
+        )?;
+    homa_rpc_build::configure()
+        .bytes(".")
+        .compile_protos(&["../proto/bench/bench.proto"], &["../proto"])?;
     every_form(&out, Path::new(awkward))
 }
 

@@ -6,7 +6,7 @@ mod process;
 
 use std::net::UdpSocket;
 
-use process::{Ended, ServerProcess, run};
+use process::{Ended, ServerProcess, run, run_logging};
 
 const GREETER: &str = env!("CARGO_BIN_EXE_greeter");
 
@@ -58,6 +58,34 @@ fn client_and_server_in_two_processes() {
 #[test]
 fn server_ends_well_at_an_interrupt() {
     assert_eq!(ServerProcess::start(GREETER).interrupt(), Some(0));
+    assert_eq!(ServerProcess::start(GREETER).signal("-TERM"), Some(0));
+}
+
+#[test]
+fn every_program_helps_on_stdout() {
+    for program in [
+        GREETER,
+        env!("CARGO_BIN_EXE_auth"),
+        env!("CARGO_BIN_EXE_json"),
+        env!("CARGO_BIN_EXE_keyvalue"),
+    ] {
+        for arguments in [&["--help"][..], &["-h"], &["server", "--help"]] {
+            let ended = run(program, arguments);
+            assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+            assert!(ended.stdout.starts_with("usage: "), "{ended:?}");
+        }
+    }
+}
+
+#[test]
+fn rust_log_is_honoured_and_nonsense_in_it_is_named() {
+    let ended = run_logging(GREETER, &["both"], "homa_rpc=debug");
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stderr.contains("the server shuts down"), "{ended:?}");
+    assert!(!ended.stdout.contains("DEBUG"), "{ended:?}");
+    let ended = run_logging(GREETER, &["both"], "homa_rpc=loud");
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.stderr.contains("homa_rpc=loud"), "{ended:?}");
 }
 
 #[test]

@@ -208,7 +208,7 @@ fn program_serves_its_own_client() {
         &client(&["put", "k", "v", "not-a-number"]),
         1,
         "",
-        "invalid digit",
+        "expected a version, which is a whole number, got \"not-a-number\"",
     );
     assert_ended(&client(&["frobnicate"]), 2, "", "usage: keyvalue ");
     assert_eq!(server.interrupt(), Some(0));

@@ -12,6 +12,7 @@ use crate::{
     compile::{Input, Job},
     generate::Options,
     source::{self, Paths},
+    well_known,
 };
 
 /// Options for compiling `.proto` files. See [`configure`](crate::configure).
@@ -31,6 +32,8 @@ pub struct Builder {
     bytes: Vec<String>,
     skip_debug: Vec<String>,
     extern_paths: Vec<String>,
+    /// Those of them for which prost-build has paths of its own, and these paths.
+    well_known_paths: Vec<(String, String)>,
     compile_well_known_types: bool,
     retain_enum_prefix: bool,
     default_package_filename: String,
@@ -51,6 +54,7 @@ impl Builder {
             bytes: Vec::new(),
             skip_debug: Vec::new(),
             extern_paths: Vec::new(),
+            well_known_paths: Vec::new(),
             compile_well_known_types: false,
             retain_enum_prefix: false,
             default_package_filename: "_".to_owned(),
@@ -187,10 +191,11 @@ impl Builder {
     }
 
     /// Uses the type or module `rust_path` for the message or package `proto_path` instead of
-    /// generating it. Services are generated all the same, except those of files that are only
-    /// imported.
+    /// generating it. Services of the files given are generated all the same.
     ///
-    /// `proto_path` starts with a dot, `rust_path` with `::` or `crate::`.
+    /// `proto_path` starts with a dot, `rust_path` with `::` or `crate::`. To name another crate than
+    /// `prost_types` for `.google.protobuf`, or for a wrapper such as `.google.protobuf.StringValue`,
+    /// [`compile_well_known_types`](Self::compile_well_known_types) has to be on.
     pub fn extern_path(mut self, proto_path: impl AsRef<str>, rust_path: impl AsRef<str>) -> Self {
         let (proto_path, rust_path) = (proto_path.as_ref(), rust_path.as_ref());
         let is_absolute = rust_path.starts_with("::") || rust_path.starts_with("crate::");
@@ -206,7 +211,12 @@ impl Builder {
         } else if self.extern_paths.iter().any(|path| path == proto_path) {
             self.refuse("extern_path", "each path once", proto_path);
         } else if self.path("extern_path", proto_path) {
-            self.prost.extern_path(proto_path, rust_path);
+            if well_known::is_mapped(proto_path) {
+                let path = (proto_path.to_owned(), rust_path.to_owned());
+                self.well_known_paths.push(path);
+            } else {
+                self.prost.extern_path(proto_path, rust_path);
+            }
             self.extern_paths.push(proto_path.to_owned());
         }
         self
@@ -348,12 +358,13 @@ impl Builder {
     }
 
     /// Compiles `protos`, which are looked up, as are their imports, in the directories `includes`.
-    /// The files of `google/protobuf` are built in.
+    /// The files of `google/protobuf` are built in; copies of them are not read when they are imported.
     ///
     /// # Errors
     ///
     /// Invalid or missing files, editions, streaming methods, names that clash in Rust (see
-    /// [`Error`]), a wrong value given to an option, a directory that can't be written to.
+    /// [`Error`]), a wrong value given to an option, a file that would be written over another, a
+    /// directory that can't be written to.
     pub fn compile_protos(
         self,
         protos: &[impl AsRef<Path>],
@@ -379,6 +390,7 @@ impl Builder {
     pub fn compile_fds(self, set: FileDescriptorSet) -> Result<(), Error> {
         self.job()?.run(Input {
             encoded: source::encode(&set),
+            unchecked: Some(set.clone()),
             set,
             paths: Paths::default(),
             imports: HashSet::new(),
@@ -386,6 +398,10 @@ impl Builder {
     }
 
     fn job(mut self) -> Result<Job, Error> {
+        let paths = std::mem::take(&mut self.well_known_paths);
+        if let Err(error) = well_known::set(&mut self.prost, paths, self.compile_well_known_types) {
+            self.note(error);
+        }
         if let Some(error) = self.error {
             return Err(error);
         }

@@ -1,69 +1,89 @@
 //! Refuses descriptors for which no code can be generated, before any is written.
 
+use std::collections::HashSet;
+
 use prost_types::{FileDescriptorProto, FileDescriptorSet};
 
 use crate::{
-    Error, attributes,
+    Error, Problem, Problems, attributes,
     generate::names,
     items::{self, ItemPath, number},
     source::Paths,
 };
 
-/// Checks every file and every method.
-pub(crate) fn check(set: &FileDescriptorSet, paths: &Paths) -> Result<(), Error> {
-    for file in &set.file {
-        if !matches!(file.syntax(), "" | "proto2" | "proto3") {
-            return Err(Error::Edition {
-                location: paths.display(file.name()).to_string(),
-            });
-        }
-        check_identifiers(file, paths)?;
-        check_methods(file, paths)?;
-    }
-    Ok(())
+/// Checks every file; the methods only of those that are not in `imports`.
+pub(crate) fn check(
+    set: &FileDescriptorSet,
+    imports: &HashSet<String>,
+    paths: &Paths,
+) -> Result<(), Error> {
+    let in_all = |find: fn(&FileDescriptorProto, &Paths) -> Vec<Problem>| {
+        let problems = set.file.iter().flat_map(|file| find(file, paths));
+        problems.collect::<Vec<_>>()
+    };
+    Problems::none_or(in_all(editions), Error::Edition)?;
+    Problems::none_or(in_all(identifiers), Error::Name)?;
+    let given = set
+        .file
+        .iter()
+        .filter(|file| !imports.contains(file.name()));
+    let streams = given.flat_map(|file| streams(file, paths)).collect();
+    Problems::none_or(streams, Error::Streaming)
 }
 
+fn editions(file: &FileDescriptorProto, paths: &Paths) -> Vec<Problem> {
+    if matches!(file.syntax(), "" | "proto2" | "proto3") {
+        return Vec::new();
+    }
+    let location = paths.display(file.name()).to_string();
+    vec![Problem::new(location, EDITION)]
+}
+
+/// What is said of a file with an edition.
+pub(crate) const EDITION: &str = "edition files are not supported yet: expected `syntax = \
+                                  \"proto3\"` or `syntax = \"proto2\"`, found `edition`";
+
 /// `_` is a name in protobuf, but nothing is left of it in the case that Rust wants.
-fn check_identifiers(file: &FileDescriptorProto, paths: &Paths) -> Result<(), Error> {
+fn identifiers(file: &FileDescriptorProto, paths: &Paths) -> Vec<Problem> {
     let is_possible = |name: &str| {
         attributes::is_identifier(name) && name.contains(|c: char| c.is_ascii_alphanumeric())
     };
-    let refuse = |location, name: &str| {
-        Err(Error::Name {
+    let problem = |location, name: &str| {
+        Problem::new(
             location,
-            problem: format!("`{name}` cannot be made a name of Rust: rename it"),
-        })
+            format!("`{name}` cannot be made a name of Rust: rename it"),
+        )
     };
+    let mut problems = Vec::new();
     let package = file.package();
     if !package.is_empty() && !package.split('.').all(is_possible) {
-        return refuse(paths.display(file.name()).to_string(), package);
+        problems.push(problem(paths.display(file.name()).to_string(), package));
     }
-    let mut found = None;
     items::walk(file, |path, name| {
-        if found.is_none() && !is_possible(name) {
-            found = Some((path, name.to_owned()));
+        if !is_possible(name) {
+            problems.push(problem(path.location(file, paths), name));
         }
     });
-    match found {
-        Some((path, name)) => refuse(path.location(file, paths), &name),
-        None => Ok(()),
-    }
+    problems
 }
 
-fn check_methods(file: &FileDescriptorProto, paths: &Paths) -> Result<(), Error> {
+fn streams(file: &FileDescriptorProto, paths: &Paths) -> Vec<Problem> {
+    let mut problems = Vec::new();
     for (service_index, service) in file.service.iter().enumerate() {
         let service_path = ItemPath::default().child(number::FILE_SERVICE, service_index);
         for (method_index, method) in service.method.iter().enumerate() {
             if method.client_streaming() || method.server_streaming() {
-                return Err(Error::Streaming {
-                    location: service_path
-                        .child(number::SERVICE_METHOD, method_index)
-                        .location(file, paths),
-                    service: names::full(file.package(), service.name()),
-                    method: method.name().to_owned(),
-                });
+                let path = service_path.child(number::SERVICE_METHOD, method_index);
+                let text = format!(
+                    "method `{}` of service `{}` uses `stream`: streaming is not supported yet, \
+                     only unary methods are: leave it out of the file, or build only messages, \
+                     with `build_client(false)` and `build_server(false)`",
+                    method.name(),
+                    names::full(file.package(), service.name()),
+                );
+                problems.push(Problem::new(path.location(file, paths), text));
             }
         }
     }
-    Ok(())
+    problems
 }

@@ -1,16 +1,17 @@
 //! Finds items whose names differ in protobuf and not in Rust, such as the fields `fooBar` and
-//! `foo_bar`: what would be generated for them does not compile.
+//! `foo_bar`: what would be generated for them does not compile. The methods that prost adds to a
+//! message count too.
 
-use std::collections::{HashMap, hash_map::Entry};
+use std::collections::{HashMap, HashSet, hash_map::Entry};
 
-use heck::ToUpperCamelCase as _;
 use prost_types::{
     DescriptorProto, EnumDescriptorProto, FileDescriptorProto, FileDescriptorSet,
     ServiceDescriptorProto,
 };
 
 use crate::{
-    Error,
+    Error, Problem, Problems,
+    accessors::accessors,
     generate::{Shape, names},
     items::{ItemPath, number},
     source::Paths,
@@ -39,16 +40,18 @@ pub(crate) fn check(
             declare_packages(file, settings, &mut modules);
         }
     }
+    let mut problems = Vec::new();
     for file in &set.file {
-        let checker = Checker {
+        let mut checker = Checker {
             file,
             paths,
             settings,
+            problems: &mut problems,
         };
         let module = parts(file.package()).map(names::snake).collect();
-        checker.file(modules.entry(module).or_default())?;
+        checker.file(modules.entry(module).or_default());
     }
-    Ok(())
+    Problems::none_or(problems, Error::Name)
 }
 
 /// The names that `package` is made of: none if there is no package.
@@ -58,19 +61,24 @@ fn parts(package: &str) -> impl Iterator<Item = &str> {
 
 /// Names in use within a module, message, enum or service, and by what.
 #[derive(Default)]
-struct Scope(HashMap<String, String>);
+struct Scope(HashMap<String, Holder>);
+
+/// What has a name.
+struct Holder {
+    what: String,
+    is_package: bool,
+}
 
 impl Scope {
     /// Takes `rust`, or gives who has it.
-    fn declare(&mut self, rust: String, what: &str) -> Result<(), String> {
+    fn declare(&mut self, rust: String, what: &str) -> Result<(), &Holder> {
         match self.0.entry(rust) {
-            Entry::Occupied(taken) => Err(format!(
-                "{} and {what} would both be `{}` in Rust",
-                taken.get(),
-                taken.key()
-            )),
+            Entry::Occupied(taken) => Err(taken.into_mut()),
             Entry::Vacant(free) => {
-                free.insert(what.to_owned());
+                free.insert(Holder {
+                    what: what.to_owned(),
+                    is_package: false,
+                });
                 Ok(())
             }
         }
@@ -92,181 +100,212 @@ fn declare_packages(
         package = names::full(&package, part);
         let rust = names::snake(part);
         let scope = modules.entry(module.clone()).or_default();
-        scope.0.insert(rust.clone(), format!("package `{package}`"));
+        let holder = Holder {
+            what: format!("package `{package}`"),
+            is_package: true,
+        };
+        scope.0.insert(rust.clone(), holder);
         module.push(rust);
     }
 }
+
+/// What can be done about a clash.
+const RENAME: &str = "rename one";
+
+/// What can be done about a message that is called like a package.
+const PART: &str = "rename one; or compile the files of one of them in a run of its own and name \
+                    its module by `extern_path` in the other; or go without `include_file` and \
+                    put the packages into modules of your own";
 
 /// Checks one file.
 struct Checker<'a> {
     file: &'a FileDescriptorProto,
     paths: &'a Paths,
     settings: &'a Settings<'a>,
+    problems: &'a mut Vec<Problem>,
 }
 
 impl Checker<'_> {
-    fn error(&self, path: &ItemPath, problem: String) -> Error {
-        Error::Name {
-            location: path.location(self.file, self.paths),
-            problem,
-        }
+    fn problem(&mut self, path: &ItemPath, text: String) {
+        let location = path.location(self.file, self.paths);
+        self.problems.push(Problem::new(location, text));
     }
 
-    fn declare(
-        &self,
+    /// Takes a name, or notes who has it. Gives whether the name was free.
+    fn declare(&mut self, scope: &mut Scope, rust: &str, what: &str, path: &ItemPath) -> bool {
+        self.declare_or(scope, rust, what, path, RENAME)
+    }
+
+    fn declare_or(
+        &mut self,
         scope: &mut Scope,
-        rust: String,
+        rust: &str,
         what: &str,
         path: &ItemPath,
-    ) -> Result<(), Error> {
-        scope
-            .declare(rust, what)
-            .map_err(|problem| self.error(path, format!("{problem}: rename one")))
+        remedy: &str,
+    ) -> bool {
+        let Err(holder) = scope.declare(rust.to_owned(), what) else {
+            return true;
+        };
+        let remedy = if holder.is_package { PART } else { remedy };
+        let holder = &holder.what;
+        let text = format!("{holder} and {what} would both be `{rust}` in Rust: {remedy}");
+        self.problem(path, text);
+        false
     }
 
-    fn file(&self, scope: &mut Scope) -> Result<(), Error> {
-        let (root, package) = (ItemPath::default(), self.file.package());
-        for (index, message) in self.file.message_type.iter().enumerate() {
+    fn file(&mut self, scope: &mut Scope) {
+        let (file, root) = (self.file, ItemPath::default());
+        for (index, message) in file.message_type.iter().enumerate() {
             let path = root.child(number::FILE_MESSAGE, index);
-            self.message(message, package, &path, scope)?;
+            self.message(message, file.package(), &path, scope);
         }
-        for (index, item) in self.file.enum_type.iter().enumerate() {
+        for (index, item) in file.enum_type.iter().enumerate() {
             let path = root.child(number::FILE_ENUM, index);
-            self.enumeration(item, package, &path, scope)?;
+            self.enumeration(item, file.package(), &path, scope);
         }
-        for (index, service) in self.file.service.iter().enumerate() {
-            self.service(service, &root.child(number::FILE_SERVICE, index), scope)?;
+        for (index, service) in file.service.iter().enumerate() {
+            self.service(service, &root.child(number::FILE_SERVICE, index), scope);
         }
-        Ok(())
     }
 
     fn message(
-        &self,
+        &mut self,
         message: &DescriptorProto,
         parent: &str,
         path: &ItemPath,
         scope: &mut Scope,
-    ) -> Result<(), Error> {
+    ) {
         let full = names::full(parent, message.name());
         if (self.settings.is_extern)(&full) {
-            return Ok(());
+            return;
         }
         let what = format!("message `{full}`");
-        self.declare(scope, message.name().to_upper_camel_case(), &what, path)?;
-        self.fields(message, path)?;
+        let is_free = self.declare(scope, &names::camel(message.name()), &what, path);
+        self.fields(message, path);
+        self.accessors(message, path);
 
         let mut inner = Scope::default();
         for (index, nested) in message.nested_type.iter().enumerate() {
             let is_map = nested.options.as_ref().is_some_and(|o| o.map_entry());
             if !is_map {
                 let path = path.child(number::MESSAGE_MESSAGE, index);
-                self.message(nested, &full, &path, &mut inner)?;
+                self.message(nested, &full, &path, &mut inner);
             }
         }
         for (index, nested) in message.enum_type.iter().enumerate() {
             let path = path.child(number::MESSAGE_ENUM, index);
-            self.enumeration(nested, &full, &path, &mut inner)?;
+            self.enumeration(nested, &full, &path, &mut inner);
         }
-        self.oneofs(message, path, &mut inner)?;
-        if inner.0.is_empty() {
-            return Ok(());
+        self.oneofs(message, path, &mut inner);
+        if is_free && !inner.0.is_empty() {
+            let what = format!("the module of what is in message `{full}`");
+            self.declare(scope, &names::snake(message.name()), &what, path);
         }
-        let what = format!("the module of what is in message `{full}`");
-        self.declare(scope, names::snake(message.name()), &what, path)
     }
 
     /// Fields of a struct: those of the message outside of oneofs, and its oneofs.
-    fn fields(&self, message: &DescriptorProto, path: &ItemPath) -> Result<(), Error> {
+    fn fields(&mut self, message: &DescriptorProto, path: &ItemPath) {
         let mut fields = Scope::default();
         for (index, field) in message.field.iter().enumerate() {
             if field.oneof_index.is_none() || field.proto3_optional() {
                 let what = format!("field `{}`", field.name());
                 let path = path.child(number::MESSAGE_FIELD, index);
-                self.declare(&mut fields, names::snake(field.name()), &what, &path)?;
+                self.declare(&mut fields, &names::snake(field.name()), &what, &path);
             }
         }
         for (index, oneof) in oneofs(message) {
             let what = format!("oneof `{oneof}`");
             let path = path.child(number::MESSAGE_ONEOF, index);
-            self.declare(&mut fields, names::snake(oneof), &what, &path)?;
+            self.declare(&mut fields, &names::snake(oneof), &what, &path);
         }
-        Ok(())
+    }
+
+    /// Methods of a struct. Those of fields with the same name are no news.
+    fn accessors(&mut self, message: &DescriptorProto, path: &ItemPath) {
+        let mut methods: HashMap<String, (&str, String)> = HashMap::new();
+        for (index, field) in message.field.iter().enumerate() {
+            let rust = names::snake(field.name());
+            for method in accessors(message, field, self.file.syntax()) {
+                match methods.entry(method) {
+                    Entry::Occupied(taken) if taken.get().1 != rust => {
+                        let text = format!(
+                            "field `{}` and field `{}` would both have the method `{}` in Rust: \
+                             {RENAME}",
+                            taken.get().0,
+                            field.name(),
+                            taken.key(),
+                        );
+                        self.problem(&path.child(number::MESSAGE_FIELD, index), text);
+                        break;
+                    }
+                    Entry::Occupied(_) => {}
+                    Entry::Vacant(free) => {
+                        free.insert((field.name(), rust.clone()));
+                    }
+                }
+            }
+        }
     }
 
     /// Enums of oneofs, and their variants.
-    fn oneofs(
-        &self,
-        message: &DescriptorProto,
-        path: &ItemPath,
-        inner: &mut Scope,
-    ) -> Result<(), Error> {
+    fn oneofs(&mut self, message: &DescriptorProto, path: &ItemPath, inner: &mut Scope) {
         for (oneof_index, oneof) in oneofs(message) {
             let what = format!("oneof `{oneof}`");
-            let mut rust = oneof.to_upper_camel_case();
+            let mut rust = names::camel(oneof);
             if inner.0.contains_key(&rust) {
                 // prost-build's way out of a clash with a nested type.
                 rust.push_str("OneOf");
             }
             let oneof_path = path.child(number::MESSAGE_ONEOF, oneof_index);
-            self.declare(inner, rust, &what, &oneof_path)?;
+            self.declare(inner, &rust, &what, &oneof_path);
 
             let mut variants = Scope::default();
             for (index, field) in message.field.iter().enumerate() {
                 if field.oneof_index.map(usize::try_from) == Some(Ok(oneof_index)) {
-                    let rust = field.name().to_upper_camel_case();
                     let what = format!("field `{}`", field.name());
                     let path = path.child(number::MESSAGE_FIELD, index);
-                    self.declare(&mut variants, rust, &what, &path)?;
+                    self.declare(&mut variants, &names::camel(field.name()), &what, &path);
                 }
             }
         }
-        Ok(())
     }
 
     fn enumeration(
-        &self,
+        &mut self,
         item: &EnumDescriptorProto,
         parent: &str,
         path: &ItemPath,
         scope: &mut Scope,
-    ) -> Result<(), Error> {
+    ) {
         let full = names::full(parent, item.name());
         if (self.settings.is_extern)(&full) {
-            return Ok(());
+            return;
         }
-        let rust = item.name().to_upper_camel_case();
-        self.declare(scope, rust.clone(), &format!("enum `{full}`"), path)?;
+        let rust = names::camel(item.name());
+        self.declare(scope, &rust, &format!("enum `{full}`"), path);
 
         let mut variants = Scope::default();
-        let mut numbers = Vec::new();
+        let mut numbers = HashSet::new();
         for (index, value) in item.value.iter().enumerate() {
             // Of several names for a number only the first gets a variant.
-            if numbers.contains(&value.number()) {
+            if !numbers.insert(value.number()) {
                 continue;
             }
-            numbers.push(value.number());
-            let mut name = value.name().to_upper_camel_case();
+            let mut name = names::camel(value.name());
             if self.settings.strip_enum_prefix {
                 name = without_prefix(&rust, name);
             }
             let path = path.child(number::ENUM_VALUE, index);
             let what = format!("value `{}`", value.name());
-            variants.declare(name, &what).map_err(|problem| {
-                let hint = "rename one, or set the option `retain_enum_prefix` of the builder";
-                self.error(&path, format!("{problem}: {hint}"))
-            })?;
+            let remedy = "rename one, or set the option `retain_enum_prefix` of the builder";
+            self.declare_or(&mut variants, &name, &what, &path, remedy);
         }
-        Ok(())
     }
 
-    fn service(
-        &self,
-        service: &ServiceDescriptorProto,
-        path: &ItemPath,
-        scope: &mut Scope,
-    ) -> Result<(), Error> {
+    fn service(&mut self, service: &ServiceDescriptorProto, path: &ItemPath, scope: &mut Scope) {
         let full = names::full(self.file.package(), service.name());
-        let base = service.name().to_upper_camel_case();
+        let base = names::camel(service.name());
         let shape = self.settings.shape;
         let sides = [
             ("client", shape.build_client),
@@ -275,16 +314,17 @@ impl Checker<'_> {
         for (side, _) in sides.into_iter().filter(|&(_, is_built)| is_built) {
             let rust = names::module(&base, side).to_string();
             let what = format!("the {side} of service `{full}`");
-            self.declare(scope, rust, &what, path)?;
+            if !self.declare(scope, &rust, &what, path) {
+                break;
+            }
         }
         let mut methods = Scope::default();
         for (index, method) in service.method.iter().enumerate() {
             let rust = names::method(&names::snake(method.name())).to_string();
             let what = format!("method `{}`", method.name());
             let path = path.child(number::SERVICE_METHOD, index);
-            self.declare(&mut methods, rust, &what, &path)?;
+            self.declare(&mut methods, &rust, &what, &path);
         }
-        Ok(())
     }
 }
 

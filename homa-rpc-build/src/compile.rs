@@ -9,10 +9,14 @@ use prost_build::Module;
 use prost_types::FileDescriptorSet;
 
 use crate::{
-    Error, attributes, check, clash, comments,
+    Error, attributes, check, clash,
+    comments::{self, Docs},
+    defaults,
     generate::{Generator, Options},
+    needed,
     output::{self, Package},
     source::{self, Paths},
+    write::Outputs,
 };
 
 /// What to generate, and where to put it.
@@ -36,6 +40,8 @@ pub(crate) struct Input {
     pub(crate) set: FileDescriptorSet,
     /// The same, encoded; unlike `set` it keeps custom options.
     pub(crate) encoded: Vec<u8>,
+    /// All files, if nobody has checked them yet.
+    pub(crate) unchecked: Option<FileDescriptorSet>,
     /// Where the files are on disk.
     pub(crate) paths: Paths,
     /// Names of files that were only imported.
@@ -44,11 +50,22 @@ pub(crate) struct Input {
 
 impl Job {
     pub(crate) fn run(mut self, mut input: Input) -> Result<(), Error> {
-        self.drop_services_not_wanted(&mut input);
-        check::check(&input.set, &input.paths)?;
-        source::validate(&input.set)?;
+        needed::retain(&mut input.set, &input.imports);
+        let shape = self.options.shape;
+        if !(shape.build_client || shape.build_server) {
+            // There is nothing to generate for them.
+            input
+                .set
+                .file
+                .iter_mut()
+                .for_each(|file| file.service.clear());
+        }
+        check::check(&input.set, &input.imports, &input.paths)?;
+        if let Some(all) = &input.unchecked {
+            source::validate(all)?;
+        }
         let settings = clash::Settings {
-            shape: self.options.shape,
+            shape,
             strip_enum_prefix: self.strip_enum_prefix,
             include_tree: self.include_file.is_some(),
             is_extern: &|name| self.is_extern(name),
@@ -57,27 +74,34 @@ impl Job {
 
         let in_out_dir = self.out_dir.is_none();
         let directory = output::directory(self.out_dir.take())?;
+        let mut outputs = Outputs::default();
         if let Some(path) = self.descriptor_set.take() {
-            output::write(path, &input.encoded)?;
+            outputs.add(path, "the descriptor set", input.encoded);
         }
+        defaults::without_aliases(&mut input.set);
         comments::document_groups(&mut input.set);
-        comments::make_safe(&mut input.set);
         comments::complete_places(&mut input.set);
+        let docs = Docs::take(&mut input.set);
         let include_file = self.include_file.take();
         let mut packages = BTreeMap::new();
-        for (module, package, code) in self.generate(input.set)? {
-            output::write(directory.join(&package.file), code.as_bytes())?;
+        for (module, package, code) in self.generate(input.set, docs)? {
+            let what = output::origin(&package.name);
+            outputs.add(directory.join(&package.file), what, code);
             packages.insert(module, package);
         }
         if let Some(path) = include_file {
             let tree = output::include_tree(&packages, in_out_dir)?;
-            output::write(directory.join(path), tree.as_bytes())?;
+            outputs.add(directory.join(path), "the include file", tree);
         }
-        Ok(())
+        outputs.write()
     }
 
     /// The code of each package.
-    fn generate(mut self, set: FileDescriptorSet) -> Result<Vec<(Module, Package, String)>, Error> {
+    fn generate(
+        mut self,
+        set: FileDescriptorSet,
+        docs: Docs,
+    ) -> Result<Vec<(Module, Package, String)>, Error> {
         let module = |package: &str| Module::from_protobuf_package_name(package);
         let names: BTreeMap<Module, String> = set
             .file
@@ -88,14 +112,14 @@ impl Job {
         let requests = files.map(|file| (module(file.package()), file)).collect();
         self.prost
             .format(false) // it panics at code that is not Rust
-            .service_generator(Box::new(Generator::new(self.options)));
+            .service_generator(Box::new(Generator::new(self.options, docs.clone())));
         let code = self.prost.generate(requests).map_err(Error::Generate)?;
         code.into_iter()
             .map(|(module, code)| {
                 let name = names.get(&module).cloned().unwrap_or_default();
                 let file = module.to_file_name_or(&self.default_package_filename);
-                let code = own_words(&code);
-                let code = output::format(&code, &format!("package `{name}`"))?;
+                let code = docs.put_back(&own_words(&code));
+                let code = output::format(&code, &output::origin(&name), module.parts().last())?;
                 Ok((module, Package { file, name }, code))
             })
             .collect()
@@ -107,19 +131,6 @@ impl Job {
         own.map(String::as_str)
             .chain((!self.compile_well_known_types).then_some(".google.protobuf"))
             .any(|path| attributes::matches(path, name))
-    }
-
-    /// Without clients and servers there is nothing to generate. The services of an imported file
-    /// are where its messages are.
-    fn drop_services_not_wanted(&self, input: &mut Input) {
-        let shape = self.options.shape;
-        for file in &mut input.set.file {
-            let is_elsewhere =
-                input.imports.contains(file.name()) && self.is_extern(file.package());
-            if is_elsewhere || !(shape.build_client || shape.build_server) {
-                file.service.clear();
-            }
-        }
     }
 }
 

@@ -1,5 +1,7 @@
 use std::{fmt, io, path::PathBuf};
 
+use crate::Problems;
+
 /// Why a `.proto` file could not be compiled.
 ///
 /// `Debug` prints the same text as `Display`, because that is what Cargo shows when a build
@@ -7,42 +9,21 @@ use std::{fmt, io, path::PathBuf};
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The files are not valid protobuf, or one of them is missing.
+    /// Files are not valid protobuf, or missing.
     #[error("{0}")]
-    Invalid(String),
+    Invalid(Problems),
 
-    /// A file uses protobuf editions.
-    #[error(
-        "{location}: edition files are not supported yet: expected `syntax = \"proto3\"` or \
-         `syntax = \"proto2\"`, found `edition`"
-    )]
-    Edition {
-        /// File, and line and column where they are known, as `file:line:column`.
-        location: String,
-    },
+    /// Files use protobuf editions.
+    #[error("{0}")]
+    Edition(Problems),
 
-    /// A method has a stream as its argument or its result.
-    #[error(
-        "{location}: method `{method}` of service `{service}` uses `stream`: streaming is not \
-         supported yet, only unary methods are"
-    )]
-    Streaming {
-        /// File, and line and column where they are known, as `file:line:column`.
-        location: String,
-        /// Full name of the service, such as `helloworld.Greeter`.
-        service: String,
-        /// Name of the method as in the `.proto` file.
-        method: String,
-    },
+    /// Methods have a stream as their argument or their result.
+    #[error("{0}")]
+    Streaming(Problems),
 
-    /// A name cannot be used in Rust, or two become one there.
-    #[error("{location}: {problem}")]
-    Name {
-        /// File, and line and column where they are known, as `file:line:column`.
-        location: String,
-        /// Which name, and why not.
-        problem: String,
-    },
+    /// Names cannot be used in Rust, or two become one there.
+    #[error("{0}")]
+    Name(Problems),
 
     /// An option of the builder, or of a service without a `.proto` file, has a wrong value.
     #[error("option `{option}`: expected {expected}, found `{value}`")]
@@ -61,6 +42,19 @@ pub enum Error {
          OUT_DIR, which Cargo sets for build scripts"
     )]
     NoOutDir,
+
+    /// A file would be written twice, with different content.
+    #[error("{} would be overwritten: {first} and {second} both go there: {remedy}", path.display())]
+    Overwritten {
+        /// The file.
+        path: PathBuf,
+        /// What is in it, or would be.
+        first: String,
+        /// What would take its place.
+        second: String,
+        /// What can be done.
+        remedy: &'static str,
+    },
 
     /// A file could not be written.
     #[error("cannot write {}: {source}", path.display())]

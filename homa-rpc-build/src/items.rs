@@ -5,10 +5,11 @@ use prost_types::{
     ServiceDescriptorProto, field_descriptor_proto::Type,
 };
 
-use crate::source::Paths;
+use crate::{generate::names::full, source::Paths};
 
 /// Field numbers in `descriptor.proto`, of which paths of source information are made.
 pub(crate) mod number {
+    pub(crate) const FILE_IMPORT: i32 = 3;
     pub(crate) const FILE_MESSAGE: i32 = 4;
     pub(crate) const FILE_ENUM: i32 = 5;
     pub(crate) const FILE_SERVICE: i32 = 6;
@@ -38,14 +39,18 @@ impl ItemPath {
 
     /// `file:line:column`, or only the file if there is no source information.
     pub(crate) fn location(&self, file: &FileDescriptorProto, paths: &Paths) -> String {
-        let shown = paths.display(file.name());
+        self.location_in(file, &paths.display(file.name()).to_string())
+    }
+
+    /// The same, for a file that is known as `shown`.
+    pub(crate) fn location_in(&self, file: &FileDescriptorProto, shown: &str) -> String {
         let locations = file.source_code_info.iter().flat_map(|info| &info.location);
         let span = locations
             .filter(|location| location.path == self.0)
             .find_map(|location| location.span.first_chunk::<2>());
         match span {
             Some([line, column]) => format!("{shown}:{}:{}", line + 1, column + 1),
-            None => shown.to_string(),
+            None => shown.to_owned(),
         }
     }
 }
@@ -63,6 +68,61 @@ pub(crate) fn walk(file: &FileDescriptorProto, mut visit: impl FnMut(ItemPath, &
     for (index, service) in file.service.iter().enumerate() {
         walk_service(service, root.child(number::FILE_SERVICE, index), &mut visit);
     }
+}
+
+/// What a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Item {
+    Message,
+    Enum,
+    Service,
+    Other,
+}
+
+/// Calls `visit` with the full name of every item of `file`.
+pub(crate) fn walk_full(file: &FileDescriptorProto, mut visit: impl FnMut(String, Item)) {
+    let package = file.package();
+    for message in &file.message_type {
+        full_message(message, package, &mut visit);
+    }
+    for item in &file.enum_type {
+        full_enum(item, package, &mut visit);
+    }
+    for field in &file.extension {
+        visit(full(package, field.name()), Item::Other);
+    }
+    for service in &file.service {
+        let name = full(package, service.name());
+        for method in &service.method {
+            visit(full(&name, method.name()), Item::Other);
+        }
+        visit(name, Item::Service);
+    }
+}
+
+fn full_message(message: &DescriptorProto, parent: &str, visit: &mut impl FnMut(String, Item)) {
+    let name = full(parent, message.name());
+    for field in message.field.iter().chain(&message.extension) {
+        visit(full(&name, field.name()), Item::Other);
+    }
+    for oneof in &message.oneof_decl {
+        visit(full(&name, oneof.name()), Item::Other);
+    }
+    for nested in &message.nested_type {
+        full_message(nested, &name, visit);
+    }
+    for item in &message.enum_type {
+        full_enum(item, &name, visit);
+    }
+    visit(name, Item::Message);
+}
+
+/// The values of an enum are beside it, not in it.
+fn full_enum(item: &EnumDescriptorProto, parent: &str, visit: &mut impl FnMut(String, Item)) {
+    for value in &item.value {
+        visit(full(parent, value.name()), Item::Other);
+    }
+    visit(full(parent, item.name()), Item::Enum);
 }
 
 /// The fields that are groups, a thing of proto2, each with the message it declares.

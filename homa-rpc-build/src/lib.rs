@@ -31,43 +31,60 @@
 //! - `greeter_server` with the trait `Greeter`, to be implemented, and `GreeterServer<T>`, which
 //!   makes a service of an implementation.
 //!
-//! Comments in the `.proto` become documentation; code blocks in them are kept from being run as
-//! doctests. A method with the option `deprecated` is marked `#[deprecated]`; `idempotency_level` is
-//! in the method's descriptor, where layers that retry find it. The code passes clippy's pedantic
-//! lints, and `missing_docs` if all of the schema is documented.
+//! What is in files that are only imported is built where one of its types is used, and without its
+//! services: give a file to the compiler to have those.
+//!
+//! Comments in the `.proto` become documentation. Rustdoc finds no tests in them, whatever they hold:
+//! code is marked as `text`, and HTML and brackets that are no links show as they are written. A
+//! method with the option `deprecated` is marked `#[deprecated]`; `idempotency_level` is in the
+//! method's descriptor, where layers that retry find it. The code has no warnings of rustc, rustdoc
+//! and clippy, `pedantic` included, and none of `missing_docs` if all of the schema is documented.
+//! For lints that the names and comments of a schema can offend, it has `allow`s of its own.
 //!
 //! Names are those of prost-build: packages, and so the names of files, in snake case with keywords
-//! as `r#type`. An RPC whose name would clash with a function of the client, such as `New`, gets an
-//! underscore: `new_`. So does the trait of a service named `Box`.
+//! as `r#type`. An RPC whose name would clash with a function of the client, such as `New` or
+//! `Clone`, gets an underscore: `new_`. So do the trait of a service named `Box` and fields that are
+//! maps of enums and called like a keyword: `type_`.
 //!
 //! Services without a `.proto` file are described in Rust: see [`manual`].
 //!
 //! # What is refused
 //!
-//! Methods that stream, and files with `edition = "2023"` or later, are not supported yet. They
-//! give an [`Error`] which names the file and the line, as do syntax errors, missing imports, and
-//! names that differ in protobuf and not in Rust.
+//! Methods that stream, in a file that is not only imported, and files with `edition = "2023"` or
+//! later, are not supported yet. They give an [`Error`] which names the file and the line, as do
+//! syntax errors, missing imports, and names that differ in protobuf and not in Rust. All errors of a
+//! kind come in one run, see [`Problems`].
+//!
+//! No file is written over another: neither within a run, nor over what another run of the same build
+//! script has written.
 //!
 //! [homa-rpc]: https://docs.rs/homa-rpc
 
+mod accessors;
 mod attributes;
 mod builder;
 mod check;
 mod clash;
 mod comments;
 mod compile;
+mod defaults;
 mod error;
 mod generate;
 mod items;
 pub mod manual;
+mod needed;
 mod output;
+mod problems;
 mod source;
 mod tidy;
+mod well_known;
+mod write;
 
 use std::path::Path;
 
 pub use builder::Builder;
 pub use error::Error;
+pub use problems::{Problem, Problems};
 pub use prost_types::FileDescriptorSet;
 
 /// Compiles one `.proto` file with the default options; its directory is the include path.

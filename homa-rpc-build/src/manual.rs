@@ -40,6 +40,7 @@ use crate::{
     Error, attributes,
     generate::{self, Idempotency, Shape, names},
     output,
+    write::Outputs,
 };
 
 /// A service: a name and methods.
@@ -301,21 +302,23 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// A missing or wrong value in the description of a service, a directory that can't be written
-    /// to.
+    /// A missing or wrong value in the description of a service, a file that would be written over
+    /// another, a directory that can't be written to.
     pub fn compile(self, services: &[Service]) -> Result<(), Error> {
         let mut files = Vec::new();
         for service in services {
             let service = service.check()?;
             let code = generate::modules(&service, self.shape).to_string();
-            let code = output::format(&code, &format!("service `{}`", service.name()))?;
-            files.push((format!("{}.rs", service.name()), code));
+            let what = format!("service `{}`", service.name());
+            let code = output::format(&code, &what, None)?;
+            files.push((format!("{}.rs", service.name()), what, code));
         }
         let directory = output::directory(self.out_dir)?;
-        for (file, code) in files {
-            output::write(directory.join(file), code.as_bytes())?;
+        let mut outputs = Outputs::default();
+        for (file, what, code) in files {
+            outputs.add(directory.join(file), what, code);
         }
-        Ok(())
+        outputs.write()
     }
 }
 

@@ -5,12 +5,17 @@
 //! for these only: most messages stay as they are.
 
 use heck::ToSnakeCase as _;
-use proc_macro2::TokenStream;
+use proc_macro2::{Ident, TokenStream};
 use quote::{ToTokens as _, quote};
-use syn::{Attribute, Fields, Item, ItemEnum, ItemStruct, parse_quote};
+use syn::{
+    Attribute, Expr, Fields, Item, ItemEnum, ItemStruct, parse_quote, spanned::Spanned as _,
+};
 
-/// Goes over all items, except for modules that allow what they need themselves.
-pub(crate) fn tidy(items: &mut [Item]) {
+use crate::accessors::map_field;
+
+/// Goes over all items in the module `parent`, if that is known, except for modules that allow what
+/// they need themselves.
+pub(crate) fn tidy(items: &mut [Item], parent: Option<&str>) {
     for item in items {
         match item {
             Item::Struct(item) => tidy_struct(item),
@@ -23,8 +28,12 @@ pub(crate) fn tidy(items: &mut [Item]) {
                 }
             }
             Item::Mod(module) if !allows_something(&module.attrs) => {
+                let name = module.ident.to_string();
+                if parent == Some(&name) {
+                    allow(&mut module.attrs, &[quote!(clippy::module_inception)]);
+                }
                 if let Some((_, items)) = &mut module.content {
-                    tidy(items);
+                    tidy(items, Some(&name));
                 }
             }
             _ => {}
@@ -39,6 +48,7 @@ fn allows_something(attributes: &[Attribute]) -> bool {
 }
 
 fn tidy_struct(item: &mut ItemStruct) {
+    item.fields.iter_mut().for_each(rename_map);
     let own_name = item.ident.to_string();
     let names: Vec<String> = item
         .fields
@@ -53,6 +63,9 @@ fn tidy_struct(item: &mut ItemStruct) {
     if bools > 3 {
         lints.push(quote!(clippy::struct_excessive_bools));
     }
+    if names.iter().any(|name| name.starts_with('_')) {
+        lints.push(quote!(clippy::pub_underscore_fields));
+    }
     if names.len() > 2 && look_alike(&names, &own_name.to_snake_case()) {
         lints.push(quote!(clippy::struct_field_names));
     }
@@ -66,7 +79,26 @@ fn tidy_struct(item: &mut ItemStruct) {
     allow(&mut item.attrs, &lints);
 }
 
+/// prost's derive panics at a map of enums with a keyword for a name.
+fn rename_map(field: &mut syn::Field) {
+    let is_map_of_enums = field.attrs.iter().any(|attribute| {
+        let text = attribute.meta.to_token_stream().to_string();
+        let is_map = ["prost (map =", "prost (btree_map ="]
+            .iter()
+            .any(|start| text.starts_with(start));
+        is_map && text.contains("enumeration(")
+    });
+    if let Some(name) = field.ident.as_mut().filter(|_| is_map_of_enums) {
+        *name = Ident::new(&map_field(&name.to_string()), name.span());
+    }
+}
+
 fn tidy_enum(item: &mut ItemEnum) {
+    for variant in &mut item.variants {
+        if let Some((_, number)) = &mut variant.discriminant {
+            group_digits(number);
+        }
+    }
     let names: Vec<String> = item.variants.iter().map(|v| v.ident.to_string()).collect();
     let mut all_docs = docs(&item.attrs, &Fields::Unit);
     for variant in &item.variants {
@@ -82,6 +114,27 @@ fn tidy_enum(item: &mut ItemEnum) {
         lints.push(quote!(clippy::large_enum_variant));
     }
     allow(&mut item.attrs, &lints);
+}
+
+/// `1000000` to `1_000_000`, with its sign.
+fn group_digits(number: &mut Expr) {
+    match number {
+        Expr::Unary(negative) => group_digits(&mut negative.expr),
+        Expr::Lit(literal) => {
+            let text = literal.to_token_stream().to_string();
+            if text.len() > 5 && text.bytes().all(|byte| byte.is_ascii_digit()) {
+                let mut grouped = String::new();
+                for (index, digit) in text.char_indices() {
+                    if index > 0 && (text.len() - index) % 3 == 0 {
+                        grouped.push('_');
+                    }
+                    grouped.push(digit);
+                }
+                literal.lit = syn::Lit::Int(syn::LitInt::new(&grouped, literal.span()));
+            }
+        }
+        _ => {}
+    }
 }
 
 fn allow(attributes: &mut Vec<Attribute>, lints: &[TokenStream]) {
@@ -118,7 +171,7 @@ fn docs(attributes: &[Attribute], fields: &Fields) -> Vec<String> {
         .chain(of_fields)
         .filter_map(|attribute| match &attribute.meta {
             syn::Meta::NameValue(pair) if pair.path.is_ident("doc") => match &pair.value {
-                syn::Expr::Lit(syn::ExprLit {
+                Expr::Lit(syn::ExprLit {
                     lit: syn::Lit::Str(text),
                     ..
                 }) => Some(text.value()),
@@ -136,6 +189,7 @@ fn lints_of_docs(lines: &[String]) -> Vec<TokenStream> {
             || word.contains("::")
             || word.chars().skip(1).any(|c| c.is_ascii_uppercase())
     };
+    let is_quoted = |line: &String| line.contains("['") || line.contains("[\"");
     let is_list = |line: &String| {
         let text = line.trim_start();
         text.starts_with(['-', '*', '+', '>']) || text.starts_with(|c: char| c.is_ascii_digit())
@@ -147,6 +201,9 @@ fn lints_of_docs(lines: &[String]) -> Vec<TokenStream> {
         .any(looks_like_code)
     {
         lints.push(quote!(clippy::doc_markdown));
+    }
+    if lines.iter().any(is_quoted) {
+        lints.push(quote!(clippy::doc_link_with_quotes));
     }
     if lines.iter().any(is_list) {
         lints.push(quote!(clippy::doc_lazy_continuation));
@@ -161,7 +218,7 @@ mod tests {
 
     fn lints(code: &str) -> String {
         let mut file = syn::parse_file(code).unwrap();
-        tidy(&mut file.items);
+        tidy(&mut file.items, Some("top"));
         let code = prettyplease::unparse(&file);
         let words = code.split(|c: char| !c.is_alphanumeric() && !"_:".contains(c));
         let lints: Vec<_> = words.filter(|word| word.starts_with("clippy::")).collect();

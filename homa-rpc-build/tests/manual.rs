@@ -70,9 +70,10 @@ fn a_service_gets_a_file_by_its_full_name() {
 
 #[test]
 fn sides_and_forms_can_be_chosen() {
-    let out = directory("sides");
     let services = [service(method().build())];
     let code = |builder: Builder| {
+        // Empty each time: no run may write over what another has written.
+        let out = directory("sides");
         builder.out_dir(&out).compile(&services).unwrap();
         fs::read_to_string(out.join("hello.world.Greeter.rs")).unwrap()
     };

@@ -73,6 +73,7 @@ impl From<RpcError> for Status {
             | RpcError::PeerRestarted { .. }
             | RpcError::Forgotten { .. }
             | RpcError::BadAddress { .. }
+            | RpcError::System { .. }
             | RpcError::Closed { .. } => Code::Unavailable,
             // An empty message or a handle of a past call: a bug in this crate.
             _ => Code::Internal,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 
 use homa_transport::{BindError, Config, NativeBackend, Socket, Transport, native};
 use tokio::runtime::{self, Handle};
@@ -45,7 +45,7 @@ pub(crate) fn client(home: &Handle, wire: Wire) -> Result<Arc<dyn Transport>, Bi
     // dropped then, this one with its guard.
     let entry = Entry {
         key,
-        socket: Arc::clone(&socket),
+        socket: Arc::downgrade(&socket),
     };
     home.spawn(async move {
         let _entry = entry;
@@ -66,10 +66,11 @@ pub(crate) fn forget(socket: &Arc<dyn Transport>) {
     drop(gone);
 }
 
-/// Removes a socket from the registry when the runtime that drives it ends.
+/// Removes a socket from the registry when the runtime that drives it ends. It does not keep the socket: one
+/// that has been forgotten closes with its last user.
 struct Entry {
     key: Key,
-    socket: Arc<dyn Transport>,
+    socket: Weak<dyn Transport>,
 }
 
 impl Drop for Entry {
@@ -77,7 +78,7 @@ impl Drop for Entry {
         let mut clients = clients();
         let ours = clients
             .get(&self.key)
-            .is_some_and(|known| Arc::ptr_eq(known, &self.socket));
+            .is_some_and(|known| Weak::ptr_eq(&Arc::downgrade(known), &self.socket));
         let gone = ours.then(|| clients.remove(&self.key));
         drop(clients);
         drop(gone);
@@ -121,4 +122,38 @@ pub(crate) fn listen_mem(name: &str) -> Result<Arc<dyn Transport>, BindError> {
 /// The address of the in-process listener `name`, if there is one now.
 pub(crate) fn resolve_mem(name: &str) -> Option<SocketAddr> {
     Socket::mem_resolve(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_socket_that_was_forgotten_goes_with_its_last_user() {
+        let wire = Wire::Udp { shards: 3 };
+        let home = Handle::current();
+        let first = client(&home, wire).unwrap();
+        let gone = Arc::downgrade(&first);
+        forget(&first);
+        drop(first);
+        assert!(gone.upgrade().is_none(), "something keeps the socket open");
+        let second = client(&home, wire).unwrap();
+        let again = client(&home, wire).unwrap();
+        assert!(Arc::ptr_eq(&second, &again), "the next one is shared");
+    }
+
+    #[test]
+    fn the_end_of_a_runtime_takes_its_socket_out_of_the_registry() {
+        let runtime = || {
+            let mut builder = runtime::Builder::new_current_thread();
+            builder.enable_all().build().unwrap()
+        };
+        let (own, wire) = (runtime(), Wire::Udp { shards: 4 });
+        let socket = client(own.handle(), wire).unwrap();
+        let key = (own.handle().id(), wire);
+        assert!(clients().contains_key(&key));
+        drop(own);
+        assert!(!clients().contains_key(&key));
+        assert_eq!(Arc::strong_count(&socket), 1);
+    }
 }

@@ -287,6 +287,26 @@ impl Status {
     /// can also return the status as their error.
     ///
     /// The code OK, which a response without a message cannot have, becomes UNKNOWN.
+    ///
+    /// A stub of another library takes a failed call of a [`Channel`](crate::Channel) for an error of which
+    /// it knows nothing: tonic's says UNKNOWN. As a response it has its code:
+    ///
+    /// ```
+    /// use homa_rpc::{Body, Channel, Status};
+    /// use tower::ServiceBuilder;
+    ///
+    /// type Outcome = Result<http::Response<Body>, Status>;
+    ///
+    /// fn told(outcome: Outcome) -> Outcome {
+    ///     Ok(outcome.unwrap_or_else(Status::into_http))
+    /// }
+    ///
+    /// # fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let channel = Channel::new("homa+udp://127.0.0.1:4000")?;
+    /// let for_foreign_stubs = ServiceBuilder::new().map_result(told).service(channel);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn into_http(self) -> http::Response<Body> {
         crate::body::failed(self)

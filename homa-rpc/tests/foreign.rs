@@ -161,9 +161,65 @@ async fn foreign_services_are_served_and_their_outcome_understood(wire: Wire) {
     }
 }
 
+/// A service whose response never ends, as a watch that has told the state and waits for the next.
+#[derive(Clone)]
+struct Watch;
+
+struct FirstOnly(Option<Bytes>);
+
+impl http_body::Body for FirstOnly {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
+        match self.0.take() {
+            Some(message) => Poll::Ready(Some(Ok(http_body::Frame::data(message)))),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl NamedService for Watch {
+    const NAME: &'static str = "test.Echo";
+}
+
+impl Service<http::Request<Body>> for Watch {
+    type Response = http::Response<FirstOnly>;
+    type Error = Infallible;
+    type Future = std::future::Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _request: http::Request<Body>) -> Self::Future {
+        let first = Bytes::from_static(b"\0\0\0\0\0");
+        std::future::ready(Ok(http::Response::new(FirstOnly(Some(first)))))
+    }
+}
+
+async fn a_stream_that_does_not_end_is_unimplemented_on_either_side(wire: Wire) {
+    let running = run(Server::builder().add_service(Watch), wire.pair());
+    let status = running.echo().say(Msg::default()).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unimplemented, "{status}");
+    assert!(status.message().contains("streams"), "{status}");
+    let sent = running.client.stats().requests_sent;
+    let request = http::Request::post("/test.Echo/Say");
+    let request = request.body(FirstOnly(Some(Bytes::from_static(b"\0\0\0\0\0"))));
+    let call = running.channel.clone().oneshot(request.unwrap());
+    let status = call.await.unwrap_err();
+    assert_eq!(status.code(), Code::Unimplemented, "{status}");
+    assert_eq!(status.delivery(), homa_rpc::Delivery::NotSent);
+    assert_eq!(running.client.stats().requests_sent, sent);
+}
+
 on_every_wire!(
     a_foreign_stub_gets_grpc_as_http,
     a_foreign_stub_gets_errors_in_the_headers,
     malformed_foreign_requests_are_errors_of_the_channel,
     foreign_services_are_served_and_their_outcome_understood,
+    a_stream_that_does_not_end_is_unimplemented_on_either_side,
 );

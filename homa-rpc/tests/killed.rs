@@ -77,11 +77,27 @@ impl ServerProcess {
         self.child.wait().unwrap();
     }
 
-    /// Sends another signal: `-STOP` or `-CONT`.
+    /// Sends another signal, by its name as an option of `kill`.
     fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
         let kill = Command::new("kill").args([name, &id]).status();
         assert!(kill.unwrap().success());
+    }
+
+    /// SIGSTOP, and waits until all of its threads have stopped: on a busy machine they go on for a while.
+    fn suspend(&self) {
+        self.signal("-STOP");
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let is_stopped = |task: std::io::Result<std::fs::DirEntry>| {
+            let Ok(stat) = std::fs::read_to_string(task.unwrap().path().join("stat")) else {
+                return true; // It has ended.
+            };
+            // The state follows the name, which is in parentheses. Source: proc_pid_stat(5).
+            stat.rsplit_once(") ").unwrap().1.starts_with('T')
+        };
+        while !std::fs::read_dir(&tasks).unwrap().all(is_stopped) {
+            std::thread::yield_now();
+        }
     }
 }
 
@@ -205,7 +221,7 @@ async fn calls_to_a_server_that_is_stopped_end_at_their_deadlines_and_it_serves_
     let server = ServerProcess::start("homa+udp://127.0.0.1:0");
     let echo = EchoClient::new(Channel::new(&server.uri).unwrap());
     assert!(echo.say(Msg::of("before")).await.is_ok());
-    server.signal("-STOP");
+    server.suspend();
     let mut calls = JoinSet::new();
     for number in 0..200 {
         calls.spawn(echo.say(within("x", Duration::from_micros(100 * (number + 1)))));

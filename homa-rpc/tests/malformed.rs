@@ -37,7 +37,7 @@ async fn a_frame_by_the_specification_is_understood_and_answered_by_it(wire: Wir
     assert_eq!(reply.message, Raw::call().message);
 }
 
-async fn every_truncation_and_bit_flip_gets_a_reply_and_thesocket_goes_on(wire: Wire) {
+async fn every_truncation_and_bit_flip_gets_a_reply_and_the_socket_goes_on(wire: Wire) {
     let running = wire.run_echo(echo());
     let server: SocketAddr = running.server.local_addr();
     let good = full_call().bytes();
@@ -221,7 +221,7 @@ async fn truncated_replies_are_internal_and_flipped_bits_do_no_harm(wire: Wire) 
     );
 }
 
-async fn replies_that_do_not_belong_to_the_call_are_internal_and_name_thesocket(wire: Wire) {
+async fn replies_that_do_not_belong_to_the_call_are_internal_and_name_the_socket(wire: Wire) {
     let cases: [fn(u64) -> Raw; 5] = [
         |id| Raw::reply(id + 1),
         |id| Raw {
@@ -295,13 +295,13 @@ async fn an_unknown_status_code_is_unknown_with_its_number(wire: Wire) {
 
 on_every_wire!(
     a_frame_by_the_specification_is_understood_and_answered_by_it,
-    every_truncation_and_bit_flip_gets_a_reply_and_thesocket_goes_on,
+    every_truncation_and_bit_flip_gets_a_reply_and_the_socket_goes_on,
     an_unknown_version_is_unimplemented_naming_both,
     what_is_specified_but_not_built_is_unimplemented,
     contents_that_make_no_sense_are_internal,
     a_good_reply_made_by_hand_is_understood,
     truncated_replies_are_internal_and_flipped_bits_do_no_harm,
-    replies_that_do_not_belong_to_the_call_are_internal_and_name_thesocket,
+    replies_that_do_not_belong_to_the_call_are_internal_and_name_the_socket,
     a_reply_of_another_version_is_unimplemented_naming_both,
     success_without_a_message_is_an_error,
     an_unknown_status_code_is_unknown_with_its_number,

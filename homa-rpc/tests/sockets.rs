@@ -446,3 +446,28 @@ async fn a_number_of_shards_out_of_range_is_refused_by_name() {
     assert!(status.message().contains("`shards` is 65"), "{status}");
     assert_eq!(status.delivery(), Delivery::NotSent);
 }
+
+#[tokio::test]
+async fn where_nobody_listens_and_nothing_was_ever_sent_the_call_was_not_delivered() {
+    // Bound and closed: nobody else gets a port of this address by chance.
+    for host in ["127.88.0.1", "localhost", "[::1]"] {
+        let uri = format!("homa+udp://{host}:20088");
+        for bytes in [0, 100, 3_000, 900_000] {
+            let request = || Msg::of(&"x".repeat(bytes));
+            let status = client(&uri).say(request()).await.unwrap_err();
+            assert_eq!(status.code(), Code::Unavailable, "{uri}, {bytes}: {status}");
+            assert_eq!(
+                status.delivery(),
+                Delivery::NotSent,
+                "{uri}, {bytes}: {status}"
+            );
+            let echo = client(&uri);
+            let many: Vec<_> = (0..20).map(|_| tokio::spawn(echo.say(request()))).collect();
+            // Which of these is the one that the network reports decides which of them knows it.
+            for call in many {
+                let status = call.await.unwrap().unwrap_err();
+                assert_eq!(status.code(), Code::Unavailable, "{status}");
+            }
+        }
+    }
+}

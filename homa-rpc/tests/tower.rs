@@ -378,6 +378,66 @@ async fn steer_picks_the_stack_by_the_request_on_the_server(wire: Wire) {
     }
 }
 
+/// A service around a channel, written as tonic's users write them.
+#[derive(Clone)]
+struct Around {
+    inner: homa_rpc::Channel,
+    seen: Arc<AtomicUsize>,
+}
+
+impl Service<http::Request<Body>> for Around {
+    type Response = http::Response<Body>;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+    type Future = homa_rpc::codegen::BoxFuture<Self::Response, Self::Error>;
+
+    fn poll_ready(
+        &mut self,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let clone = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, clone);
+        let seen = Arc::clone(&self.seen);
+        Box::pin(async move {
+            seen.fetch_add(1, Ordering::SeqCst);
+            let response = inner.call(request).await?;
+            Ok(response)
+        })
+    }
+}
+
+async fn a_service_around_a_channel_is_one_for_clients(wire: Wire) {
+    let running = wire.run_echo(echo());
+    let seen = Arc::new(AtomicUsize::new(0));
+    let around = Around {
+        inner: running.channel.clone(),
+        seen: Arc::clone(&seen),
+    };
+    let around = homa_rpc::layer::InterceptedService::new(around, |request: Request<()>| {
+        Ok::<_, Status>(request)
+    });
+    let echo = EchoClient::new(around);
+    let reply = echo.say(Msg::of("through both")).await.unwrap();
+    assert_eq!(reply.get_ref().text(), "through both");
+    assert_eq!(seen.load(Ordering::SeqCst), 1);
+}
+
+async fn failures_of_a_channel_can_be_responses_for_foreign_stubs(_wire: Wire) {
+    let channel = homa_rpc::Channel::new("homa+mem://nobody-listens-here").unwrap();
+    let mut told = ServiceBuilder::new()
+        .map_result(|result: Result<http::Response<Body>, Status>| {
+            Ok::<_, Status>(result.unwrap_or_else(Status::into_http))
+        })
+        .service(channel);
+    let request = http::Request::post("/test.Echo/Say");
+    let request = request.body(http_body_util::Full::from("\0\0\0\0\0"));
+    let response = told.call(request.unwrap()).await.unwrap();
+    assert_eq!(response.headers()["grpc-status"], "14");
+}
+
 on_every_wire!(
     load_shed_over_a_concurrency_limit_is_resource_exhausted_on_the_client,
     load_shed_over_a_concurrency_limit_is_resource_exhausted_on_the_server,
@@ -391,4 +451,6 @@ on_every_wire!(
     balance_behind_a_buffer_works_on_the_server,
     steer_picks_the_server_by_the_request,
     steer_picks_the_stack_by_the_request_on_the_server,
+    a_service_around_a_channel_is_one_for_clients,
+    failures_of_a_channel_can_be_responses_for_foreign_stubs,
 );

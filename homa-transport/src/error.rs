@@ -101,7 +101,7 @@ pub enum RpcError {
         max: usize,
     },
     /// The peer was silent for too long.
-    #[error("no answer from {peer}: silent for {silent:?}, {resends} RESENDs unanswered")]
+    #[error("no answer from {peer}: silent for {}, {resends} RESENDs unanswered", Rounded(*silent))]
     TimedOut {
         /// The silent peer.
         peer: SocketAddr,
@@ -191,6 +191,17 @@ pub enum RpcError {
     /// The response names an RPC that has ended (the client gave up, for one).
     #[error("the call has ended")]
     Stale,
+    /// The system ended this call, or did not take it, for a reason that has no variant of its own. Other calls
+    /// go on.
+    #[error("the system ended the call to {peer}: {reason}")]
+    System {
+        /// The peer.
+        peer: SocketAddr,
+        /// What the system said.
+        reason: String,
+        /// Whether the request had been handed to the network.
+        delivery: Delivery,
+    },
     /// The socket is closed or has failed.
     #[error("{reason}")]
     Closed {
@@ -199,6 +210,22 @@ pub enum RpcError {
         /// Whether the request had been handed to the network.
         delivery: Delivery,
     },
+}
+
+/// A time as it is shown to people: two digits tell what matters, and texts about the same thing are the
+/// same.
+struct Rounded(Duration);
+
+impl fmt::Display for Rounded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (millis, seconds) = (self.0.as_millis(), self.0.as_secs_f64());
+        match millis {
+            0..100 => write!(f, "{millis} ms"),
+            100..1_000 => write!(f, "{} ms", millis / 10 * 10),
+            1_000..10_000 => write!(f, "{seconds:.1} s"),
+            _ => write!(f, "{seconds:.0} s"),
+        }
+    }
 }
 
 /// Why a socket no longer works.
@@ -236,7 +263,9 @@ impl RpcError {
             | Self::Forgotten { .. }
             | Self::ResponseTooLong { .. }
             | Self::Stale => Delivery::Unknown,
-            Self::Unreachable { delivery, .. } | Self::Closed { delivery, .. } => *delivery,
+            Self::Unreachable { delivery, .. }
+            | Self::System { delivery, .. }
+            | Self::Closed { delivery, .. } => *delivery,
         }
     }
 }
@@ -304,6 +333,26 @@ pub enum BindError {
         /// Its value.
         value: String,
     },
+    /// A link-local address, which each interface has, came without the interface.
+    #[error(
+        "{addr} is a link-local address without a zone: expected its interface too, as in [fe80::1%2]"
+    )]
+    NoZone {
+        /// The address asked for.
+        addr: SocketAddr,
+    },
+    /// The process may not have the port.
+    #[error(
+        "port {} is not permitted: ports below 1024 need CAP_NET_BIND_SERVICE \
+         (`setcap cap_net_bind_service+ep PROGRAM`) or a lower net.ipv4.ip_unprivileged_port_start; \
+         or use a port from 1024 on", addr.port()
+    )]
+    PortNotPermitted {
+        /// The address asked for.
+        addr: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The system refused.
     #[error("cannot open a socket on {addr}: {source}")]
     Io {
@@ -312,6 +361,31 @@ pub enum BindError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+impl BindError {
+    /// What the system's answer to opening a socket on `addr` means.
+    pub(crate) fn of_system(addr: SocketAddr, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::AddrInUse => Self::AddressInUse { addr },
+            io::ErrorKind::PermissionDenied if (1..1024).contains(&addr.port()) => {
+                Self::PortNotPermitted { addr, source }
+            }
+            _ => Self::Io { addr, source },
+        }
+    }
+
+    /// Whether this host lacks the address asked for, or all of its family.
+    #[must_use]
+    pub fn is_address_missing(&self) -> bool {
+        let Self::Io { source, .. } = self else {
+            return false;
+        };
+        matches!(
+            source.raw_os_error(),
+            Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT)
+        )
+    }
 }
 
 /// A configuration value out of range.
@@ -324,4 +398,47 @@ pub struct ConfigError {
     pub value: String,
     /// What would be accepted.
     pub allowed: &'static str,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_low_port_without_the_right_to_it_names_the_remedies() {
+        let denied = || io::Error::from_raw_os_error(libc::EACCES);
+        let error = BindError::of_system(SocketAddr::from(([127, 0, 0, 1], 80)), denied());
+        let text = error.to_string();
+        for part in ["port 80", "CAP_NET_BIND_SERVICE", "1024"] {
+            assert!(text.contains(part), "{text}");
+        }
+        let error = BindError::of_system(SocketAddr::from(([127, 0, 0, 1], 4000)), denied());
+        assert!(matches!(error, BindError::Io { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_silence_is_told_in_two_digits() {
+        let text = |nanos| {
+            let silent = Duration::from_nanos(nanos);
+            let (peer, resends) = (SocketAddr::from(([10, 0, 0, 1], 99)), 3);
+            let error = RpcError::TimedOut {
+                peer,
+                silent,
+                resends,
+            };
+            error.to_string()
+        };
+        assert_eq!(
+            text(1_000_123_456),
+            "no answer from 10.0.0.1:99: silent for 1.0 s, 3 RESENDs unanswered"
+        );
+        assert_eq!(text(1_012_345_678), text(1_000_000_001));
+        for (nanos, shown) in [
+            (12_300_000, "12 ms"),
+            (127_300_000, "120 ms"),
+            (12_300_000_000, "12 s"),
+        ] {
+            assert!(text(nanos).contains(shown), "{}", text(nanos));
+        }
+    }
 }

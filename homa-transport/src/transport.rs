@@ -40,6 +40,13 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
     /// When the RPC failed; [`RpcError::Stale`] for a handle whose RPC is over.
     fn poll_response(&self, call: CallKey, cx: &mut Context<'_>) -> Poll<Result<Bytes, RpcError>>;
 
+    /// Whether anything has come from the peer since the RPC `call`, which is in progress, began: if not, the
+    /// peer may be gone. False where the transport cannot know, which is the default.
+    fn peer_heard(&self, call: CallKey) -> bool {
+        let _ = call;
+        false
+    }
+
     /// Gives up an RPC of [`Transport::start_call`]; the server is told if this transport can.
     fn cancel(&self, call: CallKey);
 
@@ -76,11 +83,13 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
     /// Counters since the start.
     fn stats(&self) -> Stats;
 
-    /// Ready when the transport no longer works, with the reason. One task may wait for this at a
-    /// time.
+    /// Ready when the transport no longer works, with the reason, and its port is free. One task may wait
+    /// for this at a time.
     fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<CloseReason>;
 
-    /// Stops taking requests and closes: calls in progress fail, acks owed are sent.
+    /// Stops taking requests and closes: calls in progress fail, acks owed are sent. When this returns, the
+    /// port is free, or the name of an in-process socket. It waits at most for system calls under way,
+    /// which don't block.
     fn close(&self);
 }
 
@@ -176,6 +185,15 @@ impl Call {
     #[must_use]
     pub const fn transport(&self) -> &Arc<dyn Transport> {
         &self.transport
+    }
+
+    /// Whether anything has come from the peer since the RPC began; `None` if it is not in progress.
+    #[must_use]
+    pub fn peer_heard(&self) -> Option<bool> {
+        match self.state {
+            CallState::Waiting(call) => Some(self.transport.peer_heard(call)),
+            CallState::Unsent { .. } | CallState::Done => None,
+        }
     }
 }
 

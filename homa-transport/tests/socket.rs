@@ -613,3 +613,38 @@ async fn many_small_calls_at_once_share_system_calls() {
         assert!(mean > 3.0, "{end} {mean} packets per system call");
     }
 }
+
+#[tokio::test]
+async fn a_call_knows_whether_its_peer_was_heard_since_it_began() {
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let server = Socket::udp(loopback(), Config::default()).unwrap();
+    let (taken, mut requests) = tokio::sync::mpsc::channel::<Incoming>(4);
+    let sink = move |incoming| drop(taken.try_send(incoming));
+    server.serve(Arc::new(sink)).unwrap();
+    let client = Socket::udp_client(Config::default()).unwrap();
+    let begin = |addr| {
+        let request = b"question"[..].into();
+        let mut call = call(Arc::new(client.clone()), addr, request);
+        assert_eq!(call.peer_heard(), None, "not begun");
+        let poll = std::pin::Pin::new(&mut call)
+            .poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+        assert!(poll.is_pending());
+        call
+    };
+    let unheard = begin(silent.local_addr().unwrap());
+    let held = begin(server.local_addr());
+    let request = requests.recv().await.unwrap();
+    // The server answers the question how the call is, though its handler is not done.
+    eventually(|| held.peer_heard() == Some(true)).await;
+    assert_eq!(unheard.peer_heard(), Some(false));
+    let second = begin(server.local_addr());
+    request.responder.respond(b"answer"[..].into()).unwrap();
+    // A sign of life of the peer, whichever call it is about.
+    eventually(|| second.peer_heard() == Some(true)).await;
+    eventually(|| client.stats().responses_received > 0).await;
+    assert_eq!(
+        held.peer_heard(),
+        Some(true),
+        "answered, and not looked at yet"
+    );
+}

@@ -1,7 +1,9 @@
 //! Tests of the other packages against what was not written here, and on networks.
 //!
-//! - [`googleapis`], [`awkward`]: code generated from definitions of others, or hard on a generator;
+//! - [`googleapis`], [`awkward`], [`careful`]: code generated from definitions of others, or hard on a
+//!   generator;
 //! - [`conformance`]: what every way to carry messages has to do;
+//! - [`hostile`]: a server under attack, while a good client calls it;
 //! - [`network`]: a network in a box, with slow links and priority queues;
 //! - [`behind_long`]: how long short calls take beside long ones;
 //! - [`wire`]: from a URI to a transport;
@@ -12,6 +14,7 @@
 pub mod behind_long;
 pub mod conformance;
 pub mod echo;
+pub mod hostile;
 pub mod network;
 pub mod relay;
 pub mod skip;
@@ -37,6 +40,13 @@ pub mod awkward {
 #[deny(missing_docs, warnings, clippy::all, clippy::pedantic, rustdoc::all)]
 pub mod documented {
     include!(concat!(env!("OUT_DIR"), "/strict.rs"));
+}
+
+/// Schemas with comments, names and numbers that rustdoc, rustc or clippy mind in Rust. Code in
+/// comments is no test of this package, either.
+#[deny(missing_docs, warnings, clippy::all, clippy::pedantic, rustdoc::all)]
+pub mod careful {
+    include!(concat!(env!("OUT_DIR"), "/harmless.rs"));
 }
 
 /// The forms that options give to generated code, for services named like what Rust code uses.

@@ -1,13 +1,17 @@
-//! `homa-interop`: an echo server and a client that checks one, of any implementation of Homa.
+//! `homa-interop`: an echo server and a client that checks one, of any implementation of Homa; attacks on a
+//! server of our own.
 
 mod arguments;
+mod attack;
 mod check;
 mod serve;
 
 use std::process::ExitCode;
 
 use arguments::{Command, USAGE};
+use homa_interop::hostile::{self, BoxError};
 use homa_transport::Stats;
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 /// Everything was as it should be.
 const GOOD: u8 = 0;
@@ -28,6 +32,12 @@ fn main() -> ExitCode {
         println!("{USAGE}");
         return GOOD.into();
     }
+    if let Some(core) = command.core()
+        && let Err(error) = pin(core)
+    {
+        eprintln!("homa-interop: cannot run on core {core}: {error}");
+        return NOT_STARTED.into();
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -44,9 +54,30 @@ fn main() -> ExitCode {
             Command::Help => GOOD,
             Command::Serve { uri, stats } => serve::run(&uri, stats).await,
             Command::Check(options) => check::run(&options).await,
+            Command::Hostile(options) => attack::run(&options).await,
+            Command::Victim { uri, .. } => status(hostile::serve(&uri).await),
+            Command::Attacker(orders) => status(hostile::attack(&orders).await),
         }
     });
     code.into()
+}
+
+/// Keeps this thread, and those that it starts, on one core.
+fn pin(core: usize) -> rustix::io::Result<()> {
+    let mut cores = CpuSet::new();
+    cores.set(core);
+    sched_setaffinity(None, &cores)
+}
+
+/// The exit status of a part of `hostile`.
+fn status(result: Result<(), BoxError>) -> u8 {
+    match result {
+        Ok(()) => GOOD,
+        Err(error) => {
+            eprintln!("homa-interop: {error}");
+            FAILED
+        }
+    }
 }
 
 /// Prints what is worth it of the counters of a socket.

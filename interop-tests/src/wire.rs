@@ -147,7 +147,7 @@ impl Uri {
             authority: authority.clone(),
             source,
         };
-        let mut found = tokio::net::lookup_host(authority).await.map_err(failed)?;
+        let mut found = look_up(authority).await.map_err(failed)?.into_iter();
         let none = || io::Error::new(io::ErrorKind::NotFound, "the host has no address");
         found.next().ok_or_else(|| failed(none()))
     }
@@ -177,6 +177,24 @@ impl Uri {
             Wire::Homa => return Ok(native::client(config, None)?),
         }))
     }
+}
+
+/// The addresses of `authority`. An IPv6 address may have a zone, behind `%25` as in URIs (RFC 6874) or `%`.
+async fn look_up(authority: &str) -> io::Result<Vec<SocketAddr>> {
+    let with_zone = authority
+        .strip_prefix('[')
+        .and_then(|rest| rest.split_once("]:"))
+        .filter(|(ip, _)| ip.contains('%'));
+    let Some((ip, port)) = with_zone else {
+        return Ok(tokio::net::lookup_host(authority).await?.collect());
+    };
+    let port: u16 = port.parse().map_err(io::Error::other)?;
+    let mut ip = ip.to_owned();
+    // `%25` alone is the interface with the number 25.
+    if ip.contains("%25") && !ip.ends_with("%25") {
+        ip = ip.replacen("%25", "%", 1);
+    }
+    Ok(tokio::net::lookup_host((ip, port)).await?.collect())
 }
 
 #[cfg(test)]
@@ -209,6 +227,18 @@ mod tests {
             assert!(error.contains(&format!("{uri:?}")), "{error}");
             assert!(error.contains("homa+udp://host:port"), "{error}");
         }
+    }
+
+    #[tokio::test]
+    async fn zones_are_understood_in_either_form() {
+        // The loopback interface has the number 1 in every network namespace.
+        for zone in ["%lo", "%25lo", "%1", "%251"] {
+            let uri: Uri = format!("homa+udp://[fe80::2{zone}]:7").parse().unwrap();
+            let found = uri.resolve().await.unwrap();
+            assert_eq!(found, "[fe80::2%1]:7".parse().unwrap(), "{uri}");
+        }
+        let uri: Uri = "homa://[fe80::2%no-such-if]:7".parse().unwrap();
+        assert!(uri.resolve().await.is_err());
     }
 
     #[tokio::test]

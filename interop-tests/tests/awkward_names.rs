@@ -56,7 +56,7 @@ impl Keywords for Awkward {
         Ok(Response::new(v1::Type {}))
     }
 
-    async fn clone(&self, request: Request<Outer>) -> Result<Outer> {
+    async fn clone_(&self, request: Request<Outer>) -> Result<Outer> {
         Ok(Response::new(request.into_inner()))
     }
 
@@ -142,7 +142,7 @@ async fn methods_named_like_keywords_are_called() {
             ..Outer::default()
         };
         assert_eq!(
-            client.clone(outer.clone()).await.unwrap().into_inner(),
+            client.clone_(outer.clone()).await.unwrap().into_inner(),
             outer
         );
         client.r#async(Outer::default()).await.unwrap();

@@ -17,7 +17,8 @@ use homa_rpc::{Channel, Request, Response, Server, Status};
 const USAGE: &str = "\
 usage: auth server [URI]         serve users who know a token: until Ctrl-C
        auth client URI [TOKEN]   ask for one greeting
-URI of the server is homa+udp://127.0.0.1:4003 if not given; port 0 means any free port.";
+URI of the server is homa+udp://127.0.0.1:4003 if not given; port 0 means any free port.
+RUST_LOG sets what is logged (to stderr), for instance RUST_LOG=homa_rpc=debug.";
 const DEFAULT_URI: &str = "homa+udp://127.0.0.1:4003";
 const AUTHORIZATION: &str = "authorization";
 /// Who may call, by token. A real server would ask somebody.

@@ -17,7 +17,8 @@ const USAGE: &str = "\
 usage: greeter server [URI]          serve until Ctrl-C
        greeter client [URI] [NAME]   ask for one greeting
        greeter both                  do both in one process, on a free port
-URI is homa+udp://127.0.0.1:4000 if not given; port 0 means any free port.";
+URI is homa+udp://127.0.0.1:4000 if not given; port 0 means any free port.
+RUST_LOG sets what is logged (to stderr), for instance RUST_LOG=homa_rpc=debug.";
 const DEFAULT_URI: &str = "homa+udp://127.0.0.1:4000";
 const TIMEOUT: Duration = Duration::from_secs(2);
 const CALLS: usize = 100;

@@ -15,13 +15,14 @@ use homa_rpc::{Channel, Server};
 const USAGE: &str = "\
 usage: json server [URI]
        json client URI NUMBER...
-URI of the server is homa+udp://127.0.0.1:4002 if not given; port 0 means any free port.";
+URI of the server is homa+udp://127.0.0.1:4002 if not given; port 0 means any free port.
+RUST_LOG sets what is logged (to stderr), for instance RUST_LOG=homa_rpc=debug.";
 const DEFAULT_URI: &str = "homa+udp://127.0.0.1:4002";
 
 async fn client(uri: &str, words: &[&str]) -> cli::Result {
     let numbers = words
         .iter()
-        .map(|word| word.parse())
+        .map(|word| cli::parse(word, "a number"))
         .collect::<Result<_, _>>()?;
     let client = StatisticsClient::new(Channel::new(uri)?);
     let summary = client.summarize(Numbers { numbers }).await?.into_inner();

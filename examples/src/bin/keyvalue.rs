@@ -18,7 +18,8 @@ usage: keyvalue server [URI]
        keyvalue client URI put KEY VALUE [EXPECTED_VERSION]
        keyvalue client URI delete KEY
        keyvalue client URI list [PREFIX [LIMIT]]
-URI of the server is homa+udp://127.0.0.1:4001 if not given; port 0 means any free port.";
+URI of the server is homa+udp://127.0.0.1:4001 if not given; port 0 means any free port.
+RUST_LOG sets what is logged (to stderr), for instance RUST_LOG=homa_rpc=debug.";
 const DEFAULT_URI: &str = "homa+udp://127.0.0.1:4001";
 const TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -51,7 +52,7 @@ async fn client(uri: &str, command: &[&str]) -> cli::Result {
         ["put", key, value, ref expected @ ..] if expected.len() <= 1 => {
             let expected_version = expected
                 .first()
-                .map(|version| version.parse())
+                .map(|version| cli::parse(version, "a version, which is a whole number"))
                 .transpose()?;
             let (key, value) = (key.to_owned(), value.as_bytes().to_vec());
             let put = PutRequest {
@@ -71,7 +72,10 @@ async fn client(uri: &str, command: &[&str]) -> cli::Result {
         }
         ["list", ref arguments @ ..] if arguments.len() <= 2 => {
             let prefix = arguments.first().copied().unwrap_or_default().to_owned();
-            let limit = arguments.get(1).map_or(Ok(0), |limit| limit.parse())?;
+            let limit = arguments.get(1);
+            let limit = limit.map_or(Ok(0), |limit| {
+                cli::parse(limit, "a limit, which is a whole number")
+            })?;
             let list = ListRequest {
                 prefix,
                 limit,

@@ -1,5 +1,7 @@
 //! Runs the example programs as processes of their own.
 
+#![allow(dead_code, reason = "each test file uses its own part")]
+
 use std::{
     io::{BufRead, BufReader, Lines},
     process::{Child, ChildStdout, Command, Stdio},
@@ -17,6 +19,7 @@ impl ServerProcess {
     pub(crate) fn start(program: &str) -> Self {
         let mut child = Command::new(program)
             .args(["server", "homa+udp://127.0.0.1:0"])
+            .env("RUST_LOG", "off")
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -30,9 +33,14 @@ impl ServerProcess {
     }
 
     /// Sends what Ctrl-C sends, waits, and gives the exit code. The server must print nothing more.
-    pub(crate) fn interrupt(mut self) -> Option<i32> {
+    pub(crate) fn interrupt(self) -> Option<i32> {
+        self.signal("-INT")
+    }
+
+    /// The same with another signal.
+    pub(crate) fn signal(mut self, signal: &str) -> Option<i32> {
         let kill = Command::new("kill")
-            .args(["-INT", &self.child.id().to_string()])
+            .args([signal, &self.child.id().to_string()])
             .status();
         assert!(kill.unwrap().success());
         let code = self.child.wait().unwrap().code();
@@ -56,9 +64,16 @@ pub(crate) struct Ended {
     pub(crate) stderr: String,
 }
 
-/// Runs `program` to its end.
+/// Runs `program` to its end, without logs.
 pub(crate) fn run(program: &str, arguments: &[&str]) -> Ended {
-    let output = Command::new(program).args(arguments).output().unwrap();
+    run_logging(program, arguments, "off")
+}
+
+/// Runs `program` to its end with this `RUST_LOG`.
+pub(crate) fn run_logging(program: &str, arguments: &[&str], filter: &str) -> Ended {
+    let mut command = Command::new(program);
+    let output = command.args(arguments).env("RUST_LOG", filter).output();
+    let output = output.unwrap();
     Ended {
         code: output.status.code(),
         stdout: String::from_utf8(output.stdout).unwrap(),

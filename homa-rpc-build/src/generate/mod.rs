@@ -10,7 +10,7 @@ use quote::quote;
 
 pub(crate) use service::{Idempotency, Method, Service};
 
-use crate::attributes::Attributes;
+use crate::{attributes::Attributes, comments::Docs};
 
 /// What a build script can choose about services.
 #[derive(Debug)]
@@ -89,17 +89,18 @@ pub(crate) fn modules(service: &Service, shape: Shape) -> TokenStream {
 /// Joins [`Options`] to prost-build.
 pub(crate) struct Generator {
     options: Options,
+    docs: Docs,
 }
 
 impl Generator {
-    pub(crate) fn new(options: Options) -> Self {
-        Self { options }
+    pub(crate) fn new(options: Options, docs: Docs) -> Self {
+        Self { options, docs }
     }
 }
 
 impl prost_build::ServiceGenerator for Generator {
     fn generate(&mut self, service: prost_build::Service, buffer: &mut String) {
-        let service = Service::from_proto(&service, &self.options);
+        let service = Service::from_proto(&service, &self.options, &self.docs);
         buffer.push_str(&modules(&service, self.options.shape).to_string());
     }
 }
@@ -138,12 +139,13 @@ fn trait_method(
     }
 }
 
-/// What makes a trait of `async fn`s of the next item, or nothing for native ones.
+/// What makes a trait of `async fn`s of the next item, or nothing for native ones. It has the name
+/// that users know: rustc shows this line when they have forgotten it on their `impl`.
 fn async_attribute(native_async: bool) -> TokenStream {
     if native_async {
         TokenStream::new()
     } else {
-        quote!(#[codegen::async_trait])
+        quote!(#[homa_rpc::async_trait])
     }
 }
 
@@ -155,12 +157,17 @@ fn allowed_lints() -> TokenStream {
             unused_imports,
             unused_qualifications,
             clippy::doc_lazy_continuation,
+            clippy::doc_link_with_quotes,
             clippy::doc_markdown,
             clippy::doc_overindented_list_items,
+            clippy::iter_not_returning_iterator,
             clippy::match_single_binding,
             clippy::missing_errors_doc,
+            clippy::module_inception,
+            clippy::should_implement_trait,
             clippy::too_many_lines,
             clippy::unit_arg,
+            clippy::used_underscore_items,
             clippy::wrong_self_convention,
             reason = "generated from a schema, whose names and comments are not Rust"
         )]

@@ -1,6 +1,6 @@
 //! From protobuf names to Rust names.
 
-use heck::ToSnakeCase as _;
+use heck::{ToSnakeCase as _, ToUpperCamelCase as _};
 use proc_macro2::{Ident, Span, TokenStream};
 use prost_build::Module;
 use quote::{format_ident, quote};
@@ -20,9 +20,25 @@ pub(crate) fn snake(name: &str) -> String {
     module.parts().collect()
 }
 
+/// The upper camel case of prost-build, for types and variants.
+pub(crate) fn camel(name: &str) -> String {
+    match name.to_upper_camel_case() {
+        name if name == "Self" => "Self_".to_owned(),
+        name => no_digit_first(name),
+    }
+}
+
+fn no_digit_first(name: String) -> String {
+    if name.starts_with(|c: char| c.is_ascii_digit()) {
+        format!("_{name}")
+    } else {
+        name
+    }
+}
+
 /// `HttpService` and `server` to `http_service_server`.
 pub(crate) fn module(service: &str, suffix: &str) -> Ident {
-    format_ident!("{}_{suffix}", service.to_snake_case())
+    format_ident!("{}_{suffix}", no_digit_first(service.to_snake_case()))
 }
 
 /// The trait of a server. `async_trait` writes `Box`, so no trait beside it can have that name.
@@ -34,12 +50,14 @@ pub(super) fn handler(service: &str) -> Ident {
 }
 
 /// The Rust name of a method. prost-build has escaped keywords (`r#type`, `self_`); names of the
-/// client's own methods get an underscore too.
+/// client's own methods get an underscore too, and so does `clone`, which would hide that of the
+/// client and of what implements the server.
 pub(crate) fn method(name: &str) -> Ident {
     match name.strip_prefix("r#") {
         Some(keyword) => Ident::new_raw(keyword, Span::call_site()),
         None => match name {
             "new"
+            | "clone"
             | "with_interceptor"
             | "max_decoding_message_size"
             | "max_encoding_message_size" => format_ident!("{name}_"),
@@ -78,6 +96,16 @@ mod tests {
         assert_eq!(module("Greeter", "client"), "greeter_client");
         assert_eq!(module("HttpService", "server"), "http_service_server");
         assert_eq!(module("V1Api_", "server"), "v1_api_server");
+        assert_eq!(module("_3D", "client"), "_3d_client");
+        assert_eq!(module("Type", "client"), "type_client");
+    }
+
+    #[test]
+    fn types_are_upper_camel_case_and_never_begin_with_a_digit() {
+        assert_eq!(camel("foo_bar"), "FooBar");
+        assert_eq!(camel("self"), "Self_");
+        assert_eq!(camel("_3D"), "_3d");
+        assert_eq!(camel("__9"), "_9");
     }
 
     #[test]

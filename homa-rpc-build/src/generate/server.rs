@@ -51,6 +51,7 @@ fn handler_trait(service: &Service, shape: Shape) -> TokenStream {
     let deprecated = service.deprecated();
     let attributes = &service.trait_attributes;
     let async_attribute = async_attribute(shape.native_async);
+    let diagnostics = diagnostics(service, shape);
     let methods = service
         .methods
         .iter()
@@ -60,10 +61,36 @@ fn handler_trait(service: &Service, shape: Shape) -> TokenStream {
         #docs
         #deprecated
         #attributes
+        #diagnostics
         #async_attribute
         pub trait #handler: std::marker::Send + std::marker::Sync + 'static {
             #(#methods)*
         }
+    }
+}
+
+/// What rustc says when something else is given for an implementation.
+fn diagnostics(service: &Service, shape: Shape) -> TokenStream {
+    let (handler, server) = (service.handler(), service.server());
+    let message = format!(
+        "`{{Self}}` is no implementation of the service `{}`",
+        service.name
+    );
+    let label = format!("expected a type with `impl {handler} for ..`");
+    let attribute = if shape.native_async {
+        ""
+    } else {
+        "#[homa_rpc::async_trait] "
+    };
+    let how = format!("the trait is implemented by `{attribute}impl {handler} for {{Self}}`");
+    let shared = format!("an `Arc` of an implementation goes to `{server}::from_arc`");
+    quote! {
+        #[diagnostic::on_unimplemented(
+            message = #message,
+            label = #label,
+            note = #how,
+            note = #shared,
+        )]
     }
 }
 

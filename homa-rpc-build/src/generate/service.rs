@@ -5,7 +5,7 @@ use prost_build::Comments;
 use quote::{format_ident, quote};
 
 use super::{Options, names};
-use crate::attributes;
+use crate::{attributes, comments::Docs};
 
 /// A service and what is to be written about it.
 pub(crate) struct Service {
@@ -64,7 +64,11 @@ impl Service {
     }
 
     /// The service that prost-build found in a file.
-    pub(super) fn from_proto(service: &prost_build::Service, options: &Options) -> Self {
+    pub(super) fn from_proto(
+        service: &prost_build::Service,
+        options: &Options,
+        docs: &Docs,
+    ) -> Self {
         let full = names::full(&service.package, &service.proto_name);
         let name = if options.emit_package {
             full.clone()
@@ -72,8 +76,9 @@ impl Service {
             service.proto_name.clone()
         };
         let methods = service.methods.iter().map(|method| {
-            let docs = options.docs(&format!("{full}.{}", method.proto_name), &method.comments);
-            Method::from_proto(method, docs, options)
+            let name = format!("{full}.{}", method.proto_name);
+            let lines = options.docs(&name, &method.comments, docs);
+            Method::from_proto(method, lines, options)
         });
         Self {
             deprecated: service.options.deprecated(),
@@ -85,7 +90,7 @@ impl Service {
             ..Self::new(
                 &service.name,
                 name,
-                options.docs(&full, &service.comments),
+                options.docs(&full, &service.comments, docs),
                 methods.collect(),
             )
         }
@@ -171,13 +176,14 @@ impl Method {
 
 impl Options {
     /// The lines of the comment of `name`, none if they are disabled.
-    fn docs(&self, name: &str, comments: &Comments) -> Vec<String> {
+    fn docs(&self, name: &str, comments: &Comments, docs: &Docs) -> Vec<String> {
         let is_disabled = |path: &String| attributes::matches(path, name);
         if self.disable_comments.iter().any(is_disabled) {
-            Vec::new()
-        } else {
-            doc_lines(comments)
+            return Vec::new();
         }
+        let mark = comments.leading.first().map(String::as_str);
+        let lines = docs.lines(mark.unwrap_or_default());
+        lines.map(<[String]>::to_vec).unwrap_or_default()
     }
 }
 
@@ -198,15 +204,4 @@ fn docs(lines: &[String], fallback: &str) -> TokenStream {
     } else {
         quote!(#(#[doc = #lines])*)
     }
-}
-
-/// The lines of a comment, links and brackets escaped for rustdoc, as prost-build does it for
-/// messages. Detached comments are left out.
-fn doc_lines(comments: &Comments) -> Vec<String> {
-    let mut text = String::new();
-    comments.append_with_indent(0, &mut text);
-    text.lines()
-        .filter_map(|line| line.strip_prefix("///"))
-        .map(str::to_owned)
-        .collect()
 }

@@ -65,19 +65,24 @@ pub mod keywords_client {
         unused_imports,
         unused_qualifications,
         clippy::doc_lazy_continuation,
+        clippy::doc_link_with_quotes,
         clippy::doc_markdown,
         clippy::doc_overindented_list_items,
+        clippy::iter_not_returning_iterator,
         clippy::match_single_binding,
         clippy::missing_errors_doc,
+        clippy::module_inception,
+        clippy::should_implement_trait,
         clippy::too_many_lines,
         clippy::unit_arg,
+        clippy::used_underscore_items,
         clippy::wrong_self_convention,
         reason = "generated from a schema, whose names and comments are not Rust"
     )]
     use homa_rpc::codegen;
     /// Names that are keywords in Rust, or methods of the client.
     ///
-    /// See <https://example.com/keywords> and \[the list\].
+    /// See <https://example.com/keywords> and \[the list].
     #[derive(Debug, Clone)]
     pub struct KeywordsClient<T = homa_rpc::Channel> {
         inner: homa_rpc::client::Caller<T>,
@@ -193,7 +198,7 @@ pub mod keywords_client {
             self.inner.unary(request.into_request(), &METHOD, codec)
         }
         /// Would clash with `Arc::clone` if it were called by method syntax.
-        pub fn clone<M>(
+        pub fn clone_<M>(
             &self,
             request: M,
         ) -> impl std::future::Future<
@@ -274,12 +279,17 @@ pub mod keywords_server {
         unused_imports,
         unused_qualifications,
         clippy::doc_lazy_continuation,
+        clippy::doc_link_with_quotes,
         clippy::doc_markdown,
         clippy::doc_overindented_list_items,
+        clippy::iter_not_returning_iterator,
         clippy::match_single_binding,
         clippy::missing_errors_doc,
+        clippy::module_inception,
+        clippy::should_implement_trait,
         clippy::too_many_lines,
         clippy::unit_arg,
+        clippy::used_underscore_items,
         clippy::wrong_self_convention,
         reason = "generated from a schema, whose names and comments are not Rust"
     )]
@@ -288,8 +298,14 @@ pub mod keywords_server {
     pub const SERVICE_NAME: &str = "features.v1.Keywords";
     /// Names that are keywords in Rust, or methods of the client.
     ///
-    /// See <https://example.com/keywords> and \[the list\].
-    #[codegen::async_trait]
+    /// See <https://example.com/keywords> and \[the list].
+    #[diagnostic::on_unimplemented(
+        message = "`{Self}` is no implementation of the service `features.v1.Keywords`",
+        label = "expected a type with `impl Keywords for ..`",
+        note = "the trait is implemented by `#[homa_rpc::async_trait] impl Keywords for {Self}`",
+        note = "an `Arc` of an implementation goes to `KeywordsServer::from_arc`",
+    )]
+    #[homa_rpc::async_trait] // every `impl` of the trait needs this attribute as well
     pub trait Keywords: std::marker::Send + std::marker::Sync + 'static {
         /// A raw identifier.
         async fn r#type(
@@ -313,7 +329,7 @@ pub mod keywords_server {
             request: codegen::Request<super::Type>,
         ) -> std::result::Result<codegen::Response<super::Type>, codegen::Status>;
         /// Would clash with `Arc::clone` if it were called by method syntax.
-        async fn clone(
+        async fn clone_(
             &self,
             request: codegen::Request<super::Outer>,
         ) -> std::result::Result<codegen::Response<super::Outer>, codegen::Status>;
@@ -463,7 +479,7 @@ pub mod keywords_server {
                     >::default();
                     std::boxed::Box::pin(async move {
                         let handler = move |request| async move {
-                            <T as self::Keywords>::clone(&inner, request).await
+                            <T as self::Keywords>::clone_(&inner, request).await
                         };
                         Ok(
                             homa_rpc::server::unary(request, codec, limits, handler)
@@ -555,12 +571,17 @@ pub mod http_imports_client {
         unused_imports,
         unused_qualifications,
         clippy::doc_lazy_continuation,
+        clippy::doc_link_with_quotes,
         clippy::doc_markdown,
         clippy::doc_overindented_list_items,
+        clippy::iter_not_returning_iterator,
         clippy::match_single_binding,
         clippy::missing_errors_doc,
+        clippy::module_inception,
+        clippy::should_implement_trait,
         clippy::too_many_lines,
         clippy::unit_arg,
+        clippy::used_underscore_items,
         clippy::wrong_self_convention,
         reason = "generated from a schema, whose names and comments are not Rust"
     )]
@@ -680,7 +701,7 @@ pub mod http_imports_client {
         /// Scalars in messages:
         ///
         /// ```text
-        ///      let wrapped = StringValue { value: "x" };
+        ///     let wrapped = StringValue { value: "x" };
         /// ```
         pub fn wrapped<M>(
             &self,
@@ -711,12 +732,17 @@ pub mod http_imports_server {
         unused_imports,
         unused_qualifications,
         clippy::doc_lazy_continuation,
+        clippy::doc_link_with_quotes,
         clippy::doc_markdown,
         clippy::doc_overindented_list_items,
+        clippy::iter_not_returning_iterator,
         clippy::match_single_binding,
         clippy::missing_errors_doc,
+        clippy::module_inception,
+        clippy::should_implement_trait,
         clippy::too_many_lines,
         clippy::unit_arg,
+        clippy::used_underscore_items,
         clippy::wrong_self_convention,
         reason = "generated from a schema, whose names and comments are not Rust"
     )]
@@ -724,7 +750,13 @@ pub mod http_imports_server {
     /// Full name of the service, by which it is served.
     pub const SERVICE_NAME: &str = "features.v1.HTTPImports";
     /// Types from elsewhere.
-    #[codegen::async_trait]
+    #[diagnostic::on_unimplemented(
+        message = "`{Self}` is no implementation of the service `features.v1.HTTPImports`",
+        label = "expected a type with `impl HttpImports for ..`",
+        note = "the trait is implemented by `#[homa_rpc::async_trait] impl HttpImports for {Self}`",
+        note = "an `Arc` of an implementation goes to `HttpImportsServer::from_arc`",
+    )]
+    #[homa_rpc::async_trait] // every `impl` of the trait needs this attribute as well
     pub trait HttpImports: std::marker::Send + std::marker::Sync + 'static {
         /// Another package, and a message nested there.
         async fn foreign(
@@ -750,7 +782,7 @@ pub mod http_imports_server {
         /// Scalars in messages:
         ///
         /// ```text
-        ///      let wrapped = StringValue { value: "x" };
+        ///     let wrapped = StringValue { value: "x" };
         /// ```
         async fn wrapped(
             &self,
@@ -936,12 +968,17 @@ pub mod service_client {
         unused_imports,
         unused_qualifications,
         clippy::doc_lazy_continuation,
+        clippy::doc_link_with_quotes,
         clippy::doc_markdown,
         clippy::doc_overindented_list_items,
+        clippy::iter_not_returning_iterator,
         clippy::match_single_binding,
         clippy::missing_errors_doc,
+        clippy::module_inception,
+        clippy::should_implement_trait,
         clippy::too_many_lines,
         clippy::unit_arg,
+        clippy::used_underscore_items,
         clippy::wrong_self_convention,
         reason = "generated from a schema, whose names and comments are not Rust"
     )]
@@ -1049,12 +1086,17 @@ pub mod service_server {
         unused_imports,
         unused_qualifications,
         clippy::doc_lazy_continuation,
+        clippy::doc_link_with_quotes,
         clippy::doc_markdown,
         clippy::doc_overindented_list_items,
+        clippy::iter_not_returning_iterator,
         clippy::match_single_binding,
         clippy::missing_errors_doc,
+        clippy::module_inception,
+        clippy::should_implement_trait,
         clippy::too_many_lines,
         clippy::unit_arg,
+        clippy::used_underscore_items,
         clippy::wrong_self_convention,
         reason = "generated from a schema, whose names and comments are not Rust"
     )]
@@ -1062,7 +1104,13 @@ pub mod service_server {
     /// Full name of the service, by which it is served.
     pub const SERVICE_NAME: &str = "features.v1.Service";
     /// Named like what generated code uses.
-    #[codegen::async_trait]
+    #[diagnostic::on_unimplemented(
+        message = "`{Self}` is no implementation of the service `features.v1.Service`",
+        label = "expected a type with `impl Service for ..`",
+        note = "the trait is implemented by `#[homa_rpc::async_trait] impl Service for {Self}`",
+        note = "an `Arc` of an implementation goes to `ServiceServer::from_arc`",
+    )]
+    #[homa_rpc::async_trait] // every `impl` of the trait needs this attribute as well
     pub trait Service: std::marker::Send + std::marker::Sync + 'static {
         /// Named like a method of the trait it becomes.
         async fn call(
@@ -1213,12 +1261,17 @@ pub mod send_client {
         unused_imports,
         unused_qualifications,
         clippy::doc_lazy_continuation,
+        clippy::doc_link_with_quotes,
         clippy::doc_markdown,
         clippy::doc_overindented_list_items,
+        clippy::iter_not_returning_iterator,
         clippy::match_single_binding,
         clippy::missing_errors_doc,
+        clippy::module_inception,
+        clippy::should_implement_trait,
         clippy::too_many_lines,
         clippy::unit_arg,
+        clippy::used_underscore_items,
         clippy::wrong_self_convention,
         reason = "generated from a schema, whose names and comments are not Rust"
     )]
@@ -1303,12 +1356,17 @@ pub mod send_server {
         unused_imports,
         unused_qualifications,
         clippy::doc_lazy_continuation,
+        clippy::doc_link_with_quotes,
         clippy::doc_markdown,
         clippy::doc_overindented_list_items,
+        clippy::iter_not_returning_iterator,
         clippy::match_single_binding,
         clippy::missing_errors_doc,
+        clippy::module_inception,
+        clippy::should_implement_trait,
         clippy::too_many_lines,
         clippy::unit_arg,
+        clippy::used_underscore_items,
         clippy::wrong_self_convention,
         reason = "generated from a schema, whose names and comments are not Rust"
     )]
@@ -1317,7 +1375,13 @@ pub mod send_server {
     pub const SERVICE_NAME: &str = "features.v1.Send";
     /// Named like a trait of the standard library.
     #[deprecated]
-    #[codegen::async_trait]
+    #[diagnostic::on_unimplemented(
+        message = "`{Self}` is no implementation of the service `features.v1.Send`",
+        label = "expected a type with `impl Send for ..`",
+        note = "the trait is implemented by `#[homa_rpc::async_trait] impl Send for {Self}`",
+        note = "an `Arc` of an implementation goes to `SendServer::from_arc`",
+    )]
+    #[homa_rpc::async_trait] // every `impl` of the trait needs this attribute as well
     pub trait Send: std::marker::Send + std::marker::Sync + 'static {
         /// Sends.
         async fn send(
@@ -1442,12 +1506,17 @@ pub mod nothing_client {
         unused_imports,
         unused_qualifications,
         clippy::doc_lazy_continuation,
+        clippy::doc_link_with_quotes,
         clippy::doc_markdown,
         clippy::doc_overindented_list_items,
+        clippy::iter_not_returning_iterator,
         clippy::match_single_binding,
         clippy::missing_errors_doc,
+        clippy::module_inception,
+        clippy::should_implement_trait,
         clippy::too_many_lines,
         clippy::unit_arg,
+        clippy::used_underscore_items,
         clippy::wrong_self_convention,
         reason = "generated from a schema, whose names and comments are not Rust"
     )]
@@ -1507,12 +1576,17 @@ pub mod nothing_server {
         unused_imports,
         unused_qualifications,
         clippy::doc_lazy_continuation,
+        clippy::doc_link_with_quotes,
         clippy::doc_markdown,
         clippy::doc_overindented_list_items,
+        clippy::iter_not_returning_iterator,
         clippy::match_single_binding,
         clippy::missing_errors_doc,
+        clippy::module_inception,
+        clippy::should_implement_trait,
         clippy::too_many_lines,
         clippy::unit_arg,
+        clippy::used_underscore_items,
         clippy::wrong_self_convention,
         reason = "generated from a schema, whose names and comments are not Rust"
     )]
@@ -1520,7 +1594,13 @@ pub mod nothing_server {
     /// Full name of the service, by which it is served.
     pub const SERVICE_NAME: &str = "features.v1.Nothing";
     /// No methods.
-    #[codegen::async_trait]
+    #[diagnostic::on_unimplemented(
+        message = "`{Self}` is no implementation of the service `features.v1.Nothing`",
+        label = "expected a type with `impl Nothing for ..`",
+        note = "the trait is implemented by `#[homa_rpc::async_trait] impl Nothing for {Self}`",
+        note = "an `Arc` of an implementation goes to `NothingServer::from_arc`",
+    )]
+    #[homa_rpc::async_trait] // every `impl` of the trait needs this attribute as well
     pub trait Nothing: std::marker::Send + std::marker::Sync + 'static {}
     /// Serves an implementation of [`Nothing`] as `features.v1.Nothing`.
     #[derive(Debug)]

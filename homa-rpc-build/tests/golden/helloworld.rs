@@ -20,12 +20,17 @@ pub mod greeter_client {
         unused_imports,
         unused_qualifications,
         clippy::doc_lazy_continuation,
+        clippy::doc_link_with_quotes,
         clippy::doc_markdown,
         clippy::doc_overindented_list_items,
+        clippy::iter_not_returning_iterator,
         clippy::match_single_binding,
         clippy::missing_errors_doc,
+        clippy::module_inception,
+        clippy::should_implement_trait,
         clippy::too_many_lines,
         clippy::unit_arg,
+        clippy::used_underscore_items,
         clippy::wrong_self_convention,
         reason = "generated from a schema, whose names and comments are not Rust"
     )]
@@ -109,12 +114,17 @@ pub mod greeter_server {
         unused_imports,
         unused_qualifications,
         clippy::doc_lazy_continuation,
+        clippy::doc_link_with_quotes,
         clippy::doc_markdown,
         clippy::doc_overindented_list_items,
+        clippy::iter_not_returning_iterator,
         clippy::match_single_binding,
         clippy::missing_errors_doc,
+        clippy::module_inception,
+        clippy::should_implement_trait,
         clippy::too_many_lines,
         clippy::unit_arg,
+        clippy::used_underscore_items,
         clippy::wrong_self_convention,
         reason = "generated from a schema, whose names and comments are not Rust"
     )]
@@ -122,7 +132,13 @@ pub mod greeter_server {
     /// Full name of the service, by which it is served.
     pub const SERVICE_NAME: &str = "helloworld.Greeter";
     /// Greets whoever asks.
-    #[codegen::async_trait]
+    #[diagnostic::on_unimplemented(
+        message = "`{Self}` is no implementation of the service `helloworld.Greeter`",
+        label = "expected a type with `impl Greeter for ..`",
+        note = "the trait is implemented by `#[homa_rpc::async_trait] impl Greeter for {Self}`",
+        note = "an `Arc` of an implementation goes to `GreeterServer::from_arc`",
+    )]
+    #[homa_rpc::async_trait] // every `impl` of the trait needs this attribute as well
     pub trait Greeter: std::marker::Send + std::marker::Sync + 'static {
         /// Answers with a greeting that contains the name.
         async fn say_hello(

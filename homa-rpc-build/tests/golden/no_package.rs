@@ -13,12 +13,17 @@ pub mod bare_client {
         unused_imports,
         unused_qualifications,
         clippy::doc_lazy_continuation,
+        clippy::doc_link_with_quotes,
         clippy::doc_markdown,
         clippy::doc_overindented_list_items,
+        clippy::iter_not_returning_iterator,
         clippy::match_single_binding,
         clippy::missing_errors_doc,
+        clippy::module_inception,
+        clippy::should_implement_trait,
         clippy::too_many_lines,
         clippy::unit_arg,
+        clippy::used_underscore_items,
         clippy::wrong_self_convention,
         reason = "generated from a schema, whose names and comments are not Rust"
     )]
@@ -102,12 +107,17 @@ pub mod bare_server {
         unused_imports,
         unused_qualifications,
         clippy::doc_lazy_continuation,
+        clippy::doc_link_with_quotes,
         clippy::doc_markdown,
         clippy::doc_overindented_list_items,
+        clippy::iter_not_returning_iterator,
         clippy::match_single_binding,
         clippy::missing_errors_doc,
+        clippy::module_inception,
+        clippy::should_implement_trait,
         clippy::too_many_lines,
         clippy::unit_arg,
+        clippy::used_underscore_items,
         clippy::wrong_self_convention,
         reason = "generated from a schema, whose names and comments are not Rust"
     )]
@@ -115,7 +125,13 @@ pub mod bare_server {
     /// Full name of the service, by which it is served.
     pub const SERVICE_NAME: &str = "Bare";
     /// The methods of `Bare`, to be implemented.
-    #[codegen::async_trait]
+    #[diagnostic::on_unimplemented(
+        message = "`{Self}` is no implementation of the service `Bare`",
+        label = "expected a type with `impl Bare for ..`",
+        note = "the trait is implemented by `#[homa_rpc::async_trait] impl Bare for {Self}`",
+        note = "an `Arc` of an implementation goes to `BareServer::from_arc`",
+    )]
+    #[homa_rpc::async_trait] // every `impl` of the trait needs this attribute as well
     pub trait Bare: std::marker::Send + std::marker::Sync + 'static {
         /// Answers `Bare/Ping`.
         async fn ping(

@@ -22,12 +22,17 @@ pub mod common_client {
         unused_imports,
         unused_qualifications,
         clippy::doc_lazy_continuation,
+        clippy::doc_link_with_quotes,
         clippy::doc_markdown,
         clippy::doc_overindented_list_items,
+        clippy::iter_not_returning_iterator,
         clippy::match_single_binding,
         clippy::missing_errors_doc,
+        clippy::module_inception,
+        clippy::should_implement_trait,
         clippy::too_many_lines,
         clippy::unit_arg,
+        clippy::used_underscore_items,
         clippy::wrong_self_convention,
         reason = "generated from a schema, whose names and comments are not Rust"
     )]
@@ -110,12 +115,17 @@ pub mod common_server {
         unused_imports,
         unused_qualifications,
         clippy::doc_lazy_continuation,
+        clippy::doc_link_with_quotes,
         clippy::doc_markdown,
         clippy::doc_overindented_list_items,
+        clippy::iter_not_returning_iterator,
         clippy::match_single_binding,
         clippy::missing_errors_doc,
+        clippy::module_inception,
+        clippy::should_implement_trait,
         clippy::too_many_lines,
         clippy::unit_arg,
+        clippy::used_underscore_items,
         clippy::wrong_self_convention,
         reason = "generated from a schema, whose names and comments are not Rust"
     )]
@@ -124,7 +134,13 @@ pub mod common_server {
     pub const SERVICE_NAME: &str = "Common";
     /// A service in an imported file.
     #[cfg(feature = "e")]
-    #[codegen::async_trait]
+    #[diagnostic::on_unimplemented(
+        message = "`{Self}` is no implementation of the service `Common`",
+        label = "expected a type with `impl Common for ..`",
+        note = "the trait is implemented by `#[homa_rpc::async_trait] impl Common for {Self}`",
+        note = "an `Arc` of an implementation goes to `CommonServer::from_arc`",
+    )]
+    #[homa_rpc::async_trait] // every `impl` of the trait needs this attribute as well
     pub trait Common: std::marker::Send + std::marker::Sync + 'static {
         /// Answers `Common/Echo`.
         async fn echo(

@@ -1,18 +1,22 @@
 //! Reading a body of any type to its end: one message and what follows.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
+use tokio::time::Instant;
 
 use super::{Body, End, PREFIX_LEN, Whole, read_status};
+use crate::deadline;
 use crate::error::BoxError;
 use crate::metadata::Metadata;
 use crate::method::CallInfo;
 use crate::status::Status;
+use crate::timer::Timer;
 
 /// What a body holds, and what it knows of its call.
 type Contents = (Whole, CallInfo);
@@ -57,12 +61,19 @@ where
     }
 }
 
+/// How long a body may take to end once its message is there. What follows in a unary call, the trailers, is
+/// at hand with the message, or comes right behind it from another host: so the time is that of one packet
+/// lost and sent again. A stream that has nothing to say at present would be waited for in vain.
+const END_MAX: Duration = Duration::from_millis(500);
+
 async fn read(body: Body, message_max: usize, limit: &'static str) -> Result<Contents, Status> {
     let info = *body.info();
     let mut body = pin!(body);
     let mut data = Joined::default();
     let mut trailers = None;
-    while let Some(frame) = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
+    let mut must_end = false;
+    let mut end_due = None;
+    while let Some(frame) = next_frame(body.as_mut(), must_end, &mut end_due).await {
         match frame?.into_data() {
             Ok(more) => {
                 data.push(more);
@@ -79,8 +90,16 @@ async fn read(body: Body, message_max: usize, limit: &'static str) -> Result<Con
                     // An error. How much more there is does not matter.
                     break;
                 }
+                must_end = data.len() == PREFIX_LEN + announced;
             }
-            Err(frame) => trailers = frame.into_trailers().ok(),
+            Err(frame) => {
+                trailers = frame.into_trailers().ok();
+                if trailers.is_some() {
+                    // Nothing follows. Whoever watches the body may want to see that it says so.
+                    let _end = poll_fn(|cx| Poll::Ready(body.as_mut().poll_frame(cx))).await;
+                    break;
+                }
+            }
         }
     }
     let whole = Whole {
@@ -88,6 +107,36 @@ async fn read(body: Body, message_max: usize, limit: &'static str) -> Result<Con
         end: end(trailers),
     };
     Ok((whole, info))
+}
+
+/// The next frame, unless the body must end and does not; `end_due` is when it is too late for that.
+async fn next_frame(
+    mut body: Pin<&mut Body>,
+    must_end: bool,
+    end_due: &mut Option<Pin<Box<Timer>>>,
+) -> Option<Result<Frame<Bytes>, Status>> {
+    poll_fn(|cx| {
+        if let Poll::Ready(frame) = body.as_mut().poll_frame(cx) {
+            return Poll::Ready(frame);
+        }
+        if !must_end {
+            return Poll::Pending;
+        }
+        let timer = match end_due {
+            Some(timer) => timer,
+            None => match deadline::timer(Instant::now() + END_MAX) {
+                Ok(timer) => end_due.insert(Box::pin(timer)),
+                Err(status) => return Poll::Ready(Some(Err(status))),
+            },
+        };
+        timer.as_mut().poll(cx).map(|()| {
+            Some(Err(Status::unimplemented(format!(
+                "a gRPC body that goes on {END_MAX:?} after its first message: streams are not \
+                 supported"
+            ))))
+        })
+    })
+    .await
 }
 
 fn end(trailers: Option<HeaderMap>) -> End {

@@ -179,3 +179,76 @@ async fn malformed_foreign_bodies_are_errors() {
     let (whole, _) = collect(Full::new(Bytes::new()), 10, "limit").await.unwrap();
     assert_eq!(whole.message, None);
 }
+
+/// A body that yields these frames and then nothing, without an end.
+struct Endless<I>(I);
+
+impl<I: Iterator<Item = Frame<Bytes>> + Unpin> http_body::Body for Endless<I> {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _cx: &mut task::Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        match self.0.next() {
+            Some(frame) => Poll::Ready(Some(Ok(frame))),
+            None => Poll::Pending,
+        }
+    }
+}
+
+fn message(text: &'static [u8]) -> Frame<Bytes> {
+    Frame::data(Bytes::from_static(text))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_without_end_is_told_by_its_second_message_or_by_its_silence_after_the_first() {
+    let begun = tokio::time::Instant::now();
+    let stream = Endless([message(b"\0\0\0\0\x01a"), message(b"\0\0\0\0\x01b")].into_iter());
+    let status = collect(stream, 10, "limit").await.unwrap_err();
+    assert_eq!(status.code(), Code::Unimplemented);
+    assert!(status.message().contains("streams"), "{status}");
+    assert_eq!(begun.elapsed(), std::time::Duration::ZERO, "at once");
+
+    let stream = Endless([message(b"\0\0\0\0"), message(b"\x01a")].into_iter());
+    let status = collect(stream, 10, "limit").await.unwrap_err();
+    assert_eq!(status.code(), Code::Unimplemented);
+    assert!(status.message().contains("500ms"), "{status}");
+    assert!(begun.elapsed() < std::time::Duration::from_millis(600));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_may_be_long_in_coming_and_the_trailers_a_little() {
+    struct Slow(u8, Pin<Box<tokio::time::Sleep>>);
+    impl http_body::Body for Slow {
+        type Data = Bytes;
+        type Error = Status;
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut task::Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+            std::task::ready!(self.1.as_mut().poll(cx));
+            self.0 += 1;
+            self.1 = Box::pin(tokio::time::sleep(std::time::Duration::from_millis(300)));
+            Poll::Ready(match self.0 {
+                1 => Some(Ok(message(b"\0\0\0\0\x01a"))),
+                2 => {
+                    let status = [("grpc-status", "0")].map(|(k, v)| {
+                        (
+                            http::HeaderName::from_static(k),
+                            HeaderValue::from_static(v),
+                        )
+                    });
+                    Some(Ok(Frame::trailers(status.into_iter().collect())))
+                }
+                _ => None,
+            })
+        }
+    }
+    let hour = std::time::Duration::from_secs(3600);
+    let body = Slow(0, Box::pin(tokio::time::sleep(hour)));
+    let (whole, _) = collect(body, 10, "limit").await.unwrap();
+    assert_eq!(whole.message.unwrap(), "a");
+    assert!(matches!(whole.end, End::Ok(_)));
+}

@@ -72,8 +72,14 @@ impl Outgoing {
         } else {
             None
         };
+        let watch = self.channel.routes.has_name().then(|| Watch {
+            channel: Arc::clone(&self.channel),
+            begun: None,
+        });
         Ok(Attempt {
             peer: route.peer,
+            number: route.number,
+            watch,
             call: transport::call(route.socket, route.peer, frame),
             call_id,
             cancel,
@@ -86,8 +92,18 @@ pub(super) struct Attempt {
     // Dropped first: the RPC is given up before the server is told.
     call: transport::Call,
     peer: SocketAddr,
+    /// The number of its route.
+    number: u64,
     call_id: u64,
     cancel: Option<CancelFrame>,
+    /// If there may be another route than this one.
+    watch: Option<Watch>,
+}
+
+/// Whom to tell that a call was given up in silence.
+struct Watch {
+    channel: Arc<Inner>,
+    begun: Option<Instant>,
 }
 
 impl Attempt {
@@ -96,6 +112,22 @@ impl Attempt {
         Route {
             socket: Arc::clone(self.call.transport()),
             peer: self.peer,
+            number: self.number,
+        }
+    }
+}
+
+impl Drop for Attempt {
+    /// However a call is given up, by a deadline or by who waited for it, this is its end.
+    fn drop(&mut self) {
+        if let Some(Watch {
+            channel,
+            begun: Some(begun),
+        }) = &self.watch
+            && self.call.peer_heard() == Some(false)
+        {
+            let lasted = begun.elapsed();
+            channel.routes.given_up_in_silence(&self.route(), lasted);
         }
     }
 }
@@ -106,6 +138,9 @@ impl Future for Attempt {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if let Some(cancel) = &mut self.cancel {
             cancel.armed = true;
+        }
+        if let Some(watch) = &mut self.watch {
+            watch.begun.get_or_insert_with(Instant::now);
         }
         let result = ready!(Pin::new(&mut self.call).poll(cx));
         if let Some(cancel) = &mut self.cancel {

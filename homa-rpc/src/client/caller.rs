@@ -235,6 +235,11 @@ fn expired(method: &MethodDescriptor, timeout: Option<Duration>) -> Status {
     let path = method.path();
     Status::deadline_exceeded(match timeout {
         Some(timeout) => {
+            // One that was computed from a clock has nanoseconds, which nobody wants to read.
+            let timeout = match timeout.as_millis() {
+                0 => timeout,
+                _ => Duration::from_micros(u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX)),
+            };
             format!("the call of {path} was not over within its timeout of {timeout:?}")
         }
         None => format!("the call of {path} was not over at the deadline of its caller"),

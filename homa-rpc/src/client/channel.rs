@@ -39,7 +39,7 @@ pub enum ChannelError {
 /// (`enable_all`): without them calls panic, as in tokio.
 #[derive(Clone)]
 pub struct Channel {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
 /// What the clones of a channel share.
@@ -85,6 +85,15 @@ impl Channel {
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.inner.routes.stats()
+    }
+
+    /// Always ready. The same as [`Service::poll_ready`], which needs to be told the type of the body where
+    /// there is nothing else to tell it, as in a service around a channel.
+    ///
+    /// # Errors
+    /// None.
+    pub const fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        Poll::Ready(Ok(()))
     }
 
     /// A builder, to set more than the URI.

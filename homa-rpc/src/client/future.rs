@@ -213,7 +213,10 @@ impl Future for ResponseFuture {
                 .take()
                 .unwrap_or_else(|| Status::internal("a call was polled after its end")))),
             State::Sent(attempt) => match Pin::new(&mut *attempt).poll(cx) {
-                Poll::Ready(Ok(response)) => Poll::Ready(response),
+                Poll::Ready(Ok(response)) => {
+                    this.channel.routes.answered();
+                    Poll::Ready(response)
+                }
                 Poll::Ready(Err(error)) => {
                     this.channel.routes.failed(&attempt.route(), &error);
                     Poll::Ready(Err(this.channel.failure(error)))

@@ -5,6 +5,8 @@ mod caller;
 mod channel;
 mod future;
 mod resolve;
+#[cfg(test)]
+mod tests;
 
 pub use caller::{CallService, Caller};
 pub use channel::{Channel, ChannelBuilder, ChannelError};

@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
 
 use homa_transport::{CloseReason, Delivery, NativeBackend, RpcError, Stats, Transport};
 use tokio::runtime::Handle;
@@ -14,11 +16,19 @@ use crate::sockets::{self, Wire};
 use crate::status::{Code, Status};
 use crate::uri::{Host, NetWire, Target};
 
+/// A call that nothing was heard of for so long and was given up speaks against its route: twice the time
+/// after which a transport asks a server that lives whether it has the call.
+const SILENCE: Duration = Duration::from_millis(10);
+/// Shorter ones in a row that do the same together.
+const SHORT_SILENCES: u32 = 3;
+
 /// A socket and whom to call on it.
 #[derive(Clone, Debug)]
 pub(super) struct Route {
     pub(super) socket: Arc<dyn Transport>,
     pub(super) peer: SocketAddr,
+    /// Routes of a channel are numbered, so that an old call speaks only about its own.
+    pub(super) number: u64,
 }
 
 /// Finds and remembers the routes of one channel.
@@ -35,6 +45,9 @@ pub(super) struct Routes {
     current: RwLock<Option<Current>>,
     /// One look-up at a time. Holds the addresses not tried yet and how the last look-up failed.
     lookup: tokio::sync::Mutex<Lookup>,
+    next_number: AtomicU64,
+    /// Calls in a row that were given up after less than [`SILENCE`] without a sign of life.
+    short_silences: AtomicU32,
 }
 
 #[derive(Clone, Debug)]
@@ -65,7 +78,20 @@ impl Routes {
             home: OnceLock::new(),
             current: RwLock::new(None),
             lookup: tokio::sync::Mutex::default(),
+            next_number: AtomicU64::new(0),
+            short_silences: AtomicU32::new(0),
         }
+    }
+
+    /// Whether there may be other addresses than the one in use.
+    pub(super) const fn has_name(&self) -> bool {
+        matches!(
+            &self.target,
+            Target::Net {
+                host: Host::Name(_),
+                ..
+            }
+        )
     }
 
     /// The route, if it can be had at once; `None` if a name has to be looked up first, or its
@@ -74,9 +100,8 @@ impl Routes {
         match (&self.target, self.current()) {
             (Target::Net { wire, host, port }, current) => match (host, current) {
                 (Host::Address(_), Some(current)) => Ok(Some(current.route)),
-                (Host::Address(ip), None) => {
-                    let peer = SocketAddr::new(*ip, *port);
-                    self.open(peer, self.wire(*wire)).map(Some)
+                (Host::Address(address), None) => {
+                    self.open(address.at(*port), self.wire(*wire)).map(Some)
                 }
                 (Host::Name(_), current) => Ok(current
                     .filter(|current| current.proven)
@@ -98,6 +123,18 @@ impl Routes {
     fn current(&self) -> Option<Current> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
         current.clone()
+    }
+
+    /// Puts addresses where a look-up leaves what it finds.
+    #[cfg(test)]
+    pub(super) async fn pretend_found(&self, addresses: &[SocketAddr]) {
+        self.lookup.lock().await.untried.extend(addresses);
+    }
+
+    /// The route in use, whether or not it has proved itself.
+    #[cfg(test)]
+    pub(super) fn in_use(&self) -> Option<Route> {
+        self.current().map(|current| current.route)
     }
 
     /// Counters of the socket in use.
@@ -169,7 +206,12 @@ impl Routes {
             None => sockets::client(self.home()?, wire)
                 .map_err(|error| not_sent(Code::Unavailable, ChannelError::Socket(error)))?,
         };
-        let route = Route { socket, peer };
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        let route = Route {
+            socket,
+            peer,
+            number,
+        };
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(Current {
             route: route.clone(),
             proven: false,
@@ -187,8 +229,17 @@ impl Routes {
         Ok(self.home.get_or_init(|| current))
     }
 
+    /// Notes that a call got an answer.
+    pub(super) fn answered(&self) {
+        // Hardly ever there is something to write.
+        if self.short_silences.load(Ordering::Relaxed) > 0 {
+            self.short_silences.store(0, Ordering::Relaxed);
+        }
+    }
+
     /// Remembers that a call got an answer on this route.
     pub(super) fn worked(&self, route: &Route) {
+        self.answered();
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(current) = current.as_mut()
             && current.route.peer == route.peer
@@ -212,13 +263,8 @@ impl Routes {
             RpcError::TimedOut { .. }
             | RpcError::Unreachable { .. }
             | RpcError::BadAddress { .. }
-                if matches!(
-                    &self.target,
-                    Target::Net {
-                        host: Host::Name(_),
-                        ..
-                    }
-                ) =>
+            | RpcError::System { .. }
+                if self.has_name() =>
             {
                 self.leave(route);
                 // A look-up under way may bring something new as well.
@@ -232,13 +278,23 @@ impl Routes {
         }
     }
 
-    /// No longer uses `route`, unless another one has taken its place already.
-    fn leave(&self, route: &Route) {
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        if current.as_ref().is_some_and(|current| {
-            current.route.peer == route.peer && Arc::ptr_eq(&current.route.socket, &route.socket)
-        }) {
-            *current = None;
+    /// A call was given up, `lasted` after it began, and nothing had come from its peer since then: the
+    /// next call goes to the next address of the name, or looks it up again.
+    pub(super) fn given_up_in_silence(&self, route: &Route, lasted: Duration) {
+        let short = lasted < SILENCE;
+        if short && self.short_silences.fetch_add(1, Ordering::Relaxed) + 1 < SHORT_SILENCES {
+            return;
         }
+        self.short_silences.store(0, Ordering::Relaxed);
+        if self.leave(route) {
+            tracing::debug!(peer = %route.peer, "no sign of life: calls try another address");
+        }
+    }
+
+    /// No longer uses `route`, unless another one has taken its place already.
+    fn leave(&self, route: &Route) -> bool {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let is_current = |current: &mut Current| current.route.number == route.number;
+        current.take_if(is_current).is_some()
     }
 }

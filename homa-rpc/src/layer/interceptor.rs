@@ -107,6 +107,16 @@ pub struct InterceptedService<S, I> {
     interceptor: Arc<I>,
 }
 
+impl<S, I: Interceptor> InterceptedService<S, I> {
+    /// Lets `interceptor` see all calls of `inner`; what [`interceptor`] does as a layer.
+    pub fn new(inner: S, interceptor: I) -> Self {
+        Self {
+            inner,
+            interceptor: Arc::new(interceptor),
+        }
+    }
+}
+
 impl<S, I> Layer<S> for InterceptorLayer<I> {
     type Service = InterceptedService<S, I>;
 

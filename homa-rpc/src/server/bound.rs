@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
 
 use super::dispatch::{Accept, Shared};
+use super::listen;
 use super::stats::ServerStats;
 use crate::sockets;
 use crate::uri::{Host, Target, UriError};
@@ -68,8 +69,11 @@ pub enum ServerError {
     Socket(#[from] RpcError),
 }
 
-/// A server that listens. Requests wait until it serves. Dropped, it answers calls in progress with
-/// UNAVAILABLE and closes its sockets.
+/// A server that listens. Requests wait until it serves.
+///
+/// Dropped, it closes its sockets: its ports and names are free at once. With calls in progress they are free
+/// when those have been answered with UNAVAILABLE, by their own tasks: at once if these wait for something,
+/// after 2 s at the latest if they block their threads.
 pub struct BoundServer {
     dispatcher: Arc<dyn Accept>,
     shared: Arc<Shared>,
@@ -103,7 +107,8 @@ impl BoundServer {
         }
     }
 
-    /// Listens on a further URI, see [`ServerBuilder::bind`](super::ServerBuilder::bind).
+    /// Listens on a further URI, see [`ServerBuilder::bind`](super::ServerBuilder::bind); on all addresses if
+    /// its host is a name that has several.
     ///
     /// # Errors
     /// If the URI is not valid or the port or name is taken.
@@ -120,10 +125,15 @@ impl BoundServer {
                 (target.to_string(), socket)
             }
             Target::Net { wire, host, port } => {
-                let addr = address(uri, host, *port)?;
-                let socket = sockets::listen(*wire, addr, self.native_backend, self.shards);
-                let socket = socket.map_err(bind_error)?;
-                (wire.uri(socket.local_addr()), socket)
+                let addresses = addresses(uri, host, *port)?;
+                let open = |addr| sockets::listen(*wire, addr, self.native_backend, self.shards);
+                let opened = listen::on_all(*wire, &addresses, open).map_err(bind_error)?;
+                self.sockets
+                    .extend(opened.into_iter().map(|socket| Listener {
+                        uri: Some(wire.uri(socket.local_addr())),
+                        socket,
+                    }));
+                return Ok(self);
             }
         };
         self.sockets.push(Listener {
@@ -150,7 +160,7 @@ impl BoundServer {
     }
 
     /// Where this server listens, in the order of the calls of [`bind`](Self::bind), with the
-    /// ports that the system chose.
+    /// ports that the system chose. A host name gives a URI for each of its addresses.
     #[must_use]
     pub fn local_uris(&self) -> Vec<String> {
         self.sockets
@@ -169,8 +179,9 @@ impl BoundServer {
 
     /// Serves until `signal` yields. Then new calls are refused (UNAVAILABLE, refused before
     /// dispatch), those in progress are waited for, at most for the `drain_timeout`, and ended
-    /// with UNAVAILABLE if that passes. Sockets are closed last. What cannot be ended, handlers that
-    /// block their thread and replies that do not arrive, is waited for 2 s more.
+    /// with UNAVAILABLE if that passes. Sockets are closed last: when this returns, their ports and names are
+    /// free. What cannot be ended, handlers that block their thread and replies that do not arrive, is
+    /// waited for 2 s more.
     ///
     /// # Errors
     /// If a socket has failed, once the calls of the others are over as on a shutdown, or if there is no
@@ -292,19 +303,27 @@ impl fmt::Debug for BoundServer {
     }
 }
 
-fn address(uri: &str, host: &Host, port: u16) -> Result<SocketAddr, ServerError> {
+/// All that a host stands for, each once.
+fn addresses(uri: &str, host: &Host, port: u16) -> Result<Vec<SocketAddr>, ServerError> {
     let name = match host {
-        Host::Address(ip) => return Ok(SocketAddr::new(*ip, port)),
+        Host::Address(address) => return Ok(vec![address.at(port)]),
         Host::Name(name) => name,
     };
     let failed = |reason| ServerError::Resolve {
         uri: uri.to_owned(),
         reason,
     };
-    let mut addresses = (name.as_str(), port)
+    let found = (name.as_str(), port)
         .to_socket_addrs()
         .map_err(|error| failed(error.to_string()))?;
-    addresses
-        .next()
-        .ok_or_else(|| failed("it has no address".to_owned()))
+    let mut addresses = Vec::new();
+    for addr in found {
+        if !addresses.contains(&addr) {
+            addresses.push(addr);
+        }
+    }
+    if addresses.is_empty() {
+        return Err(failed("it has no address".to_owned()));
+    }
+    Ok(addresses)
 }

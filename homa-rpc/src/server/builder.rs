@@ -107,8 +107,8 @@ impl<L> ServerBuilder<L> {
     #[must_use]
     pub fn add_service<S, B>(mut self, service: S) -> Self
     where
-        S: Service<http::Request<Body>, Response = http::Response<B>>
-            + NamedService
+        S: NamedService
+            + Service<http::Request<Body>, Response = http::Response<B>>
             + Clone
             + Send
             + Sync
@@ -137,8 +137,8 @@ impl<L> ServerBuilder<L> {
     #[must_use]
     pub fn add_inline_service<S, B>(mut self, service: S) -> Self
     where
-        S: Service<http::Request<Body>, Response = http::Response<B>>
-            + NamedService
+        S: NamedService
+            + Service<http::Request<Body>, Response = http::Response<B>>
             + Clone
             + Send
             + Sync

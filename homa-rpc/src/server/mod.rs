@@ -6,6 +6,7 @@ mod cancel;
 mod dispatch;
 mod gate;
 mod layered;
+mod listen;
 mod quota;
 mod reply;
 mod router;

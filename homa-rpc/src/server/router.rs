@@ -18,6 +18,12 @@ use crate::method::MethodDescriptor;
 use crate::status::Status;
 
 /// A service with the name under which it is called.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a service that can be served",
+    label = "expected a service, such as the generated `GreeterServer`",
+    note = "what implements a generated trait `Greeter` is served as `GreeterServer::new(..)`",
+    note = "a service of another kind needs `homa_rpc::server::NamedService`, which says how it is called"
+)]
 pub trait NamedService {
     /// `package.Service`.
     const NAME: &'static str;

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::rpc::Rpc;
 use super::{Endpoint, RpcKey};
 use crate::units::RpcId;
 
@@ -21,6 +22,14 @@ impl Endpoint {
         } else {
             self.table.find_server(peer, local, id)
         }
+    }
+
+    /// Whether a packet of any kind has come from the peer of `rpc` since the RPC began. False if the RPC is
+    /// over.
+    #[must_use]
+    pub fn peer_heard(&self, rpc: RpcKey) -> bool {
+        let heard = |rpc: &Rpc| Some(self.peers.get(rpc.peer)?.heard > rpc.liveness.born);
+        self.table.get(rpc).and_then(heard).unwrap_or(false)
     }
 
     /// RPCs in progress or kept until acknowledged.

@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -14,6 +13,7 @@ use super::core::Answer;
 use super::lane::Lane;
 use super::sys::Received;
 use crate::error::CloseReason;
+use crate::link::udp_socket::canonical;
 use crate::transport::{Incoming, Responder, Transport};
 
 /// Messages taken in one poll before other tasks get their chance.
@@ -100,7 +100,7 @@ impl Driver {
             Received::Failed { cookie, error } => self.lane.end_call(cookie, Err(error)),
             Received::Request { id, peer, message } => {
                 let to = Answer { id, peer };
-                let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+                let peer = canonical(peer);
                 let taken = if self.lane.serves(peer) {
                     self.lane.lock().add_request(to, len)
                 } else {

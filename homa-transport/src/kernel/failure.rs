@@ -63,8 +63,9 @@ pub(super) fn call_failed(error: &io::Error, peer: SocketAddr, patience: Patienc
             reason: Unreachable::Protocol,
             delivery,
         },
-        _ => unroutable(error, peer, delivery).unwrap_or_else(|| RpcError::Closed {
-            reason: CloseReason::LinkFailed(format!("the Homa module ended a call: {error}")),
+        _ => unroutable(error, peer, delivery).unwrap_or_else(|| RpcError::System {
+            peer,
+            reason: error.to_string(),
             delivery,
         }),
     }
@@ -95,8 +96,9 @@ pub(super) fn request_refused(error: &io::Error, peer: SocketAddr) -> NotSent {
             peer,
             reason: "the Homa module cannot send to that address",
         },
-        _ => unroutable(error, peer, delivery).unwrap_or_else(|| RpcError::Closed {
-            reason: CloseReason::LinkFailed(format!("the Homa module took no request: {error}")),
+        _ => unroutable(error, peer, delivery).unwrap_or_else(|| RpcError::System {
+            peer,
+            reason: error.to_string(),
             delivery,
         }),
     })
@@ -159,7 +161,21 @@ mod tests {
             unreachable(Unreachable::Protocol)
         );
         assert_eq!(of(libc::EHOSTUNREACH), unreachable(Unreachable::Host));
-        assert!(matches!(of(libc::EFAULT), RpcError::Closed { .. }));
+        assert!(matches!(of(libc::EFAULT), RpcError::System { .. }));
+    }
+
+    #[test]
+    fn what_ends_one_call_never_counts_as_the_end_of_the_socket() {
+        for errno in 1..=133 {
+            let error = call_failed(&os(errno), peer(), Patience::new(100, 5, 5));
+            assert!(!matches!(error, RpcError::Closed { .. }), "errno {errno}");
+            // Only a socket that was shut down says so.
+            if let NotSent::Never(error @ RpcError::Closed { .. }) =
+                request_refused(&os(errno), peer())
+            {
+                assert_eq!(errno, libc::ESHUTDOWN, "{error}");
+            }
+        }
     }
 
     #[test]

@@ -302,7 +302,7 @@ fn check_length(message: &Message) -> Result<(), RpcError> {
 impl Transport for Lane {
     fn start_call(&self, peer: SocketAddr, request: Message) -> Result<CallKey, RpcError> {
         check_length(&request)?;
-        let peer = crate::socket::reachable(peer);
+        let peer = crate::socket::callable(peer)?;
         self.check_address(peer)?;
         let (call, queued) = {
             let mut core = self.lock();

@@ -79,8 +79,8 @@ const REGION_BYTES_MAX: usize = 1 << 32;
 /// A socket of the Linux Homa module: one port, used as client and, after [`Transport::serve`], as
 /// server.
 ///
-/// It is a handle: clones are the same socket, which closes when the last one is dropped. A task on
-/// the runtime that opened it receives for it; when that runtime is gone, its calls fail with
+/// It is a handle: clones are the same socket, which closes when the last one is dropped, or by
+/// [`Transport::close`]: when either returns, the module has freed the port. A task on the runtime that opened it receives for it; when that runtime is gone, its calls fail with
 /// [`CloseReason::RuntimeGone`].
 #[derive(Clone)]
 pub struct KernelSocket {
@@ -164,7 +164,8 @@ impl KernelSocket {
         let ipv4 = probe::is_ipv4(&port).map_err(failed)?;
         let number = sys::info(port.socket()).map_err(failed)?.port;
         let port = sys::register(port).map_err(failed)?;
-        let local = SocketAddr::new(addr.ip(), number);
+        let mut local = addr;
+        local.set_port(number);
         let lane = Arc::new(Lane::new(port, local, ipv4, Limits::of(config)));
         let _inside = runtime.enter();
         drop(runtime.spawn(Driver::new(Arc::clone(&lane))));

@@ -29,7 +29,7 @@ mod send_failure;
 pub(crate) mod spread;
 mod sys;
 mod train;
-mod udp_socket;
+pub(crate) mod udp_socket;
 mod write_waiter;
 
 /// A way to move packets.

@@ -29,7 +29,7 @@ use super::icmp::NetworkError;
 use super::reports::Reports;
 use super::reservation::PortReservation;
 use super::spread::{Part, Spread};
-use super::udp_socket::{canonical, warn_of_small_buffer};
+use super::udp_socket::{canonical, check_zone_to_bind, warn_of_small_buffer};
 use super::{Link, RecvBatch, SystemCalls, kernel_module, sys};
 use crate::endpoint::Transmit;
 use crate::error::{BindError, Report};
@@ -91,12 +91,15 @@ impl RawLink {
     ) -> Result<(Self, Vec<Self>), BindError> {
         check_module()?;
         let addr = canonical(addr);
+        check_zone_to_bind(addr)?;
         let (port, reservation) = match addr.port() {
             0 => first_free(addr, 1, 1, SERVER_PORT_MAX)?,
             port @ 1..=SERVER_PORT_MAX => (port, reserve(addr, port)?),
             _ => return Err(BindError::ServerPort { addr }),
         };
-        Self::open_group(SocketAddr::new(addr.ip(), port), addr, members, reservation)
+        let mut local = addr;
+        local.set_port(port);
+        Self::open_group(local, addr, members, reservation)
     }
 
     /// Opens a client's sockets, IPv4 and IPv6 where the machine has both, on a free port of the upper
@@ -176,7 +179,7 @@ impl RawLink {
             part,
             receive_buffer_bytes,
             reports: Reports::default(),
-            routes: RouteMtu::new(local.ip())?,
+            routes: RouteMtu::new(local)?,
             send_calls: AtomicU64::new(0),
             receive_calls: AtomicU64::new(0),
             _refusals: refusals,

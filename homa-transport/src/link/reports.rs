@@ -3,7 +3,9 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
-use crate::error::Report;
+use crate::endpoint::Transmit;
+use crate::error::{Report, Unreachable};
+use crate::units::RpcId;
 
 /// Reports kept at most. A peer whose report finds no room is found out by its silence.
 const REPORTS_MAX: usize = 256;
@@ -31,6 +33,18 @@ impl Reports {
         drop(state);
         if let Some(receiver) = receiver {
             receiver.wake();
+        }
+    }
+
+    /// The system refuses to send `packet`. To a call of ours this is worth knowing at once. A server's
+    /// packet only counts as lost: its client is there, and a firewall's rule or a route may be back
+    /// before it gives up.
+    pub(super) fn refused(&self, packet: &Transmit, reason: Unreachable) {
+        let report = packet.report(reason);
+        if report.about.is_some_and(RpcId::is_client) {
+            self.push(report);
+        } else {
+            tracing::debug!(peer = %packet.to, %reason, "packet lost: the system does not send it");
         }
     }
 
@@ -65,7 +79,9 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
-    use crate::error::Unreachable;
+    use crate::message::Message;
+    use crate::units::Priority;
+    use crate::wire::{Header, Packet, emit};
 
     fn report(port: u16) -> Report {
         Report {
@@ -110,5 +126,31 @@ mod tests {
         let mut out = Vec::new();
         reports.take(&mut out);
         assert_eq!(out.len(), REPORTS_MAX);
+    }
+
+    #[test]
+    fn a_refusal_to_send_is_told_to_calls_of_ours_and_not_of_served_ones() {
+        let packet = |id| Transmit {
+            to: SocketAddr::from(([192, 0, 2, 1], 4_000)),
+            from: None,
+            priority: Priority::HIGHEST,
+            header: emit(
+                &Header {
+                    source_port: 1,
+                    destination_port: 4_000,
+                    sender_id: id,
+                },
+                &Packet::Busy,
+            ),
+            payload: Message::new(),
+        };
+        let reports = Reports::default();
+        let ours = RpcId::new(8);
+        reports.refused(&packet(ours.other_side()), Unreachable::Denied);
+        reports.refused(&packet(ours), Unreachable::Denied);
+        let mut out = Vec::new();
+        reports.take(&mut out);
+        assert_eq!(out.len(), 1, "{out:?}");
+        assert_eq!(out[0].about, Some(ours));
     }
 }

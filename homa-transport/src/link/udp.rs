@@ -19,7 +19,8 @@ use super::reservation::PortReservation;
 use super::send_failure::SendFailure;
 use super::train::Train;
 use super::udp_socket::{
-    Destinations, Opened, canonical, local_address, open_reserved, warn_of_small_buffer,
+    Destinations, Opened, canonical, check_zone_to_bind, local_address, open_reserved,
+    warn_of_small_buffer,
 };
 use super::write_waiter::WriteWaiter;
 use super::{Link, PacketMeta, RecvBatch, SystemCalls, sys, train};
@@ -112,10 +113,8 @@ impl UdpLink {
         members: u32,
     ) -> Result<(Self, Vec<Self>), BindError> {
         let runtime = Handle::try_current().map_err(|_| BindError::NoRuntime)?;
-        let bind_error = |source: io::Error| match source.kind() {
-            io::ErrorKind::AddrInUse => BindError::AddressInUse { addr },
-            _ => BindError::Io { addr, source },
-        };
+        check_zone_to_bind(addr)?;
+        let bind_error = |source| BindError::of_system(addr, source);
         let addr = match addr {
             SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_none() => addr,
             _ => SocketAddr::new(addr.ip().to_canonical(), addr.port()),
@@ -254,7 +253,7 @@ impl UdpLink {
     /// Settles a packet whose `failure` is its own.
     fn give_up(&self, to: SocketAddr, packet: &Transmit, failure: SendFailure) -> Sent {
         match failure {
-            SendFailure::Refused(reason) => self.reports.push(packet.report(reason)),
+            SendFailure::Refused(reason) => self.reports.refused(packet, reason),
             SendFailure::TooLong => return self.send_in_fragments(to, packet),
             _ => tracing::debug!(peer = %packet.to, ?failure, "packet lost"),
         }

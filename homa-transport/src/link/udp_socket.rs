@@ -10,6 +10,7 @@ use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 use super::reservation::PortReservation;
 use super::udp::UdpOptions;
 use super::{spread, sys};
+use crate::error::BindError;
 
 /// Ports tried when the system chooses one whose name somebody else holds.
 const PORT_ATTEMPTS: usize = 16;
@@ -196,8 +197,25 @@ pub(super) fn local_address(socket: &Socket) -> io::Result<SocketAddr> {
     socket.local_addr()?.as_socket().ok_or_else(not_ip)
 }
 
+/// Refuses a link-local address without its interface, of which the system says only that it is invalid.
+pub(super) fn check_zone_to_bind(addr: SocketAddr) -> Result<(), BindError> {
+    if lacks_zone(addr) {
+        return Err(BindError::NoZone { addr });
+    }
+    Ok(())
+}
+
+/// Whether `addr` is a link-local address without its interface. The system sends there by an interface of its
+/// choice, but what comes back has the interface with it, and so comes from somebody else.
+pub(crate) const fn lacks_zone(addr: SocketAddr) -> bool {
+    match addr {
+        SocketAddr::V4(_) => false,
+        SocketAddr::V6(v6) => v6.ip().is_unicast_link_local() && v6.scope_id() == 0,
+    }
+}
+
 /// One form for each peer: IPv4 addresses unmapped, no flow label.
-pub(super) fn canonical(addr: SocketAddr) -> SocketAddr {
+pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
     match addr {
         SocketAddr::V4(_) => addr,
         SocketAddr::V6(v6) => match v6.ip().to_canonical() {

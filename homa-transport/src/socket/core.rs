@@ -8,7 +8,7 @@ use bytes::Bytes;
 use slotmap::{Key, KeyData};
 
 use crate::endpoint::{Endpoint, Event, RpcKey, Transmit};
-use crate::error::{CloseReason, Delivery, Limit, RpcError};
+use crate::error::{CloseReason, Delivery, Limit, Report, RpcError};
 use crate::message::Message;
 use crate::slab::{SideTable, Slab};
 use crate::transport::{CallKey, RequestSink};
@@ -166,6 +166,18 @@ impl Core {
         (Poll::Pending, register(&mut slot.waker, waker))
     }
 
+    /// Whether the peer has been heard since the call began.
+    pub(super) fn peer_heard(&self, call: CallKey) -> bool {
+        match self.calls.get(call) {
+            Some(CallSlot {
+                outcome: Some(outcome),
+                ..
+            }) => outcome.is_ok(),
+            Some(slot) => self.endpoint.peer_heard(slot.rpc),
+            None => false,
+        }
+    }
+
     /// Forgets a call. Returns its RPC, to be aborted, and what to drop outside the lock.
     pub(super) fn forget_call(&mut self, call: CallKey) -> Option<(RpcKey, Option<Waker>)> {
         self.calls.remove(call).map(|slot| (slot.rpc, slot.waker))
@@ -188,6 +200,19 @@ impl Core {
         match &self.closed {
             Some(reason) => (Poll::Ready(reason.clone()), None),
             None => (Poll::Pending, register(&mut self.closed_waker, waker)),
+        }
+    }
+
+    /// Takes a report to the core, unless it is about a call that is over: then it says nothing about those
+    /// that have begun since, which get their own.
+    pub(super) fn handle_unreachable(&mut self, report: &Report) {
+        let about = report.about.filter(|id| id.is_client());
+        let is_over = about.is_some_and(|id| {
+            let any = report.peer.ip();
+            self.endpoint.find_rpc(report.peer, any, id).is_none()
+        });
+        if !is_over {
+            self.endpoint.handle_unreachable(report);
         }
     }
 

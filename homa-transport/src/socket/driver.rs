@@ -98,7 +98,9 @@ impl Driver {
 
     /// Asks the link without waiting, in a window of busy polling. False: a turn is due.
     fn look(&mut self) -> std::io::Result<bool> {
-        self.shard.link().try_recv(&mut self.received)?;
+        let received = &mut self.received;
+        let looked = self.shard.link().with(|link| link.try_recv(received));
+        looked.transpose()?;
         if !self.received.is_empty() {
             self.polling.hit();
             return Ok(false);
@@ -134,7 +136,9 @@ impl Driver {
         if self.batch.is_empty() {
             return Poll::Ready(Ok(flushed));
         }
-        let sent = self.shard.link().send(&self.batch)?;
+        let sent = self.shard.link().with(|link| link.send(&self.batch));
+        // Once the link is gone, what is left is lost.
+        let sent = sent.transpose()?.unwrap_or(self.batch.len());
         let full = sent < self.batch.len();
         if full {
             let mut core = self.shard.lock();
@@ -144,7 +148,8 @@ impl Driver {
         }
         self.batch.clear();
         if full {
-            ready!(self.shard.link().poll_writable(cx))?;
+            let writable = self.shard.link().with(|link| link.poll_writable(cx));
+            ready!(writable.unwrap_or(Poll::Pending))?;
             flushed = Flushed::More;
         }
         Poll::Ready(Ok(flushed))
@@ -154,7 +159,10 @@ impl Driver {
     fn receive(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         let received = if self.received.is_empty() {
             self.received.clear();
-            self.shard.link().poll_recv(cx, &mut self.received)
+            let received = &mut self.received;
+            let polled = self.shard.link().with(|link| link.poll_recv(cx, received));
+            // Whoever took the link away wakes the driver.
+            polled.unwrap_or(Poll::Pending)
         } else {
             // Busy polling has found something.
             Poll::Ready(Ok(()))
@@ -174,7 +182,7 @@ impl Driver {
                 .handle_packet(now, meta.peer, meta.local, packet);
         }
         for report in &self.received.unreachable {
-            core.endpoint.handle_unreachable(report);
+            core.handle_unreachable(report);
         }
         // Timers only when nothing waits to be received: our own delay is not the peer's silence.
         if (!full || self.busy_batches >= BUSY_BATCHES_MAX)

@@ -3,6 +3,7 @@
 mod core;
 mod driver;
 mod key;
+mod link_slot;
 mod overload;
 mod polling;
 mod shard;
@@ -11,7 +12,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -29,6 +30,7 @@ use crate::link::mem::MemLink;
 use crate::link::raw::RawLink;
 use crate::link::spread::Spread;
 use crate::link::udp::{UdpLink, UdpOptions};
+use crate::link::udp_socket::lacks_zone;
 use crate::message::Message;
 use crate::stats::Stats;
 use crate::transport::{CallKey, RequestSink, Transport};
@@ -36,9 +38,9 @@ use crate::wire::MESSAGE_BYTES_MAX;
 
 /// A Homa socket: one port, used as client and, after [`Transport::serve`], as server.
 ///
-/// It is a handle: clones are the same socket, which closes when the last one is dropped. A task
-/// on the runtime that opened it drives it; when that runtime is gone, its calls fail with
-/// [`CloseReason::RuntimeGone`].
+/// It is a handle: clones are the same socket, which closes when the last one is dropped, or by
+/// [`Transport::close`]: when either returns, its port is free. A task on the runtime that opened it drives
+/// it; when that runtime is gone, its calls fail with [`CloseReason::RuntimeGone`].
 ///
 /// With [`Config::shards`] there are several such tasks, each with a part of the peers: a server's by the
 /// peer's port, on one port of their own; a client's, on a port each, by the thread that calls.
@@ -270,7 +272,8 @@ impl Socket {
         }
         let _inside = runtime.enter();
         for shard in handle.all() {
-            let window = if shard.link().can_busy_poll() {
+            let can_busy_poll = shard.link().with(|link| link.can_busy_poll());
+            let window = if can_busy_poll == Some(true) {
                 config.busy_poll
             } else {
                 Duration::ZERO
@@ -358,6 +361,10 @@ impl Transport for Socket {
         self.shard_of(call).cancel(call);
     }
 
+    fn peer_heard(&self, call: CallKey) -> bool {
+        self.shard_of(call).peer_heard(call)
+    }
+
     fn cancel_reaches_server(&self) -> bool {
         true
     }
@@ -398,7 +405,10 @@ impl Transport for Socket {
     }
 
     fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<CloseReason> {
-        self.handle.first.poll_closed(cx)
+        let reason = ready!(self.handle.first.poll_closed(cx));
+        // Ports are shared by shards: all of them have to let go.
+        self.handle.first.close(reason.clone());
+        Poll::Ready(reason)
     }
 
     fn close(&self) {
@@ -417,8 +427,17 @@ fn fitting(config: Config, receive_buffer_bytes: usize) -> Config {
     }
 }
 
+/// The address to call for `peer`, if it can be called at all.
+pub(crate) fn callable(peer: SocketAddr) -> Result<SocketAddr, RpcError> {
+    if lacks_zone(peer) {
+        let reason = "a link-local address needs its interface, as in [fe80::1%2]";
+        return Err(RpcError::BadAddress { peer, reason });
+    }
+    Ok(reachable(peer))
+}
+
 /// A socket bound to "any address" is reachable on this host's loopback address.
-pub(crate) const fn reachable(mut peer: SocketAddr) -> SocketAddr {
+const fn reachable(mut peer: SocketAddr) -> SocketAddr {
     match peer.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => peer.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST)),
         IpAddr::V6(ip) if ip.is_unspecified() => peer.set_ip(IpAddr::V6(Ipv6Addr::LOCALHOST)),

@@ -12,9 +12,10 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 
+use super::callable;
 use super::core::{Core, Work};
 use super::key::KeyMark;
-use super::reachable;
+use super::link_slot::LinkSlot;
 use crate::endpoint::{Endpoint, RpcKey, Transmit};
 use crate::error::{CloseReason, Delivery, Report, RpcError};
 use crate::link::Link;
@@ -49,7 +50,7 @@ thread_local! {
 /// A port and its protocol state, or its part of a port that several share.
 pub(super) struct Shard {
     core: Mutex<Core>,
-    link: Arc<dyn Link>,
+    link: LinkSlot,
     clock: Clock,
     /// Keys have it outside of the shard, here and in the core they don't.
     mark: KeyMark,
@@ -73,7 +74,7 @@ impl Shard {
     ) -> Self {
         Self {
             core: Mutex::new(Core::new(endpoint, mark.slots_max())),
-            link,
+            link: LinkSlot::new(link),
             clock,
             mark,
             siblings: OnceLock::new(),
@@ -91,8 +92,8 @@ impl Shard {
         self.mark.mark(rpc)
     }
 
-    pub(super) fn link(&self) -> &dyn Link {
-        &*self.link
+    pub(super) const fn link(&self) -> &LinkSlot {
+        &self.link
     }
 
     pub(super) const fn clock(&self) -> &Clock {
@@ -178,9 +179,10 @@ impl Shard {
         if batch.is_empty() {
             return;
         }
-        match self.link.send(batch) {
-            Ok(sent) if sent >= batch.len() => {}
-            Ok(sent) => {
+        match self.link.with(|link| link.send(batch)) {
+            None => {}
+            Some(Ok(sent)) if sent >= batch.len() => {}
+            Some(Ok(sent)) => {
                 let mut core = self.lock();
                 core.unsent.extend(batch.drain(sent..));
                 let driver = core.want_turn();
@@ -189,7 +191,7 @@ impl Shard {
                     driver.wake();
                 }
             }
-            Err(error) => self.close(CloseReason::LinkFailed(error.to_string())),
+            Some(Err(error)) => self.close(CloseReason::LinkFailed(error.to_string())),
         }
         batch.clear();
     }
@@ -199,14 +201,20 @@ impl Shard {
         peer: SocketAddr,
         request: Message,
     ) -> Result<CallKey, RpcError> {
-        let peer = reachable(peer);
-        let packet_bytes = self.link.packet_bytes_max(peer);
+        let peer = callable(peer)?;
+        let packet_bytes = self.packet_bytes_max(peer);
         let call = self.command(|core, now| {
             core.start_call(|endpoint, cookie| {
                 endpoint.send_request(now, peer, packet_bytes, request, cookie)
             })
         })?;
         Ok(self.mark.mark(call))
+    }
+
+    /// Anything will do once the link is gone: the shard is closed.
+    fn packet_bytes_max(&self, peer: SocketAddr) -> usize {
+        let bytes = self.link.with(|link| link.packet_bytes_max(peer));
+        bytes.unwrap_or(MESSAGE_BYTES_MAX)
     }
 
     /// Takes the report that a peer is unreachable to the shard that it is about, if that is another one:
@@ -225,7 +233,7 @@ impl Shard {
             return false;
         };
         let mut core = owner.lock();
-        core.endpoint.handle_unreachable(report);
+        core.handle_unreachable(report);
         let driver = core.want_turn();
         drop(core);
         if let Some(driver) = driver {
@@ -243,16 +251,17 @@ impl Shard {
         Ok(())
     }
 
-    /// Closes the socket: calls in progress fail, peers are told, the driver ends; and the same at the
-    /// other shards, since without this one part of the peers would meet silence.
+    /// Closes the socket: calls in progress fail, peers are told, the driver ends, the port is free; and the
+    /// same at the other shards, since without this one part of the peers would meet silence.
     pub(super) fn close(&self, reason: CloseReason) {
         self.close_alone(reason.clone());
         let siblings = self.siblings.get().into_iter();
         for sibling in siblings.flat_map(|siblings| &siblings.all) {
-            if let Some(sibling) = sibling.upgrade()
-                && sibling.closed().is_none()
-            {
-                sibling.close_alone(reason.clone());
+            if let Some(sibling) = sibling.upgrade() {
+                if sibling.closed().is_none() {
+                    sibling.close_alone(reason.clone());
+                }
+                sibling.link.release();
             }
         }
     }
@@ -271,7 +280,8 @@ impl Shard {
         drop(core);
         work.released.clear();
         // Best effort: peers find out by themselves if this does not reach them.
-        let _ = self.link.send(&batch);
+        let _ = self.link.with(|link| link.send(&batch));
+        self.link.release();
         drop(sink);
         for waker in work.wakers {
             waker.wake();
@@ -303,6 +313,11 @@ impl Transport for Shard {
         drop(result);
     }
 
+    fn peer_heard(&self, call: CallKey) -> bool {
+        let call = self.mark.unmark(call);
+        self.lock().peer_heard(call)
+    }
+
     fn cancel_reaches_server(&self) -> bool {
         true
     }
@@ -315,7 +330,7 @@ impl Transport for Shard {
         let rpc = self.mark.unmark(rpc);
         let old = self.command(|core, now| {
             let peer = core.endpoint.peer_of(rpc).ok_or(RpcError::Stale)?;
-            let packet_bytes = self.link.packet_bytes_max(peer);
+            let packet_bytes = self.packet_bytes_max(peer);
             core.endpoint
                 .send_response(now, rpc, packet_bytes, response)?;
             Ok(core.forget_request(rpc))
@@ -349,12 +364,12 @@ impl Transport for Shard {
     }
 
     fn stats(&self) -> Stats {
-        let calls = self.link.system_calls();
+        let counters = self.link.counters();
         let core = self.lock();
         Stats {
-            send_system_calls: calls.send,
-            receive_system_calls: calls.receive,
-            receive_drops: self.link.receive_drops(),
+            send_system_calls: counters.calls.send,
+            receive_system_calls: counters.calls.receive,
+            receive_drops: counters.receive_drops,
             backend: self.link.backend(),
             waiters_woken: core.waiters_woken,
             requests_handed_over: core.requests_handed_over,

@@ -149,7 +149,7 @@ fn exchange(config: &Config, to: IpAddr, lens: &[usize]) -> Vec<OnLink> {
 fn patient() -> Config {
     Config {
         resend_interval: Duration::from_secs(5),
-        need_ack_delay: Duration::from_millis(500),
+        need_ack_delay: Duration::from_secs(2),
         delivered_memory: Duration::from_secs(60),
         ..Config::default()
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -62,14 +62,15 @@ impl Known {
 
 impl RouteMtu {
     /// For packets from `local`, in the network namespace of the calling thread.
-    pub(super) fn new(local: IpAddr) -> io::Result<Self> {
+    pub(super) fn new(mut local: SocketAddr) -> io::Result<Self> {
+        local.set_port(0);
         let probe = |domain, any: bool| -> io::Result<Option<Socket>> {
             let Ok(socket) = Socket::new(domain, Type::DGRAM, None) else {
                 // The machine lacks this family.
                 return Ok(None);
             };
-            if any && !local.is_unspecified() {
-                socket.bind(&SocketAddr::new(local, 0).into())?;
+            if any && !local.ip().is_unspecified() {
+                socket.bind(&local.into())?;
             }
             Ok(Some(socket))
         };
@@ -183,7 +184,7 @@ mod tests {
 
     #[tokio::test]
     async fn loopback_takes_what_an_ip_packet_can_be() {
-        let routes = RouteMtu::new("0.0.0.0".parse().unwrap()).unwrap();
+        let routes = RouteMtu::new("0.0.0.0:0".parse().unwrap()).unwrap();
         let of = |peer: &str| routes.packet_bytes_max(peer.parse().unwrap());
         assert_eq!(of("127.0.0.1:1"), 65_515);
         assert_eq!(of("[::1]:1"), 65_496);
@@ -193,7 +194,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_route_that_is_not_there_is_taken_for_ethernet() {
-        let routes = RouteMtu::new("127.0.0.1".parse().unwrap()).unwrap();
+        let routes = RouteMtu::new("127.0.0.1:0".parse().unwrap()).unwrap();
         // From a loopback address there is no way out.
         assert_eq!(
             routes.packet_bytes_max("192.0.2.1:1".parse().unwrap()),
@@ -203,7 +204,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn packets_stay_short_for_a_while_after_a_route_became_narrower() {
-        let routes = RouteMtu::new("127.0.0.1".parse().unwrap()).unwrap();
+        let routes = RouteMtu::new("127.0.0.1:0".parse().unwrap()).unwrap();
         let peer: SocketAddr = "127.0.0.1:7".parse().unwrap();
         routes.pretend_narrow(peer, 1500);
         assert_eq!(routes.narrowed(peer), Some(1480));
@@ -216,7 +217,7 @@ mod tests {
 
     #[tokio::test]
     async fn addresses_remembered_are_bounded() {
-        let routes = RouteMtu::new("127.0.0.1".parse().unwrap()).unwrap();
+        let routes = RouteMtu::new("127.0.0.1:0".parse().unwrap()).unwrap();
         for address in 0..5000u32 {
             let ip = std::net::Ipv4Addr::from(0x7f00_0001 + address);
             routes.packet_bytes_max((ip, 1).into());

@@ -81,7 +81,7 @@ impl RawLink {
                     self.routes.on_too_long(to);
                 }
                 SendFailure::Refused(reason) if attempt > 0 && !in_the_way => {
-                    self.reports.push(packet.report(reason));
+                    self.reports.refused(packet, reason);
                     return Ok(Sent::Done(1));
                 }
                 _ => {}
