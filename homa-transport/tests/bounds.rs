@@ -15,19 +15,21 @@ use bytes::Bytes;
 use homa_transport::endpoint::Event;
 use homa_transport::units::{Instant, RpcId};
 use homa_transport::wire::{Data, Header, Packet, PacketType, Tokens, Unknown, emit};
-use homa_transport::{Config, Endpoint, Limit, Message, Report, RpcError, Unreachable, Wire};
+use homa_transport::{
+    Config, Delivery, Endpoint, Limit, Message, Report, RpcError, Unreachable, Wire,
+};
 use support::{Fate, Pair, Side, client_addr, pattern, server_addr, token_for};
 
 const LONG: Duration = Duration::from_secs(60);
 
 #[test]
-fn requests_without_room_for_a_record_wait_and_run_once_each() {
+fn requests_without_room_for_a_record_wait_on_protocol_146_and_run_once_each() {
     let config = Config {
         rpcs_max: 4,
         ..Config::default()
     };
-    let mut pair = Pair::new();
-    pair.server = Endpoint::new(config, Wire::Encapsulated, server_addr().port(), 5).unwrap();
+    let mut pair = Pair::with(Config::default(), Wire::Native);
+    pair.server = Endpoint::new(config, Wire::Native, server_addr().port(), 5).unwrap();
     pair.server.set_serving(true);
     pair.answer = Box::new(|_| None);
     for cookie in 0..12_u8 {
@@ -58,6 +60,52 @@ fn requests_without_room_for_a_record_wait_and_run_once_each() {
         0,
         "a refused request is not taken for a lost one"
     );
+}
+
+#[test]
+fn requests_without_room_for_a_record_are_refused_over_udp_and_never_run() {
+    for lost in [false, true] {
+        let config = Config {
+            rpcs_per_peer_max: 4,
+            ..Config::default()
+        };
+        let mut pair = Pair::new();
+        pair.server = Endpoint::new(config, Wire::Encapsulated, server_addr().port(), 5).unwrap();
+        pair.server.set_serving(true);
+        pair.server.handle_timeout(Instant::ZERO);
+        let mut pair = pair.acquaint();
+        pair.answer = Box::new(|_| None);
+        let mut refusals = 0;
+        pair.fate = Box::new(move |sent| {
+            let refusal = sent.packet_type == PacketType::Busy;
+            refusals += usize::from(refusal);
+            if lost && refusal && refusals <= 8 {
+                Fate::Drop
+            } else {
+                Fate::Deliver
+            }
+        });
+        for cookie in 0..12_u8 {
+            pair.call(pattern(3_000, cookie), u64::from(cookie));
+        }
+        pair.run_for(Duration::from_secs(1));
+        assert_eq!(pair.outcomes.len(), 8);
+        for outcome in pair.outcomes.values() {
+            let error = outcome.clone().unwrap_err();
+            let expected = RpcError::Refused {
+                peer: server_addr(),
+                option: Limit::RpcsPerPeer,
+            };
+            assert_eq!(error, expected);
+            assert_eq!(error.delivery(), Delivery::NotSent);
+        }
+        for rpc in std::mem::take(&mut pair.open) {
+            pair.respond(rpc, pattern(10, 0)).unwrap();
+        }
+        pair.run(LONG);
+        assert_eq!(pair.outcomes.len(), 12);
+        assert_eq!(pair.deliveries.len(), 4, "what was refused is never run");
+    }
 }
 
 #[test]

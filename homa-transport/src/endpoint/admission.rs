@@ -168,16 +168,13 @@ impl Endpoint {
     fn refusal(&self, peer: PeerKey, arrival: &Arrival) -> Option<Refusal> {
         let served = self.peers.get(peer).map_or(0, Peer::served);
         let (rpcs, per_peer) = (self.config.rpcs_max, self.config.rpcs_per_peer_max);
-        if self.is_stranger(peer, arrival) {
-            if self.strangers >= rpcs.div_ceil(2) {
-                return Some(Refusal::Rpcs);
-            }
-            return (served >= per_peer.div_ceil(2)).then_some(Refusal::RpcsPerPeer);
-        }
-        if self.table.server_count() >= rpcs {
+        let stranger = self.is_stranger(peer, arrival);
+        let share = |room: usize| if stranger { room.div_ceil(2) } else { room };
+        let full = self.table.server_count() >= rpcs;
+        if full || (stranger && self.strangers >= share(rpcs)) {
             return Some(Refusal::Rpcs);
         }
-        (served >= per_peer).then_some(Refusal::RpcsPerPeer)
+        (served >= share(per_peer)).then_some(Refusal::RpcsPerPeer)
     }
 
     /// Refuses a request. Over UDP its client is told, and the request is never executed; a stranger hears

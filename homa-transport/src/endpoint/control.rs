@@ -125,7 +125,10 @@ impl Endpoint {
         let Some(peer) = self.sender_of(arrival) else {
             return false;
         };
-        if !peer.refused.contains(arrival.id, arrival.memory_now, memory) {
+        if !peer
+            .refused
+            .contains(arrival.id, arrival.memory_now, memory)
+        {
             return false;
         }
         let refusal = peer.refusal;

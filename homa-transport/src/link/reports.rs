@@ -81,7 +81,7 @@ mod tests {
     use super::*;
     use crate::message::Message;
     use crate::units::Priority;
-    use crate::wire::{Header, Packet, emit};
+    use crate::wire::{self, Header, Packet, emit};
 
     fn report(port: u16) -> Report {
         Report {
@@ -140,7 +140,7 @@ mod tests {
                     destination_port: 4_000,
                     sender_id: id,
                 },
-                &Packet::Busy,
+                &Packet::Busy(wire::Busy::Unexplained),
             ),
             payload: Message::new(),
         };

@@ -103,8 +103,9 @@ impl World {
         let number = scenario.topology.hosts();
         let mut hosts = Vec::with_capacity(number);
         for host in 0..number {
-            let endpoint = new_endpoint(&scenario.config, scenario.wire, &mut random)?;
+            let mut endpoint = new_endpoint(&scenario.config, scenario.wire, &mut random)?;
             let clock = scenario.clocks.get(host).copied().unwrap_or(Clock::TRUE);
+            endpoint.handle_timeout(clock.local(Instant::ZERO));
             hosts.push(Host::new(host, endpoint, clock));
         }
         let network = Network::new(

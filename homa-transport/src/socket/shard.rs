@@ -67,11 +67,13 @@ pub(super) struct Siblings {
 
 impl Shard {
     pub(super) fn new(
-        endpoint: Endpoint,
+        mut endpoint: Endpoint,
         link: Arc<dyn Link>,
         clock: Clock,
         mark: KeyMark,
     ) -> Self {
+        // From now on it remembers what comes.
+        endpoint.handle_timeout(clock.now());
         Self {
             core: Mutex::new(Core::new(endpoint, mark.slots_max())),
             link: LinkSlot::new(link),

@@ -9,8 +9,6 @@ use super::HeaderBytes;
 const OWN_AT: usize = 0;
 /// Where it shows the token that its receiver wants to see.
 const SHOWN_AT: usize = 12;
-/// Unit of a memory's reach.
-const REACH_UNIT: Duration = Duration::from_millis(100);
 
 /// The tokens of a packet over UDP. A token is a number that only who gets the packets sent to an address
 /// can know; 0 is none.
@@ -63,7 +61,7 @@ pub enum Unknown {
     Unexplained,
     /// The server has not had the request in the time for which it remembers requests.
     NotReceived {
-        /// How long that is, rounded down to tenths of a second.
+        /// How long that is, rounded down to milliseconds; 65,535 at most.
         reach: Duration,
         /// The server itself is no older than that.
         since_start: bool,
@@ -105,8 +103,8 @@ impl Unknown {
         let Self::NotReceived { reach, since_start } = self else {
             return [0; 3];
         };
-        let units = reach.as_millis() / REACH_UNIT.as_millis();
-        let [high, low] = u16::try_from(units).unwrap_or(u16::MAX).to_be_bytes();
+        let millis = u16::try_from(reach.as_millis()).unwrap_or(u16::MAX);
+        let [high, low] = millis.to_be_bytes();
         let reason = if since_start {
             NOT_RECEIVED_SINCE_START
         } else {
@@ -117,7 +115,7 @@ impl Unknown {
 
     /// A reason that is not known explains nothing.
     pub(super) fn from_bytes([reason, high, low]: [u8; 3]) -> Self {
-        let reach = REACH_UNIT * u32::from(u16::from_be_bytes([high, low]));
+        let reach = Duration::from_millis(u16::from_be_bytes([high, low]).into());
         match reason {
             NOT_RECEIVED | NOT_RECEIVED_SINCE_START => Self::NotReceived {
                 reach,
@@ -210,9 +208,9 @@ mod tests {
 
     #[test]
     fn a_memorys_reach_is_never_exaggerated() {
-        let carried = |millis| {
+        let carried = |nanos| {
             let said = Unknown::NotReceived {
-                reach: Duration::from_millis(millis),
+                reach: Duration::from_nanos(nanos),
                 since_start: false,
             };
             match Unknown::from_bytes(said.bytes()) {
@@ -220,7 +218,7 @@ mod tests {
                 Unknown::Unexplained => panic!("it is explained"),
             }
         };
-        assert_eq!([carried(99), carried(199), carried(5_050)], [0, 100, 5_000]);
-        assert_eq!(carried(u64::MAX), 6_553_500);
+        assert_eq!([carried(999_999), carried(1_999_999)], [0, 1]);
+        assert_eq!(carried(u64::MAX), 65_535);
     }
 }

@@ -118,6 +118,8 @@ impl Pair {
         let client = Endpoint::new(config.clone(), wire, client_addr().port(), 0x1000).unwrap();
         let mut server = Endpoint::new(config, wire, server_addr().port(), 0x2000).unwrap();
         server.set_serving(true);
+        // It has been there for a while.
+        server.handle_timeout(Instant::ZERO);
         Self {
             now: Instant::from_nanos(1_000_000_000),
             client,

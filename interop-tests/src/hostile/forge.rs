@@ -2,7 +2,7 @@
 
 use homa_transport::units::{Priority, RpcId};
 use homa_transport::wire::{
-    AckEntry, Acks, Cutoffs, Data, Grant, Header, Packet, PacketType, Resend, emit,
+    AckEntry, Acks, Busy, Cutoffs, Data, Grant, Header, Packet, PacketType, Resend, Unknown, emit,
 };
 
 use super::random::Random;
@@ -95,8 +95,8 @@ pub(super) fn about(
             length: (random.below(4) != 0).then_some(offset / 2),
             priority,
         }),
-        PacketType::RpcUnknown => Packet::RpcUnknown,
-        PacketType::Busy => Packet::Busy,
+        PacketType::RpcUnknown => Packet::RpcUnknown(Unknown::Unexplained),
+        PacketType::Busy => Packet::Busy(Busy::Unexplained),
         PacketType::Cutoffs => Packet::Cutoffs(Cutoffs {
             unsched: [0; Priority::LEVELS].map(|_| random.u32()),
             version: random.u16(),

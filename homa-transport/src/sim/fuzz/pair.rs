@@ -79,6 +79,7 @@ impl Pair {
             let endpoint = Endpoint::new(config.clone(), wire, addr.port(), seed);
             let mut endpoint = endpoint.unwrap_or_else(|error| panic!("{error}"));
             endpoint.set_serving(true);
+            endpoint.handle_timeout(Instant::ZERO);
             Host {
                 endpoint,
                 addr,
