@@ -163,7 +163,11 @@ impl Endpoint {
         // remembers for a while, so replies that follow one another within that time prove that the
         // request was not delivered.
         let gap = arrival.now.saturating_since(liveness.not_delivered_at);
-        let proven = gap < reach && (self.validates || !liveness.known_to_peer);
+        let heard_nothing = !liveness.known_to_peer;
+        let proven = gap < reach && (self.validates || heard_nothing);
+        // A server that has just been started need not have had a predecessor, and if it had one, that had
+        // shown nothing of the call: the one case in which both may execute it.
+        let proven = proven || (restarted && heard_nothing);
         liveness.not_delivered_at = liveness.not_delivered_at.max(liveness.asked);
         if proven && rpc.state == State::Outgoing {
             // Others answer RESENDs from before the request was sent again.
