@@ -43,7 +43,7 @@ fn overflowing(seed: u64, wire: Wire, buffer_bytes: usize, levels: u8) -> Scenar
     scenario.load.bytes_max = u64::MAX;
     scenario.load.arrivals = Arrivals::Closed {
         outstanding: 30,
-        pause: Duration::ZERO,
+        pause: Duration::from_millis(1),
     };
     scenario.healing = Duration::from_secs(10);
     scenario
@@ -69,8 +69,14 @@ fn run(scenario: Scenario) -> Sent {
             }
         }
     });
-    let report = world.run().unwrap_or_else(|violation| panic!("{violation}"));
-    assert_eq!(report.totals.calls, report.totals.succeeded, "{:?}", report.totals);
+    let report = world
+        .run()
+        .unwrap_or_else(|violation| panic!("{violation}"));
+    assert_eq!(
+        report.totals.calls, report.totals.succeeded,
+        "{:?}",
+        report.totals
+    );
     drop(world);
     let mut sent = sent.take();
     sent.lost = report.totals.network.overflowed;

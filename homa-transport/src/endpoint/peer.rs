@@ -10,11 +10,13 @@ use slotmap::new_key_type;
 use super::RpcKey;
 use super::address::AddrKey;
 use super::address_validation::AddressValidation;
+use super::delay::Delay;
 use super::delivered::Delivered;
 use super::lateness::Lateness;
 use super::priority::UnscheduledCutoffs;
 use super::release::shrink;
 use super::timer::backed_off;
+use super::width::Width;
 use crate::config::Wire;
 use crate::list::{Links, List};
 use crate::slab::Slab;
@@ -43,6 +45,8 @@ pub(crate) struct Peer {
     heard_ever: bool,
     /// RESENDs and NEED_ACKs sent to it since then.
     probing: Probing,
+    /// How many more may be sent now.
+    allowance: Allowance,
     /// When the next RPC that may not ask now is to try again, if there are many.
     next_try: Instant,
     /// RPCs with it.
@@ -68,6 +72,10 @@ pub(crate) struct Peer {
     pub(super) validation: AddressValidation,
     /// How late what it was granted comes.
     pub(crate) lateness: Lateness,
+    /// How long it takes to answer.
+    pub(crate) delay: Delay,
+    /// How long packets to it may be.
+    pub(super) width: Width,
     /// Its requests that were delivered here, or never may be.
     pub(crate) delivered: Delivered,
     /// Those of them that were refused, over UDP, and because of which limit the last one was.
@@ -96,8 +104,18 @@ struct Probing {
     in_run: u32,
 }
 
-/// Requests to one peer in one timer run.
-const ASKS_PER_RUN: u32 = 16;
+/// Requests to one peer that time allows for, however often the timers run.
+#[derive(Clone, Copy, Debug, Default)]
+struct Allowance {
+    left: u64,
+    /// Up to when it was filled.
+    filled: Instant,
+}
+
+/// Requests to one peer in a millisecond: enough to ask about a hundred thousand RPCs in some seconds.
+const ASKS_PER_MILLISECOND: u64 = 16;
+/// One more for so many RPCs.
+const RPCS_PER_ASK: u64 = 2_048;
 /// Runs in a row at the plain interval to a silent peer; then the interval doubles.
 const PROBES_AT_ONCE: u32 = 4;
 /// Longest interval between requests to a silent peer.
@@ -118,6 +136,11 @@ impl Peer {
         self.served
     }
 
+    /// RPCs of which it is the server.
+    pub(super) const fn called(&self) -> usize {
+        self.rpcs - self.served
+    }
+
     /// A packet has come from it.
     pub(crate) const fn on_heard(&mut self, now: Instant) {
         self.heard = now;
@@ -126,7 +149,7 @@ impl Peer {
     }
 
     /// Whether one more RESEND or NEED_ACK may be sent to it now, and counts it if so: sixteen in a
-    /// timer run, and a single one from time to time while the peer is wholly silent. If not, the
+    /// millisecond, and a single one from time to time while the peer is wholly silent. If not, the
     /// error is when to try again.
     pub(crate) fn ask(&mut self, now: Instant, interval: Duration) -> Result<(), Instant> {
         if self.may_ask(now, interval) {
@@ -141,6 +164,16 @@ impl Peer {
     }
 
     fn may_ask(&mut self, now: Instant, interval: Duration) -> bool {
+        let most = ASKS_PER_MILLISECOND + self.rpcs as u64 / RPCS_PER_ASK;
+        if !self.allowance.has_some(now, most) {
+            return false;
+        }
+        let may = self.may_probe(now, interval);
+        self.allowance.left -= u64::from(may);
+        may
+    }
+
+    fn may_probe(&mut self, now: Instant, interval: Duration) -> bool {
         let probing = &mut self.probing;
         if probing.runs == 0 {
             *probing = Probing {
@@ -153,9 +186,8 @@ impl Peer {
         }
         if probing.last == now {
             let silent = now.saturating_since(probing.first) >= interval;
-            let allowed = if silent { 1 } else { ASKS_PER_RUN };
             probing.in_run += 1;
-            return probing.in_run <= allowed;
+            return !silent || probing.in_run == 1;
         }
         let silent = now.saturating_since(probing.first) >= interval;
         let runs = probing.runs;
@@ -221,6 +253,22 @@ impl Peer {
     /// remembered.
     fn is_forgettable(&mut self, now: Instant, memory_now: Instant, memory: Duration) -> bool {
         now.saturating_since(self.heard) >= IDLE_MAX && self.delivered.is_empty(memory_now, memory)
+    }
+}
+
+impl Allowance {
+    /// Fills it by `most` for each millisecond that has passed, up to that of one.
+    fn has_some(&mut self, now: Instant, most: u64) -> bool {
+        let passed = now.saturating_since(self.filled).as_nanos();
+        let more = passed.saturating_mul(u128::from(most)) / 1_000_000;
+        if more > 0 {
+            self.filled = now;
+            self.left = self
+                .left
+                .saturating_add(u64::try_from(more).unwrap_or(most));
+        }
+        self.left = self.left.min(most);
+        self.left > 0
     }
 }
 
@@ -354,6 +402,7 @@ impl PeerTable {
             heard: now,
             heard_ever: false,
             probing: Probing::default(),
+            allowance: Allowance::default(),
             next_try: Instant::ZERO,
             rpcs: 0,
             served: 0,
@@ -367,6 +416,8 @@ impl PeerTable {
             cutoffs_sent: None,
             validation: AddressValidation::default(),
             lateness: Lateness::default(),
+            delay: Delay::default(),
+            width: Width::default(),
             delivered: Delivered::default(),
             refused: Delivered::default(),
             refusal: Refusal::RpcsPerPeer,
