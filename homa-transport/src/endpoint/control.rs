@@ -42,10 +42,12 @@ impl Endpoint {
             return;
         }
         if let Some(out) = rpc.out.as_mut() {
-            if out.grant(grant.offset, grant.priority) {
-                rpc.liveness.advanced = self.memory_clock.latest();
-            }
+            let raised = out.grant(grant.offset, grant.priority);
             rpc.liveness.on_progress(now);
+            if raised {
+                rpc.liveness.advanced = self.memory_clock.latest();
+                self.packets_arrived(now, key);
+            }
             self.enqueue(key);
         }
     }
@@ -116,10 +118,11 @@ impl Endpoint {
             }
             (State::InService, _) | (_, None) => false,
             (_, Some(out)) => {
-                let first_arrived = resend.length.is_some() && resend.offset >= out.first_end();
+                let arrived =
+                    resend.length.is_some() && out.shows_arrival(resend.offset, arrival.now);
                 let follows = out.resend(resend.offset, resend.length, resend.priority, when);
-                if first_arrived {
-                    self.first_packet_arrived(arrival.now, key);
+                if arrived {
+                    self.packets_arrived(arrival.now, key);
                 } else {
                     self.look_for_black_hole(arrival.now, key);
                 }
@@ -336,7 +339,7 @@ impl Endpoint {
         let Some(key) = self.table.find_server(arrival.peer, arrival.local, id) else {
             return;
         };
-        self.first_packet_arrived(arrival.now, key);
+        self.packets_arrived(arrival.now, key);
         if self
             .table
             .get(key)

@@ -10,8 +10,8 @@ use crate::units::{Instant, RpcId};
 
 /// A NEED_ACK that is not answered for so long is not measured any more.
 const PROBE_MAX: Duration = Duration::from_secs(1);
-/// Longest time for which a copy is taken to be on its way: RESENDs come no more rarely than that.
-const COPY_MAX: Duration = Duration::from_millis(100);
+/// Longest time for which a copy is taken to be on its way.
+const COPY_MAX: Duration = Duration::from_millis(250);
 /// Shortest and longest wait for an ack of a peer whose delay is known.
 const ACK_MIN: Duration = Duration::from_millis(2);
 const ACK_MAX: Duration = Duration::from_secs(1);

@@ -26,6 +26,9 @@ pub(crate) struct OutMessage {
     scheduled_priority: Priority,
     copies: Copies,
     stuck: Stuck,
+    round: Round,
+    /// Up to here everything has arrived, as far as RESENDs have shown.
+    arrived: u32,
 }
 
 /// The packet that is asked for again and again.
@@ -36,6 +39,18 @@ struct Stuck {
     first: Instant,
     last: Instant,
 }
+
+/// The bytes that RESENDs ask for at one time.
+#[derive(Clone, Copy, Debug, Default)]
+struct Round {
+    began: Instant,
+    bytes: u32,
+    /// The same the time before.
+    before: u32,
+}
+
+/// RESENDs that come within this time of the first are sent together.
+const ROUND: Duration = Duration::from_millis(1);
 
 /// Times that a packet was sent in vain that mean that it is too long for its way.
 const SENT_IN_VAIN: u32 = 3;
@@ -59,6 +74,24 @@ pub(crate) enum SegmentKind {
     Unscheduled,
     /// Granted bytes, or such that are lost, at the level the receiver named.
     Scheduled(Priority),
+}
+
+impl Round {
+    /// A RESEND asks for so many bytes. True if those before it asked for less in all than the ones at
+    /// the time before.
+    fn asks_for_less(&mut self, bytes: u32, now: Instant) -> bool {
+        let begins = now.saturating_since(self.began) >= ROUND;
+        let less = begins && self.bytes < self.before;
+        if begins {
+            *self = Self {
+                began: now,
+                bytes: 0,
+                before: self.bytes,
+            };
+        }
+        self.bytes = self.bytes.saturating_add(bytes);
+        less
+    }
 }
 
 impl OutMessage {
@@ -90,6 +123,8 @@ impl OutMessage {
             scheduled_priority: Priority::LOWEST,
             copies: Copies::default(),
             stuck: Stuck::default(),
+            round: Round::default(),
+            arrived: 0,
         }
     }
 
@@ -162,7 +197,12 @@ impl OutMessage {
         let end = length.map_or(self.sent, |length| offset.saturating_add(length));
         let sent_before = self.sent;
         let range = offset..end.min(self.sent);
-        let lost = range.end.saturating_sub(range.start) <= LOST_BYTES_MAX;
+        let bytes = range.end.saturating_sub(range.start);
+        if self.round.asks_for_less(bytes, now) {
+            // So packets have arrived since.
+            self.forget_stuck();
+        }
+        let lost = bytes <= LOST_BYTES_MAX;
         self.queue_copies(range, lost.then_some(priority), now, pause);
         if end > self.granted {
             self.granted = end.min(self.length);
@@ -239,9 +279,17 @@ impl OutMessage {
         self.segment_at(0).end > bytes
     }
 
-    /// End of its first packet.
-    pub(crate) fn first_end(&self) -> u32 {
-        self.segment_at(0).end
+    /// Whether a RESEND from `offset` on shows for the first time that the packets before it have
+    /// arrived: it does not if one of those was asked for lately.
+    pub(crate) fn shows_arrival(&mut self, offset: u32, now: Instant) -> bool {
+        let stuck = &self.stuck;
+        let recent = now.saturating_since(stuck.last) < NOT_STUCK;
+        let lacks_earlier = stuck.times > 0 && stuck.start < offset && recent;
+        let shows = !lacks_earlier && offset >= self.segment_at(0).end && offset > self.arrived;
+        if shows {
+            self.arrived = offset;
+        }
+        shows
     }
 
     /// The next packet to send, if any: what is to be sent again first. A packet may go when its

@@ -322,7 +322,7 @@ impl Endpoint {
         }
         if rpc.state == State::Outgoing {
             rpc.state = State::Incoming;
-            self.first_packet_arrived(arrival.now, key);
+            self.packets_arrived(arrival.now, key);
         }
         let Some(rpc) = self.table.get_mut(key) else {
             return false;
@@ -427,7 +427,9 @@ impl Endpoint {
         let end = data.offset.saturating_add(len);
         if let Some(took) = inbound.took(data.offset..end, data.retransmit, now) {
             peer.lateness.on_arrival(took.time);
-            if took.is_delay {
+            // After a RESEND it may be that the GRANT was lost.
+            let unasked = rpc.liveness.asked + took.time <= now;
+            if took.is_delay && unasked {
                 peer.delay.on_sample(took.time);
             }
         }

@@ -52,7 +52,7 @@ impl Width {
     fn on_stuck(&mut self, since: Instant, now: Instant) -> bool {
         let steps = self.steps(now);
         let narrowed = self.narrowed.map_or(Instant::ZERO, |(_, at)| at);
-        if since <= self.arrived || since <= narrowed || steps >= STEPS.len() {
+        if since < self.arrived || since <= narrowed || steps >= STEPS.len() {
             return false;
         }
         self.narrowed = Some((steps + 1, now));
@@ -70,24 +70,24 @@ impl Endpoint {
             return;
         };
         let suspect = peer.width.suspect_bytes(now);
-        let since = suspect.and_then(|bytes| out.stuck_since(bytes));
-        if since.is_some_and(|since| peer.width.on_stuck(since, now)) {
+        if let Some(since) = suspect.and_then(|bytes| out.stuck_since(bytes)) {
             out.forget_stuck();
-            self.stats.paths_narrowed += 1;
+            self.stats.paths_narrowed += u64::from(peer.width.on_stuck(since, now));
         }
     }
 
-    /// The first packet of the RPC's message has arrived.
-    pub(super) fn first_packet_arrived(&mut self, now: Instant, key: RpcKey) {
-        let Some(rpc) = self.table.get(key) else {
+    /// Packets of the RPC's message have arrived that are as long as its first one.
+    pub(super) fn packets_arrived(&mut self, now: Instant, key: RpcKey) {
+        let Some(rpc) = self.table.get_mut(key) else {
             return;
         };
-        let (Some(peer), Some(out)) = (self.peers.get_mut(rpc.peer), rpc.out.as_ref()) else {
+        let (Some(peer), Some(out)) = (self.peers.get_mut(rpc.peer), rpc.out.as_mut()) else {
             return;
         };
         let suspect = peer.width.suspect_bytes(now);
         if suspect.is_some_and(|bytes| out.begins_long(bytes)) {
             peer.width.arrived = now;
+            out.forget_stuck();
         }
     }
 
