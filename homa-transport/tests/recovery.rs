@@ -20,15 +20,17 @@ use support::{Fate, Pair, Side, pattern};
 struct Sent {
     bytes: u64,
     needed: u64,
+    /// Packets of all kinds.
     lost: u64,
-    calls: u64,
+    data: u64,
+    distinct: u64,
     seen: HashSet<(usize, u64, u32)>,
-    by_type: HashMap<String, u64>,
 }
 
-impl Sent {
-    fn ratio(&self) -> f64 {
-        self.bytes as f64 / self.needed as f64
+impl std::fmt::Debug for Sent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (lost, data, distinct) = (self.lost, self.data, self.distinct);
+        write!(f, "{data} packets, {distinct} needed, {lost} lost")
     }
 }
 
@@ -68,21 +70,18 @@ fn run(scenario: Scenario) -> Sent {
     let sent = Rc::new(RefCell::new(Sent::default()));
     let seen = Rc::clone(&sent);
     world.watch(move |record| {
-        if let What::Ended(call, None) = record.what {
-            eprintln!("call {call} failed at {:?}", record.at);
-        }
         let What::Sent(packet) = record.what else {
             return;
         };
         let mut sent = seen.borrow_mut();
-        let name = packet.packet_type.map(|kind| kind.to_string());
-        *sent.by_type.entry(name.unwrap_or_default()).or_default() += 1;
         if packet.packet_type == Some(PacketType::Data) {
             let bytes = u64::from(packet.length);
             sent.bytes += bytes;
+            sent.data += 1;
             let key = (record.host, packet.id.value(), packet.offset);
             if sent.seen.insert(key) {
                 sent.needed += bytes;
+                sent.distinct += 1;
             }
         }
     });
@@ -97,7 +96,6 @@ fn run(scenario: Scenario) -> Sent {
     drop(world);
     let mut sent = sent.take();
     sent.lost = report.totals.network.overflowed;
-    sent.calls = report.totals.calls;
     sent
 }
 
@@ -107,12 +105,18 @@ fn retransmissions_do_not_multiply_where_the_way_overflows() {
         for levels in [8, 1] {
             for buffer in [60_000, 200_000, 600_000] {
                 let sent = run(overflowing(1, wire, buffer, levels));
-                eprintln!(
-                    "{wire:?} {levels} {buffer}: {:.2}, lost {} of {:?}",
-                    sent.ratio(),
-                    sent.lost,
-                    sent.by_type
+                let ratio = sent.bytes as f64 / sent.needed as f64;
+                let what =
+                    format!("{wire:?}, {levels} levels, {buffer} bytes: {ratio:.2}, {sent:?}");
+                assert!(sent.lost > 500, "{what}");
+                // Hardly anything is sent again but what was lost.
+                let packets = sent.bytes / 1_400;
+                assert!(
+                    sent.data < sent.distinct + sent.lost + packets / 25,
+                    "{what}"
                 );
+                // Half of all is lost for want of room where that is less than a packet for each call.
+                assert!(buffer < 200_000 || ratio < 1.3, "{what}");
             }
         }
     }
@@ -175,12 +179,11 @@ fn a_response_that_is_late_is_not_asked_for_again() {
             sent.packet_type == PacketType::Resend && !sent.text.contains("all")
         };
         let asked = pair.log.iter().filter(parts).count();
-        let copies = pair.server.stats().data_resent;
-        let needed = pair.server.stats().data_sent;
         assert!(asked <= 20, "{wire:?}: {asked}");
-        eprintln!(
-            "{wire:?}: {asked} parts, {copies} copies of {needed}, {:?}",
-            pair.client.stats().resends_sent
+        let stats = pair.server.stats();
+        assert!(
+            stats.data_resent * 20 < stats.data_sent,
+            "{wire:?}: {stats:?}"
         );
     }
 }

@@ -70,6 +70,7 @@ impl Case {
             recording,
             we_are,
             config: Config {
+                need_ack_delay: NEED_ACK_DELAY,
                 adaptive_cutoffs: Some(false),
                 ..Config::default()
             },
@@ -82,6 +83,8 @@ impl Case {
     }
 }
 
+/// The module asks for an ack after two ticks, whatever its peer's delay.
+const NEED_ACK_DELAY: Duration = Duration::from_millis(2);
 /// The recording hosts were slow: their tick of 1 ms took about 1.3 ms, so that we ask earlier.
 const SLOW_TICKS: &str =
     "our 5 ms and 2 ms are shorter than the 5 and 2 ticks of the recorded hosts";
@@ -251,6 +254,7 @@ fn counts(packets: &[Seen], case: &Case) -> BTreeMap<Seen, usize> {
 /// The recordings of single long RPCs were made with `resend_ticks` 40.
 fn patient() -> Config {
     Config {
+        need_ack_delay: NEED_ACK_DELAY,
         adaptive_cutoffs: Some(false),
         resend_interval: Duration::from_millis(40),
         ..Config::default()
@@ -266,6 +270,7 @@ fn without_fifo_grants() -> Config {
 
 fn kernel_timeout() -> Config {
     Config {
+        need_ack_delay: NEED_ACK_DELAY,
         adaptive_cutoffs: Some(false),
         timeout: Duration::from_millis(100),
         ..Config::default()

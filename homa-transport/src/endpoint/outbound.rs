@@ -262,11 +262,11 @@ impl OutMessage {
         }
     }
 
-    /// Since when a packet of more than `bytes` of data is asked for in vain, if it is too often.
-    pub(crate) fn stuck_since(&self, bytes: u32) -> Option<Instant> {
+    /// How much data the packet holds that was asked for in vain too often, and since when.
+    pub(crate) fn stuck(&self) -> Option<(u32, Instant)> {
         let segment = self.segment_at(self.stuck.start.min(self.length - 1));
-        let long = segment.end - segment.start > bytes;
-        (long && self.stuck.times >= SENT_IN_VAIN).then_some(self.stuck.first)
+        let stuck = self.stuck.times >= SENT_IN_VAIN;
+        stuck.then(|| (segment.end - segment.start, self.stuck.first))
     }
 
     /// Begins to count anew.
@@ -274,9 +274,9 @@ impl OutMessage {
         self.stuck = Stuck::default();
     }
 
-    /// True if its first packet has more than `bytes` of data.
-    pub(crate) fn begins_long(&self, bytes: u32) -> bool {
-        self.segment_at(0).end > bytes
+    /// End of its first packet.
+    pub(crate) fn first_end(&self) -> u32 {
+        self.segment_at(0).end
     }
 
     /// Whether a RESEND from `offset` on shows for the first time that the packets before it have
@@ -440,15 +440,14 @@ mod tests {
         drain(&mut message);
         let at = |millis: u64| (NOW + Duration::from_millis(millis), Duration::ZERO);
         for round in 0..3 {
-            assert_eq!(message.stuck_since(1_000), None, "{round}");
+            assert_eq!(message.stuck(), None, "{round}");
             message.resend(0, Some(5_000), Priority::HIGHEST, at(round));
             message.resend(8_544, Some(1_456), Priority::HIGHEST, at(round));
             drain(&mut message);
         }
-        assert_eq!(message.stuck_since(1_000), Some(NOW));
-        assert_eq!(message.stuck_since(1_424), None, "it is short enough");
+        assert_eq!(message.stuck(), Some((1_424, NOW)));
         message.resend(8_544, Some(1_456), Priority::HIGHEST, at(300));
-        assert_eq!(message.stuck_since(1_000), None);
+        assert_eq!(message.stuck(), None);
     }
 
     #[test]

@@ -21,43 +21,66 @@ const STEPS: [usize; 2] = [1_400, 512];
 /// packets must not go on in long ones.
 const NARROW: Duration = Duration::from_secs(60);
 
+/// A proof that packets arrive counts for so long against proofs by shorter ones.
+const PROOF: Duration = Duration::from_secs(1);
+
 /// What is known of the packets that get to one address.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Width {
-    /// Steps taken, and when the last one was.
+    /// Longest packet to send, in bytes, and since when.
     narrowed: Option<(usize, Instant)>,
-    /// When it last showed that a packet has arrived that is longer than the next step.
-    arrived: Instant,
+    /// Length of a packet that has arrived there, and when that showed.
+    arrived: (usize, Instant),
 }
 
 impl Width {
-    fn steps(&self, now: Instant) -> usize {
-        let recent = |(_, at): &(usize, Instant)| now.saturating_since(*at) < NARROW;
-        self.narrowed.filter(recent).map_or(0, |(steps, _)| steps)
-    }
-
     /// Longest packet to send, in bytes, if the way is known to be narrow.
     fn packet_bytes_max(&self, now: Instant) -> Option<usize> {
-        let steps = self.steps(now);
-        STEPS.get(steps.checked_sub(1)?).copied()
+        let recent = |(_, at): &(usize, Instant)| now.saturating_since(*at) < NARROW;
+        self.narrowed.filter(recent).map(|(max, _)| max)
     }
 
-    /// Bytes of data above which a packet may be too long.
-    fn suspect_bytes(&self, now: Instant) -> Option<u32> {
-        let step = STEPS.get(self.steps(now))?;
-        u32::try_from(step - DATA_HEADER_BYTES).ok()
+    /// Length of a packet with `bytes` of data as it is sent.
+    fn length_sent(&self, bytes: u32, now: Instant) -> usize {
+        let whole = bytes as usize + DATA_HEADER_BYTES;
+        match self.packet_bytes_max(now) {
+            Some(max) => cut_length(whole, max),
+            None => whole,
+        }
     }
 
-    /// A long packet is asked for in vain since `since`. True if packets are to be shorter from now on.
-    fn on_stuck(&mut self, since: Instant, now: Instant) -> bool {
-        let steps = self.steps(now);
+    /// A packet with `bytes` of data has arrived.
+    fn on_arrived(&mut self, bytes: u32, now: Instant) {
+        let len = self.length_sent(bytes, now);
+        let (longest, at) = self.arrived;
+        if len >= longest || now.saturating_since(at) >= PROOF {
+            self.arrived = (len, now);
+        }
+    }
+
+    /// A packet with `bytes` of data is asked for in vain since `since`. True if packets are to be shorter
+    /// from now on.
+    fn on_stuck(&mut self, bytes: u32, since: Instant, now: Instant) -> bool {
+        let len = self.length_sent(bytes, now);
         let narrowed = self.narrowed.map_or(Instant::ZERO, |(_, at)| at);
-        if since < self.arrived || since <= narrowed || steps >= STEPS.len() {
+        let (longest, arrived) = self.arrived;
+        if (since < arrived && len <= longest) || since <= narrowed {
             return false;
         }
-        self.narrowed = Some((steps + 1, now));
+        let Some(step) = STEPS.into_iter().find(|step| *step < len) else {
+            return false;
+        };
+        self.narrowed = Some((step, now));
         true
     }
+}
+
+/// Length of the longer half, of the half of that and so on, that is no more than `max`.
+const fn cut_length(mut len: usize, max: usize) -> usize {
+    while len > max && len > DATA_HEADER_BYTES + 1 {
+        len = DATA_HEADER_BYTES + (len - DATA_HEADER_BYTES).div_ceil(2);
+    }
+    len
 }
 
 impl Endpoint {
@@ -69,10 +92,10 @@ impl Endpoint {
         let (Some(peer), Some(out)) = (self.peers.get_mut(rpc.peer), rpc.out.as_mut()) else {
             return;
         };
-        let suspect = peer.width.suspect_bytes(now);
-        if let Some(since) = suspect.and_then(|bytes| out.stuck_since(bytes)) {
+        if let Some((bytes, since)) = out.stuck() {
             out.forget_stuck();
-            self.stats.paths_narrowed += u64::from(peer.width.on_stuck(since, now));
+            let narrowed = peer.width.on_stuck(bytes, since, now);
+            self.stats.paths_narrowed += u64::from(narrowed);
         }
     }
 
@@ -81,12 +104,8 @@ impl Endpoint {
         let Some(rpc) = self.table.get_mut(key) else {
             return;
         };
-        let (Some(peer), Some(out)) = (self.peers.get_mut(rpc.peer), rpc.out.as_mut()) else {
-            return;
-        };
-        let suspect = peer.width.suspect_bytes(now);
-        if suspect.is_some_and(|bytes| out.begins_long(bytes)) {
-            peer.width.arrived = now;
+        if let (Some(peer), Some(out)) = (self.peers.get_mut(rpc.peer), rpc.out.as_mut()) {
+            peer.width.on_arrived(out.first_end(), now);
             out.forget_stuck();
         }
     }
@@ -132,22 +151,26 @@ mod tests {
     fn packets_in_vain_shorten_those_to_come_for_a_while() {
         let mut width = Width::default();
         assert_eq!(width.packet_bytes_max(at(1)), None);
-        assert!(width.on_stuck(at(1), at(2)));
+        assert!(width.on_stuck(8_900, at(1), at(2)));
         assert_eq!(width.packet_bytes_max(at(2)), Some(1_400));
-        assert!(!width.on_stuck(at(1), at(2)), "sent before that");
-        assert!(width.on_stuck(at(3), at(4)));
+        assert!(!width.on_stuck(8_900, at(1), at(2)), "sent before that");
+        assert!(width.on_stuck(8_900, at(3), at(4)));
         assert_eq!(width.packet_bytes_max(at(63)), Some(512));
-        assert!(!width.on_stuck(at(5), at(6)), "no further");
+        assert!(!width.on_stuck(8_900, at(5), at(6)), "no further");
         assert_eq!(width.packet_bytes_max(at(64)), None);
+        let mut width = Width::default();
+        assert!(width.on_stuck(1_000, at(1), at(2)));
+        assert_eq!(width.packet_bytes_max(at(2)), Some(512), "it was short");
     }
 
     #[test]
     fn a_long_packet_that_arrives_meanwhile_proves_the_way() {
-        let mut width = Width {
-            arrived: at(3),
-            ..Width::default()
-        };
-        assert!(!width.on_stuck(at(2), at(4)));
-        assert!(width.on_stuck(at(4), at(5)));
+        let mut width = Width::default();
+        width.on_arrived(1_400, at(3));
+        assert!(!width.on_stuck(1_400, at(2), at(4)));
+        assert!(width.on_stuck(1_400, at(4), at(5)));
+        let mut width = Width::default();
+        width.on_arrived(1_400, at(3));
+        assert!(width.on_stuck(1_401, at(2), at(4)), "a longer one");
     }
 }
