@@ -296,16 +296,22 @@ impl Endpoint {
     }
 
     /// The server has handed over the whole response, and we lack part of it. That may be on its way: it
-    /// is asked for after a silence as long as the server's delay, as if nothing had been asked so far.
+    /// is asked for after a silence as long as the server's delay. The first time, what was asked or heard
+    /// before does not put that off.
     fn need_ack_of_incomplete(&mut self, now: Instant, key: RpcKey) {
-        let silence = self.silence_of(key);
         let Some(rpc) = self.table.get_mut(key) else {
             return;
         };
         let liveness = &mut rpc.liveness;
-        let due = liveness.quiet_since.max(liveness.asked) + silence;
-        liveness.busy = 0;
-        liveness.unanswered = liveness.unanswered.min(1);
+        if !std::mem::replace(&mut liveness.told_all_sent, true) {
+            liveness.busy = 0;
+            liveness.unanswered = liveness.unanswered.min(1);
+        }
+        let last = liveness.quiet_since.max(liveness.asked);
+        let Some(rpc) = self.table.get(key) else {
+            return;
+        };
+        let due = last + self.resend_interval(rpc).max(self.copy_pause(key));
         if now >= due {
             return self.request_missing(now, key);
         }

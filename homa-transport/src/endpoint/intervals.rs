@@ -29,16 +29,6 @@ const SPREAD_BUSY_MAX: u32 = 30;
 const BUSY_INTERVAL_LIMIT: Duration = Duration::from_millis(2_500);
 
 impl Endpoint {
-    /// Silence after which the other end of an RPC is asked for what is missing, if it was not before.
-    pub(super) fn silence_of(&self, key: RpcKey) -> Duration {
-        let usual = self.config.resend_interval;
-        let peer = self.table.get(key).and_then(|rpc| self.peers.get(rpc.peer));
-        peer.map_or(usual, |peer| {
-            let silence = peer.lateness.silence(usual);
-            silence.max(peer.delay.copy_pause(usual))
-        })
-    }
-
     /// How long a RESEND for what an RPC lacks is to wait after the silence began, or after the last one.
     pub(super) fn resend_interval(&self, rpc: &Rpc) -> Duration {
         let usual = self.config.resend_interval;

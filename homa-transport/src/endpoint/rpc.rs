@@ -99,6 +99,8 @@ pub(crate) struct Liveness {
     pub(crate) asks: u32,
     /// BUSYs in a row.
     pub(crate) busy: u32,
+    /// The server has said since then that it has sent the whole response.
+    pub(crate) told_all_sent: bool,
     /// The other end has shown that it has this RPC: DATA, GRANT or BUSY came.
     pub(crate) known_to_peer: bool,
     /// RPC_UNKNOWNs that came after that, on separate RESENDs, with nothing else between.
@@ -129,6 +131,7 @@ impl Liveness {
             asked: now,
             asks: 0,
             busy: 0,
+            told_all_sent: false,
             known_to_peer: false,
             unknown_replies: 0,
             not_delivered_at: now,
@@ -159,6 +162,7 @@ impl Liveness {
         self.quiet_since = now;
         self.unanswered = 0;
         self.known_to_peer = true;
+        self.told_all_sent = false;
         self.unknown_replies = 0;
     }
 
