@@ -1,11 +1,10 @@
 //! Reassembly of one incoming message: any order, any packet size, duplicates.
 
 use std::ops::Range;
-use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::lateness::Awaited;
+use super::lateness::{Awaited, Took};
 use crate::message::Message;
 use crate::units::Instant;
 
@@ -141,12 +140,12 @@ impl InMessage {
     pub(crate) fn grant(&mut self, granted: u32, now: Instant) {
         self.granted = self.granted.max(granted.min(self.length));
         self.buffer.reserve(index(self.length));
-        self.await_granted(now);
+        self.awaited.on_grant(self.granted, now, true);
     }
 
     /// From now on all that is granted may come.
     pub(crate) fn await_granted(&mut self, now: Instant) {
-        self.awaited.on_grant(self.granted, now);
+        self.awaited.on_grant(self.granted, now, false);
     }
 
     /// Stores the bytes that are new. Differs: the module drops a packet that overlaps received
@@ -230,12 +229,7 @@ impl InMessage {
     }
 
     /// How long the bytes of a packet have taken since they were granted, if it can be told.
-    pub(crate) fn took(
-        &mut self,
-        bytes: Range<u32>,
-        again: bool,
-        now: Instant,
-    ) -> Option<Duration> {
+    pub(crate) fn took(&mut self, bytes: Range<u32>, again: bool, now: Instant) -> Option<Took> {
         self.awaited.on_data(bytes.start, bytes.end, again, now)
     }
 

@@ -20,6 +20,8 @@ mod address_validation;
 mod admission;
 mod budget;
 mod control;
+mod copies;
+mod delay;
 mod delivered;
 mod end;
 #[cfg(feature = "sim")]
@@ -27,6 +29,7 @@ mod experiment;
 mod grant;
 mod inbound;
 mod inspect;
+mod intervals;
 mod lateness;
 mod migration;
 mod outbound;
@@ -47,6 +50,7 @@ mod token;
 mod trace;
 mod transmit;
 mod wait_list;
+mod width;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -103,6 +107,8 @@ pub struct Endpoint {
     /// Until when the pacer holds back all that is waiting.
     paced_until: Option<Instant>,
     control: VecDeque<Control>,
+    /// The rest of a packet that was cut, to be sent next.
+    parts: VecDeque<Transmit>,
     waiting: Waiting,
     events: VecDeque<Event>,
     stats: Stats,
@@ -226,6 +232,7 @@ impl Endpoint {
             pacer: Pacer::new(pacer),
             paced_until: None,
             control: VecDeque::new(),
+            parts: VecDeque::new(),
             waiting: Waiting::default(),
             events: VecDeque::new(),
             stats: Stats::default(),
@@ -288,7 +295,7 @@ impl Endpoint {
                 return Err(error);
             }
         };
-        let liveness = Liveness::new(now);
+        let liveness = Liveness::new(now, self.memory_clock.latest());
         let id = self.allocate_id();
         let out = self.out_message(message, packet_bytes, false);
         let length = out.length();
@@ -353,10 +360,12 @@ impl Endpoint {
             entry.state = State::Responding;
             entry.out = Some(out);
             entry.liveness.on_nothing_due(now);
+            entry.liveness.advanced = self.memory_clock.latest();
         }
         self.stats.responses_sent += 1;
         self.enqueue(rpc);
-        self.set_timer(rpc, now + self.config.need_ack_delay);
+        let wait = self.ack_wait(rpc);
+        self.set_timer(rpc, now + wait);
         Ok(())
     }
 
@@ -461,7 +470,10 @@ impl Endpoint {
     /// True if there is no RPC and nothing to send.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.table.len() == 0 && self.control.is_empty() && self.pacer.is_empty()
+        self.table.len() == 0
+            && self.control.is_empty()
+            && self.parts.is_empty()
+            && self.pacer.is_empty()
     }
 
     /// Bytes granted and not received, over all messages that need grants.

@@ -10,10 +10,12 @@ use slotmap::new_key_type;
 use super::RpcKey;
 use super::address::AddrKey;
 use super::address_validation::AddressValidation;
+use super::delay::Delay;
 use super::lateness::Lateness;
 use super::priority::UnscheduledCutoffs;
 use super::release::shrink;
 use super::timer::backed_off;
+use super::width::Width;
 use crate::config::Wire;
 use crate::list::{Links, List};
 use crate::slab::Slab;
@@ -42,6 +44,8 @@ pub(crate) struct Peer {
     heard_ever: bool,
     /// RESENDs and NEED_ACKs sent to it since then.
     probing: Probing,
+    /// How many more may be sent now.
+    allowance: Allowance,
     /// When the next RPC that may not ask now is to try again, if there are many.
     next_try: Instant,
     /// RPCs with it.
@@ -66,6 +70,10 @@ pub(crate) struct Peer {
     pub(super) validation: AddressValidation,
     /// How late what it was granted comes.
     pub(crate) lateness: Lateness,
+    /// How long it takes to answer.
+    pub(crate) delay: Delay,
+    /// How long packets to it may be.
+    pub(super) width: Width,
     acks: Vec<AckEntry>,
 }
 
@@ -80,8 +88,18 @@ struct Probing {
     in_run: u32,
 }
 
-/// Requests to one peer in one timer run.
-const ASKS_PER_RUN: u32 = 16;
+/// Requests to one peer that time allows for, however often the timers run.
+#[derive(Clone, Copy, Debug, Default)]
+struct Allowance {
+    left: u64,
+    /// Up to when it was filled.
+    filled: Instant,
+}
+
+/// Requests to one peer in a millisecond: enough to ask about a hundred thousand RPCs in some seconds.
+const ASKS_PER_MILLISECOND: u64 = 16;
+/// One more for so many RPCs.
+const RPCS_PER_ASK: u64 = 2_048;
 /// Runs in a row at the plain interval to a silent peer; then the interval doubles.
 const PROBES_AT_ONCE: u32 = 4;
 /// Longest interval between requests to a silent peer.
@@ -102,6 +120,11 @@ impl Peer {
         self.served
     }
 
+    /// RPCs of which it is the server.
+    pub(super) const fn called(&self) -> usize {
+        self.rpcs - self.served
+    }
+
     /// A packet has come from it.
     pub(crate) const fn on_heard(&mut self, now: Instant) {
         self.heard = now;
@@ -110,7 +133,7 @@ impl Peer {
     }
 
     /// Whether one more RESEND or NEED_ACK may be sent to it now, and counts it if so: sixteen in a
-    /// timer run, and a single one from time to time while the peer is wholly silent. If not, the
+    /// millisecond, and a single one from time to time while the peer is wholly silent. If not, the
     /// error is when to try again.
     pub(crate) fn ask(&mut self, now: Instant, interval: Duration) -> Result<(), Instant> {
         if self.may_ask(now, interval) {
@@ -125,6 +148,16 @@ impl Peer {
     }
 
     fn may_ask(&mut self, now: Instant, interval: Duration) -> bool {
+        let most = ASKS_PER_MILLISECOND + self.rpcs as u64 / RPCS_PER_ASK;
+        if !self.allowance.has_some(now, most) {
+            return false;
+        }
+        let may = self.may_probe(now, interval);
+        self.allowance.left -= u64::from(may);
+        may
+    }
+
+    fn may_probe(&mut self, now: Instant, interval: Duration) -> bool {
         let probing = &mut self.probing;
         if probing.runs == 0 {
             *probing = Probing {
@@ -137,9 +170,8 @@ impl Peer {
         }
         if probing.last == now {
             let silent = now.saturating_since(probing.first) >= interval;
-            let allowed = if silent { 1 } else { ASKS_PER_RUN };
             probing.in_run += 1;
-            return probing.in_run <= allowed;
+            return !silent || probing.in_run == 1;
         }
         let silent = now.saturating_since(probing.first) >= interval;
         let runs = probing.runs;
@@ -204,6 +236,22 @@ impl Peer {
     /// Whether it can be forgotten: nothing was heard of it for long.
     fn is_forgettable(&self, now: Instant) -> bool {
         now.saturating_since(self.heard) >= IDLE_MAX
+    }
+}
+
+impl Allowance {
+    /// Fills it by `most` for each millisecond that has passed, up to that of one.
+    fn has_some(&mut self, now: Instant, most: u64) -> bool {
+        let passed = now.saturating_since(self.filled).as_nanos();
+        let more = passed.saturating_mul(u128::from(most)) / 1_000_000;
+        if more > 0 {
+            self.filled = now;
+            self.left = self
+                .left
+                .saturating_add(u64::try_from(more).unwrap_or(most));
+        }
+        self.left = self.left.min(most);
+        self.left > 0
     }
 }
 
@@ -314,6 +362,7 @@ impl PeerTable {
             heard: now,
             heard_ever: false,
             probing: Probing::default(),
+            allowance: Allowance::default(),
             next_try: Instant::ZERO,
             rpcs: 0,
             served: 0,
@@ -326,6 +375,8 @@ impl PeerTable {
             cutoffs_sent: None,
             validation: AddressValidation::default(),
             lateness: Lateness::default(),
+            delay: Delay::default(),
+            width: Width::default(),
             acks: Vec::new(),
         });
         self.by_addr.insert(AddrKey(addr), key);

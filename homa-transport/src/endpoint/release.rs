@@ -1,7 +1,7 @@
 //! Memory that a burst has left behind goes back: tables keep room for four times what they hold at
 //! most. It is looked at from time to time, not per packet.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hash};
 use std::time::Duration;
 
@@ -22,13 +22,6 @@ fn excess(len: usize, capacity: usize) -> Option<usize> {
 pub(super) fn shrink<K: Eq + Hash, V, S: BuildHasher>(map: &mut HashMap<K, V, S>) {
     if let Some(room) = excess(map.len(), map.capacity()) {
         map.shrink_to(room);
-    }
-}
-
-/// The same for a set.
-pub(super) fn shrink_set<T: Eq + Hash, S: BuildHasher>(set: &mut HashSet<T, S>) {
-    if let Some(room) = excess(set.len(), set.capacity()) {
-        set.shrink_to(room);
     }
 }
 
@@ -53,6 +46,7 @@ impl Endpoint {
         self.waiting.release();
         self.timers.release();
         shrink_queue(&mut self.control);
+        shrink_queue(&mut self.parts);
         shrink_queue(&mut self.events);
         if self.released.is_empty() {
             self.released.shrink_to(KEPT);

@@ -132,6 +132,7 @@ impl World {
         self.phase = Phase::Healing;
         self.network.set_faults(PacketFaults {
             damaged: self.scenario.faults.damaged,
+            loss: if self.scenario.goes_bad { 1_000_000 } else { 0 },
             ..PacketFaults::default()
         });
         self.record(0, What::Healed);
@@ -158,7 +159,7 @@ impl World {
             return Ok(());
         }
         self.oracle.on_end(&levels)?;
-        if self.phase == Phase::Probing {
+        if self.phase == Phase::Probing || self.scenario.goes_bad {
             self.phase = Phase::Done;
             return Ok(());
         }

@@ -41,7 +41,7 @@ pub enum Invariant {
     MemoryBounded,
     /// The number of RPCs is within `rpcs_max`, as client and as server.
     RpcsBounded,
-    /// When the faults are over, every call ends.
+    /// When the faults are over, every call ends; and when the network has gone bad for good.
     EveryCallEnds,
     /// An endpoint does not keep itself busy for ever.
     ComesToRest,

@@ -39,9 +39,11 @@ pub struct Scenario {
     pub load: Load,
     /// When all faults end, and no calls begin any more.
     pub healing: Duration,
+    /// The network does not heal then: from then on nothing gets anywhere.
+    pub goes_bad: bool,
     /// Steps within which the world must end.
     pub steps_max: u64,
-    /// How long after the healing all must be quiet.
+    /// How long after the healing, or after the network went bad for good, all must be quiet.
     pub patience: Duration,
 }
 
@@ -94,6 +96,7 @@ impl Scenario {
                 dropped: 0,
             },
             healing: Duration::from_secs(1),
+            goes_bad: false,
             steps_max: 3_000_000,
             patience: Duration::from_secs(60),
         }
@@ -107,7 +110,9 @@ impl Scenario {
         let hosts = topology.hosts();
         let healing = random.duration(Duration::from_millis(20), Duration::from_secs(5));
         let damage = random.chance(60_000);
-        Self {
+        // What came later draws from a source of its own, so that the worlds of before stay what they were.
+        let mut later = Random::new(seed ^ 0x01a7_e12d);
+        let scenario = Self {
             seed,
             config: config(&mut random, topology.host_mbps),
             wire: if random.chance(300_000) {
@@ -123,9 +128,21 @@ impl Scenario {
             load: load(&mut random, hosts, healing),
             topology,
             healing,
+            goes_bad: later.chance(80_000),
             steps_max: 3_000_000,
             patience: Duration::from_secs(60),
+        };
+        scenario.with_narrow_ways(&mut later)
+    }
+
+    /// At times the ways of the network take less than the hosts believe.
+    fn with_narrow_ways(mut self, random: &mut Random) -> Self {
+        let narrow = random.chance(150_000);
+        let max = random.pick([1_472, 1_300, 600]);
+        if narrow && self.packet_bytes > max {
+            self.topology.packet_bytes_max = Some(max);
         }
+        self
     }
 }
 

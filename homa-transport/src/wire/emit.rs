@@ -36,7 +36,10 @@ impl HeaderBytes {
             return None;
         }
         let offset = U32::new(header.segment_offset.get().checked_add(bytes)?);
-        header.common.sequence = offset;
+        // Over UDP a token is in that place.
+        if header.common.sequence == header.segment_offset {
+            header.common.sequence = offset;
+        }
         header.segment_offset = offset;
         Some(Self::new(&header))
     }
