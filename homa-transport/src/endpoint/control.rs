@@ -1,5 +1,6 @@
 //! What control packets do: GRANT, RESEND, RPC_UNKNOWN, BUSY, CUTOFFS, NEED_ACK, ACK.
 
+use super::outbound::OutMessage;
 use super::priority::UnscheduledCutoffs;
 use super::receive::Arrival;
 use super::rpc::State;
@@ -60,6 +61,9 @@ impl Endpoint {
             return self.fail(key, RpcError::Refused { peer, option });
         }
         rpc.liveness.on_busy(now, self.validates);
+        if let Some(start) = rpc.out.as_mut().and_then(OutMessage::awaits_first_grant) {
+            start.on_answer();
+        }
     }
 
     /// Source: homa_incoming.c, `homa_resend_pkt`.
@@ -79,6 +83,9 @@ impl Endpoint {
         };
         // Its own bytes may be enough to let a short response go again.
         self.release_held(key);
+        if resend.length.is_none() && self.send_start(key) {
+            return;
+        }
         let Some(entry) = self.table.get_mut(key) else {
             return;
         };
@@ -186,6 +193,7 @@ impl Endpoint {
                     out.restart();
                 }
                 self.enqueue(key);
+                self.send_start(key);
             }
             return;
         }

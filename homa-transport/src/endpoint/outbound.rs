@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::start_msg::Start;
 use crate::message::Message;
 use crate::units::Priority;
 
@@ -26,6 +27,8 @@ pub(crate) struct OutMessage {
     scheduled_segment_bytes: u32,
     scheduled_priority: Priority,
     resends: Vec<Resend>,
+    /// It goes by grants alone.
+    start: Option<Start>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,7 +86,33 @@ impl OutMessage {
             scheduled_segment_bytes,
             scheduled_priority: Priority::LOWEST,
             resends: Vec::new(),
+            start: None,
         }
+    }
+
+    /// Lets the message go by grants alone, unless all of it may go unasked. Before anything is sent.
+    pub(super) const fn go_by_grants(&mut self) {
+        if self.length > self.unscheduled {
+            self.start = Some(Start::new(self.unscheduled));
+            self.unscheduled = 0;
+            self.granted = 0;
+        }
+    }
+
+    /// Lets its first bytes go unasked after all.
+    pub(super) fn go_unasked(&mut self) {
+        if let Some(start) = self.start.take() {
+            self.unscheduled = start.unscheduled();
+            self.granted = self.granted.max(self.unscheduled);
+        }
+    }
+
+    /// Of a message that goes by grants alone and has none yet: its state.
+    pub(super) const fn awaits_first_grant(&mut self) -> Option<&mut Start> {
+        if self.granted > 0 {
+            return None;
+        }
+        self.start.as_mut()
     }
 
     /// Takes the bytes away; nothing can be sent after that.
@@ -164,6 +193,10 @@ impl OutMessage {
     /// Source: homa_incoming.c, `homa_rpc_unknown_pkt`.
     pub(crate) fn restart(&mut self) {
         self.resends.clear();
+        if self.start.is_some() && self.sent < self.length {
+            // It begins anew, by START_MSG. What was granted is void.
+            (self.sent, self.granted) = (0, 0);
+        }
         self.queue_resend(0..self.sent, None);
     }
 
@@ -225,7 +258,8 @@ impl OutMessage {
         self.sent = range.end;
         Some(Segment {
             range,
-            incoming: self.unscheduled,
+            // 0 would say that all comes unasked.
+            incoming: self.start.map_or(self.unscheduled, |_| self.granted),
             kind,
             resent: false,
         })

@@ -247,6 +247,8 @@ pub(crate) struct PeerTable {
 #[derive(Debug)]
 struct Host {
     cutoffs: UnscheduledCutoffs,
+    /// It has sent START_MSG.
+    sends_start_msg: bool,
     peers: List<PeerKey>,
 }
 
@@ -376,6 +378,7 @@ impl PeerTable {
         if let Some(hosts) = self.by_host.as_mut() {
             let host = hosts.entry(addr.ip()).or_insert(Host {
                 cutoffs: UnscheduledCutoffs::UNKNOWN,
+                sends_start_msg: false,
                 peers: List::default(),
             });
             let peers = &mut self.peers;
@@ -429,6 +432,24 @@ impl PeerTable {
             .as_ref()
             .and_then(|hosts| hosts.get(&peer.addr.ip()));
         host.map_or(peer.cutoffs, |host| host.cutoffs)
+    }
+
+    /// Whether the host of a peer is known to send START_MSG.
+    pub(crate) fn sends_start_msg(&self, key: PeerKey) -> bool {
+        let peer = self.peers.get(key);
+        let hosts = self.by_host.as_ref();
+        let host = peer.and_then(|peer| hosts?.get(&peer.addr.ip()));
+        host.is_some_and(|host| host.sends_start_msg)
+    }
+
+    /// Notes whether the host of a peer sends START_MSG.
+    pub(crate) fn note_start_msg(&mut self, key: PeerKey, sends: bool) {
+        let addr = self.peers.get(key).map(|peer| peer.addr);
+        if let Some(hosts) = self.by_host.as_mut()
+            && let Some(host) = addr.and_then(|addr| hosts.get_mut(&addr.ip()))
+        {
+            host.sends_start_msg = sends;
+        }
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Peer> {

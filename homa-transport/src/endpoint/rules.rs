@@ -15,6 +15,12 @@ pub(super) struct Rules {
     pub(super) keeps_payload: bool,
     /// Packets may get lost: RESEND, NEED_ACK, giving up, memory of what was delivered.
     pub(super) recovers: bool,
+    /// START_MSG is known.
+    pub(super) takes_start_msg: bool,
+    /// Long messages begin by it whoever gets them.
+    pub(super) always_starts: bool,
+    /// Messages may go by grants. Else all go unasked, and nothing is granted.
+    pub(super) knows_grants: bool,
     /// The sender's side of the paper's rules.
     pub(super) paper: Option<PaperSender>,
 }
@@ -34,6 +40,9 @@ impl Rules {
         message_bytes_max: MESSAGE_BYTES_MAX,
         keeps_payload: true,
         recovers: true,
+        takes_start_msg: true,
+        always_starts: false,
+        knows_grants: true,
         paper: None,
     };
 
