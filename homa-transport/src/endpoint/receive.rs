@@ -244,12 +244,7 @@ impl Endpoint {
         if data.cutoff_version != self.cutoffs.version() {
             self.announce_cutoffs(&arrival);
         }
-        // A peer that knows no grants says 0 and sends everything.
-        let granted = match data.incoming {
-            0 => data.message_length,
-            _ if !self.rules.knows_grants => data.message_length,
-            incoming => incoming,
-        };
+        let granted = self.rules.expected(data.incoming, data.message_length);
         if self.open_message(&arrival, key, &data, granted) {
             self.add_data(&arrival, key, &data, bytes);
         }

@@ -46,6 +46,21 @@ impl Rules {
         paper: None,
     };
 
+    /// What DATA says of the bytes that come without a GRANT.
+    pub(super) const fn announced(&self, incoming: u32) -> u32 {
+        if self.knows_grants { incoming } else { 0 }
+    }
+
+    /// The bytes of a message that come without a GRANT, by what its first DATA says. A sender that knows
+    /// no grants says 0 and sends everything.
+    pub(super) const fn expected(&self, incoming: u32, length: u32) -> u32 {
+        if incoming == 0 || !self.knows_grants {
+            length
+        } else {
+            incoming
+        }
+    }
+
     #[cfg(not(feature = "sim"))]
     pub(super) const fn of(_: &Config) -> (Self, Option<PaperGrants>) {
         (Self::USUAL, None)

@@ -210,11 +210,7 @@ impl Endpoint {
         let priority = priority.min(self.config.highest_priority());
         let data = Data {
             message_length: out.length(),
-            incoming: if self.rules.knows_grants {
-                segment.incoming
-            } else {
-                0
-            },
+            incoming: self.rules.announced(segment.incoming),
             ack: peer.take_ack(),
             cutoff_version: cutoffs.version(),
             retransmit: resent,

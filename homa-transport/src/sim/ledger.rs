@@ -277,6 +277,24 @@ mod tests {
     }
 
     #[test]
+    fn all_that_a_message_begun_without_data_is_granted_counts() {
+        let [rpc, _] = keys();
+        let mut ledger = GrantLedger::default();
+        for call in 1..=2 {
+            ledger.begin(1, RpcId::new(call * 2), 500_000, 0, |_, _| Some(rpc));
+            // It does not begin anew, nor does it announce anything.
+            ledger.on_data(1, RpcId::new(call * 2), &data(500_000, 0), 1_000, |_, _| {
+                Some(rpc)
+            });
+        }
+        let mut grant =
+            |id, offset| ledger.on_grant(1, RpcId::new(id), offset, BOUNDS, |_, _| Some(rpc));
+        assert!(grant(2, 400_000).is_ok());
+        assert_eq!(grant(4, 40_000).unwrap_err().0, Invariant::GrantsBounded);
+        assert_eq!(ledger.outstanding, 439_000 - 1_000);
+    }
+
+    #[test]
     fn what_an_rpc_was_granted_before_it_began_again_does_not_count() {
         let [first, second] = keys();
         let mut ledger = GrantLedger::default();
