@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
+use homa_transport::endpoint::Event;
 use homa_transport::endpoint::ModuleKind::{self, July, September, Upstream};
 use homa_transport::units::{Instant, RpcId};
 use homa_transport::wire::{self, Busy, Header, Packet, PacketType, StartMsg, emit};
@@ -150,12 +151,16 @@ fn a_host_that_was_not_heard_gets_the_older_scheme_and_one_that_was_its_own() {
 }
 
 #[test]
-fn what_a_host_speaks_is_known_of_all_its_ports() {
+fn what_a_host_speaks_is_known_of_all_its_ports_once_a_message_has_come_whole() {
     let mut server = server();
     let other = SocketAddr::new(client_addr().ip(), 77);
     assert_eq!(first_packet_to(&mut server, other), PacketType::Data);
-    take(&mut server, client_addr(), start(2, 100_000));
-    while server.poll_transmit(NOW).is_some() {}
+    take(&mut server, client_addr(), start(2, 1_000));
+    assert_eq!(sent(&mut server), [(RpcId::new(3), PacketType::Grant)]);
+    // Anybody could have sent that in its name.
+    assert_eq!(first_packet_to(&mut server, other), PacketType::Data);
+    take_data(&mut server, 1_000, &[7; 1_000]);
+    assert!(matches!(server.poll_event(), Some(Event::Request { .. })));
     assert_eq!(first_packet_to(&mut server, other), PacketType::StartMsg);
     let elsewhere = "10.0.0.77:4000".parse().unwrap();
     assert_eq!(first_packet_to(&mut server, elsewhere), PacketType::Data);
@@ -446,6 +451,23 @@ fn take(server: &mut Endpoint, from: SocketAddr, (id, packet): (u64, Packet<'_>)
     server.handle_packet(NOW, from, server_addr().ip(), &packet);
 }
 
+/// The first bytes of the client's first message, as if they came unasked with all others.
+fn take_data(server: &mut Endpoint, message_length: u32, data: &[u8]) {
+    let description = wire::Data {
+        message_length,
+        incoming: 0,
+        ack: None,
+        cutoff_version: 1,
+        retransmit: false,
+        few_unscheduled: false,
+        offset: 0,
+    };
+    let (from, to) = (client_addr(), server_addr());
+    let mut packet = bytes(from, to, 2, Packet::Data(description, &[]));
+    packet.extend_from_slice(data);
+    server.handle_packet(NOW, from, to.ip(), &packet);
+}
+
 /// What the endpoint sends now.
 fn sent(endpoint: &mut Endpoint) -> Vec<(RpcId, PacketType)> {
     let next = || endpoint.poll_transmit(NOW).map(|packet| packet.to_vec());
@@ -582,19 +604,7 @@ fn data_of_a_started_message_that_says_0_does_not_grant_itself() {
     let granted = sent(&mut server);
     assert_eq!(granted, [(RpcId::new(3), PacketType::Grant)]);
     let allowed = server.incoming_bytes();
-    let data = wire::Data {
-        message_length: 1_000_000,
-        incoming: 0,
-        ack: None,
-        cutoff_version: 0,
-        retransmit: false,
-        few_unscheduled: false,
-        offset: 0,
-    };
-    let (from, to) = (client_addr(), server_addr());
-    let mut packet = bytes(from, to, 2, Packet::Data(data, &[]));
-    packet.extend_from_slice(&[7; 1_000]);
-    server.handle_packet(NOW, from, to.ip(), &packet);
+    take_data(&mut server, 1_000_000, &[7; 1_000]);
     assert_eq!(server.incoming_bytes(), allowed - 1_000);
     let busy = Packet::Busy(Busy::Unexplained);
     take(&mut server, client_addr(), (2, busy));

@@ -1,6 +1,5 @@
 //! What control packets do: GRANT, RESEND, RPC_UNKNOWN, BUSY, CUTOFFS, NEED_ACK, ACK.
 
-use super::outbound::OutMessage;
 use super::priority::UnscheduledCutoffs;
 use super::receive::Arrival;
 use super::rpc::State;
@@ -43,6 +42,7 @@ impl Endpoint {
         if let Some(out) = rpc.out.as_mut() {
             out.grant(grant.offset, grant.priority);
             rpc.liveness.on_progress(now);
+            self.start_answered(key);
             self.enqueue(key);
         }
     }
@@ -61,9 +61,7 @@ impl Endpoint {
             return self.fail(key, RpcError::Refused { peer, option });
         }
         rpc.liveness.on_busy(now, self.validates);
-        if let Some(start) = rpc.out.as_mut().and_then(OutMessage::awaits_first_grant) {
-            start.on_answer();
-        }
+        self.start_answered(key);
     }
 
     /// Source: homa_incoming.c, `homa_resend_pkt`.
@@ -83,7 +81,7 @@ impl Endpoint {
         };
         // Its own bytes may be enough to let a short response go again.
         self.release_held(key);
-        if resend.length.is_none() && self.send_start(key) {
+        if resend.length.is_none() && self.send_start(arrival.now, key) {
             return;
         }
         let Some(entry) = self.table.get_mut(key) else {
@@ -193,7 +191,7 @@ impl Endpoint {
                     out.restart();
                 }
                 self.enqueue(key);
-                self.send_start(key);
+                self.send_start(arrival.now, key);
             }
             return;
         }

@@ -29,6 +29,8 @@ pub(crate) struct InMessage {
     awaited: Awaited,
     /// Level of the last grant.
     level: Priority,
+    /// It began by START_MSG.
+    started: bool,
     buffer: Buffer,
 }
 
@@ -108,6 +110,7 @@ impl InMessage {
             gaps: Vec::new(),
             awaited: Awaited::default(),
             level: Priority::LOWEST,
+            started: false,
             buffer: Buffer::Counted,
         }
     }
@@ -119,6 +122,16 @@ impl InMessage {
     /// End of what the sender may send without hearing from us.
     pub(crate) const fn granted(&self) -> u32 {
         self.granted
+    }
+
+    /// It began by START_MSG.
+    pub(crate) const fn set_started(&mut self) {
+        self.started = true;
+    }
+
+    /// Whether it did.
+    pub(crate) const fn is_started(&self) -> bool {
+        self.started
     }
 
     /// Level of the last grant.

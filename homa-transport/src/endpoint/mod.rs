@@ -319,7 +319,7 @@ impl Endpoint {
         self.charge_outbound(key, length);
         self.stats.requests_sent += 1;
         self.enqueue(key);
-        self.send_start(key);
+        self.send_start(now, key);
         self.set_timer(key, now + self.config.resend_interval);
         Ok(key)
     }
@@ -352,7 +352,7 @@ impl Endpoint {
         }
         self.stats.responses_sent += 1;
         self.enqueue(rpc);
-        self.send_start(rpc);
+        self.send_start(now, rpc);
         self.set_timer(rpc, now + self.config.need_ack_delay);
         Ok(())
     }

@@ -14,6 +14,7 @@ use super::delivered::Delivered;
 use super::lateness::Lateness;
 use super::priority::UnscheduledCutoffs;
 use super::release::shrink;
+use super::start_msg::Habit;
 use super::timer::backed_off;
 use crate::config::Wire;
 use crate::list::{Links, List};
@@ -247,8 +248,7 @@ pub(crate) struct PeerTable {
 #[derive(Debug)]
 struct Host {
     cutoffs: UnscheduledCutoffs,
-    /// It has sent START_MSG.
-    sends_start_msg: bool,
+    start_habit: Habit,
     peers: List<PeerKey>,
 }
 
@@ -378,7 +378,7 @@ impl PeerTable {
         if let Some(hosts) = self.by_host.as_mut() {
             let host = hosts.entry(addr.ip()).or_insert(Host {
                 cutoffs: UnscheduledCutoffs::UNKNOWN,
-                sends_start_msg: false,
+                start_habit: Habit::default(),
                 peers: List::default(),
             });
             let peers = &mut self.peers;
@@ -434,21 +434,21 @@ impl PeerTable {
         host.map_or(peer.cutoffs, |host| host.cutoffs)
     }
 
-    /// Whether the host of a peer is known to send START_MSG.
-    pub(crate) fn sends_start_msg(&self, key: PeerKey) -> bool {
+    /// What is known of the host of a peer in respect of START_MSG.
+    pub(super) fn start_habit(&self, key: PeerKey) -> Habit {
         let peer = self.peers.get(key);
         let hosts = self.by_host.as_ref();
         let host = peer.and_then(|peer| hosts?.get(&peer.addr.ip()));
-        host.is_some_and(|host| host.sends_start_msg)
+        host.map_or_else(Habit::default, |host| host.start_habit)
     }
 
-    /// Notes whether the host of a peer sends START_MSG.
-    pub(crate) fn note_start_msg(&mut self, key: PeerKey, sends: bool) {
+    /// Changes that.
+    pub(super) fn edit_start_habit(&mut self, key: PeerKey, edit: impl FnOnce(&mut Habit)) {
         let addr = self.peers.get(key).map(|peer| peer.addr);
         if let Some(hosts) = self.by_host.as_mut()
             && let Some(host) = addr.and_then(|addr| hosts.get_mut(&addr.ip()))
         {
-            host.sends_start_msg = sends;
+            edit(&mut host.start_habit);
         }
     }
 

@@ -446,10 +446,15 @@ impl Endpoint {
         let Some(rpc) = self.table.get_mut(key) else {
             return;
         };
+        let started = rpc.inbound.as_ref().is_some_and(InMessage::is_started);
         let Some(message) = rpc.inbound.take().map(InMessage::into_bytes) else {
             return;
         };
         let is_client = rpc.is_client();
+        if started {
+            let peer = rpc.peer;
+            self.started_whole(peer);
+        }
         self.charge(key);
         let Some(rpc) = self.table.get_mut(key) else {
             return;

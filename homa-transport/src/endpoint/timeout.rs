@@ -227,7 +227,7 @@ impl Endpoint {
             return;
         };
         rpc.liveness.on_ask(now);
-        if self.send_start(key) {
+        if self.send_start(now, key) {
             return;
         }
         let Some(rpc) = self.table.get_mut(key) else {
