@@ -81,6 +81,11 @@ impl Waiting {
         }
     }
 
+    /// Whether a request was refused for want of room.
+    pub(super) fn is_refused(&self, peer: SocketAddr, id: RpcId) -> bool {
+        self.refused.contains_key(&(peer, id))
+    }
+
     /// A message need not wait for room to begin any more.
     pub(super) fn forget_message(&mut self, peer: PeerKey, standing: Standing) {
         self.messages.remove(peer, standing);
@@ -129,7 +134,7 @@ impl Endpoint {
         let known = arrival.known_peer;
         let Some(peer) = known.or_else(|| self.peers.find_or_insert(client, now)) else {
             self.stats.requests_refused += 1;
-            self.waiting.refuse(client, id, arrival.memory_now);
+            self.waiting.refuse(client, id, self.memory_clock.latest());
             return None;
         };
         if let Some(refusal) = self.refusal(peer, arrival) {
@@ -158,7 +163,7 @@ impl Endpoint {
             counted_as_stranger: stranger,
             shown: arrival.tokens.own,
             held: false,
-            liveness: Liveness::new(now, arrival.memory_now),
+            liveness: Liveness::new(now, self.memory_clock.latest()),
             timer: None,
         };
         let key = self.table.insert(rpc, &mut known.rpc_list);
@@ -196,7 +201,7 @@ impl Endpoint {
         if !self.validates {
             return self
                 .waiting
-                .refuse(arrival.peer, arrival.id, arrival.memory_now);
+                .refuse(arrival.peer, arrival.id, self.memory_clock.latest());
         }
         if self.is_stranger(peer, arrival) {
             return self.announce_cutoffs(arrival);
@@ -223,7 +228,7 @@ impl Endpoint {
         let Some(since) = since.filter(|_| self.serving) else {
             return false;
         };
-        if arrival.memory_now.saturating_since(since) >= self.standstill_max() {
+        if self.memory_clock.latest().saturating_since(since) >= self.standstill_max() {
             self.waiting.accept(client, id);
             return false;
         }

@@ -48,6 +48,7 @@ impl Endpoint {
                 rpc.liveness.advanced = self.memory_clock.latest();
                 self.packets_arrived(now, key);
             }
+            self.start_answered(key);
             self.enqueue(key);
         }
     }
@@ -70,6 +71,7 @@ impl Endpoint {
             rpc.liveness.advanced = self.memory_clock.latest();
         }
         rpc.liveness.on_busy(now, self.validates);
+        self.start_answered(key);
     }
 
     /// Source: homa_incoming.c, `homa_resend_pkt`.
@@ -89,6 +91,9 @@ impl Endpoint {
         };
         // Its own bytes may be enough to let a short response go again.
         self.release_held(key);
+        if resend.length.is_none() && self.send_start(arrival.now, key) {
+            return;
+        }
         // The first byte alone is asked for to hear that we are there, not because it is missing.
         let proof = self.validates && (resend.offset, resend.length) == (0, Some(1));
         let pause = if proof {
@@ -221,6 +226,7 @@ impl Endpoint {
                 }
                 self.look_for_black_hole(arrival.now, key);
                 self.enqueue(key);
+                self.send_start(arrival.now, key);
             }
             return;
         }
