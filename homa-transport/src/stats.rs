@@ -113,6 +113,8 @@ stats! {
     rpcs_cancelled,
     /// RPCs that the client gave up before they were answered, as server.
     rpcs_cancelled_by_client,
+    /// RPCs whose client came to have another port, as server.
+    rpcs_moved,
     /// RPCs in progress or kept until acknowledged: a level, not a count.
     rpcs_live,
     /// DATA packets sent, first transmissions.

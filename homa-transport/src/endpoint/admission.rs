@@ -90,6 +90,17 @@ impl Waiting {
         self.ungranted.remove(peer, standing);
     }
 
+    /// A waiting message has another peer from now on. `room`: it waits for room to begin.
+    pub(super) fn follow(&mut self, room: bool, from: PeerKey, to: PeerKey, standing: Standing) {
+        let list = if room {
+            &mut self.messages
+        } else {
+            &mut self.ungranted
+        };
+        list.remove(from, standing);
+        list.insert(to, standing);
+    }
+
     /// Some of the room that `peer` had may have become free.
     fn on_room_freed(&mut self, peer: PeerKey) {
         self.room_freed = true;
@@ -187,12 +198,9 @@ impl Endpoint {
         if self.is_stranger(peer, arrival) {
             return self.announce_cutoffs(arrival);
         }
-        let memory = self.config.delivered_memory;
-        self.remember_delivered(peer, arrival.id);
-        if let Some(peer) = self.peers.get_mut(peer) {
-            peer.refusal = refusal;
-            let noted = peer.refused.insert(arrival.id, arrival.memory_now, memory);
-            self.stats.delivered_ids_evicted += u64::from(!noted);
+        let (client, at) = (arrival.peer.ip(), self.memory_time());
+        if !self.replays.refuse(client, arrival.id, refusal, at) {
+            self.on_forgotten();
         }
         self.stats.busy_sent += 1;
         self.reply(arrival, Packet::Busy(Busy::Refused(refusal)));

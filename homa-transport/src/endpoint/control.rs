@@ -121,35 +121,22 @@ impl Endpoint {
 
     /// Tells the client of a request that was refused so again. False: it was not.
     pub(super) fn refuse_again(&mut self, arrival: &Arrival) -> bool {
-        let memory = self.config.delivered_memory;
-        let Some(peer) = self.sender_of(arrival) else {
+        let at = self.memory_time();
+        let Some(refusal) = self.replays.refusal(arrival.peer.ip(), arrival.id, at) else {
             return false;
         };
-        if !peer
-            .refused
-            .contains(arrival.id, arrival.memory_now, memory)
-        {
-            return false;
-        }
-        let refusal = peer.refusal;
         self.stats.busy_sent += 1;
         self.reply(arrival, Packet::Busy(Busy::Refused(refusal)));
         true
     }
 
     pub(super) fn was_delivered(&mut self, arrival: &Arrival) -> bool {
-        let memory = self.config.delivered_memory;
-        self.sender_of(arrival).is_some_and(|peer| {
-            peer.delivered
-                .contains(arrival.id, arrival.memory_now, memory)
-        })
+        let at = self.memory_time();
+        self.replays.contains(arrival.peer.ip(), arrival.id, at)
     }
 
     /// What to say of a request that is neither here nor remembered.
-    fn not_received(&mut self) -> Unknown {
-        if self.peers.take_forgot() {
-            self.memory_clock.on_forgotten();
-        }
+    fn not_received(&self) -> Unknown {
         let (reach, since_start) = self.memory_clock.reach(self.config.delivered_memory);
         Unknown::NotReceived { reach, since_start }
     }
@@ -211,18 +198,12 @@ impl Endpoint {
     pub(super) fn cancelled_unseen(&mut self, arrival: &Arrival) {
         self.stats.rpc_not_found += 1;
         if self.serving && !arrival.id.is_client() {
-            if self.peers.is_half_empty() {
-                // Not at the price of a peer that is known: anyone can send this.
-                self.peers.find_or_insert(arrival.peer, arrival.now);
-            }
             self.remember_cancelled(arrival);
         }
     }
 
     fn remember_cancelled(&mut self, arrival: &Arrival) {
-        if let Some(peer) = self.sender_key(arrival) {
-            self.remember_delivered(peer, arrival.id);
-        }
+        self.remember_delivered(arrival.peer, arrival.id, arrival.validated);
     }
 
     /// Source: homa_incoming.c, `homa_need_ack_pkt`.

@@ -110,11 +110,6 @@ impl Delivered {
         windows.current.contains(number) || windows.previous.contains(number)
     }
 
-    /// True if there was never anything to remember.
-    pub(crate) const fn is_unused(&self) -> bool {
-        self.windows.is_none()
-    }
-
     /// True if no id is remembered.
     pub(crate) fn is_empty(&mut self, now: Instant, memory: Duration) -> bool {
         let Some(windows) = self.windows.as_mut() else {

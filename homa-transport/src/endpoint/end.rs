@@ -1,9 +1,12 @@
 //! The ends of RPCs and peers.
 
 use super::peer::PeerKey;
+use super::replay::MemoryTime;
 use super::rpc::{Rpc, State};
 use super::wait_list::Standing;
 use super::{Endpoint, Event, RpcKey};
+use std::net::SocketAddr;
+
 use crate::error::RpcError;
 use crate::units::RpcId;
 use crate::wire::{AckEntry, Packet, Unknown};
@@ -44,7 +47,7 @@ impl Endpoint {
         let peer_list = &mut self.peers.get_mut(peer)?.rpc_list;
         let mut rpc = self.table.remove(key, peer_list)?;
         if rpc.was_delivered() {
-            self.remember_delivered(rpc.peer, rpc.id);
+            self.remember_delivered(rpc.addr, rpc.id, self.is_validated(&rpc));
         }
         if let Some(out) = rpc.out.as_mut() {
             let length = out.length() as usize;
@@ -95,21 +98,30 @@ impl Endpoint {
         }
     }
 
-    /// Forgets a peer that is gone, unless it had our requests: their ids stay remembered for their
-    /// time, so that a duplicate still on its way is not executed again.
+    /// Forgets a peer that is gone.
     pub(super) fn forget_peer(&mut self, key: PeerKey) {
-        let (now, memory) = (self.memory_clock.latest(), self.config.delivered_memory);
-        self.peers.forget(key, now, memory);
+        self.peers.forget(key);
     }
 
-    /// Keeps late packets of a peer's request from beginning it (again).
-    pub(super) fn remember_delivered(&mut self, peer: PeerKey, id: RpcId) {
-        let (now, memory) = (self.memory_clock.latest(), self.config.delivered_memory);
-        if let Some(peer) = self.peers.get_mut(peer)
-            && !peer.delivered.insert(id, now, memory)
-        {
-            self.stats.delivered_ids_evicted += 1;
-            self.memory_clock.on_forgotten();
+    /// Keeps late packets of a client's request from beginning it (again).
+    pub(super) fn remember_delivered(&mut self, client: SocketAddr, id: RpcId, validated: bool) {
+        let at = self.memory_time();
+        if !at.memory.is_zero() && !self.replays.insert(client.ip(), id, validated, at) {
+            self.on_forgotten();
+        }
+    }
+
+    /// Something was forgotten before its time.
+    pub(super) fn on_forgotten(&mut self) {
+        self.stats.delivered_ids_evicted += 1;
+        self.memory_clock.on_forgotten();
+    }
+
+    /// The time by which delivered requests are remembered.
+    pub(super) const fn memory_time(&self) -> MemoryTime {
+        MemoryTime {
+            now: self.memory_clock.latest(),
+            memory: self.config.delivered_memory,
         }
     }
 }

@@ -28,6 +28,7 @@ mod grant;
 mod inbound;
 mod inspect;
 mod lateness;
+mod migration;
 mod outbound;
 mod outgoing;
 mod pacer;
@@ -35,6 +36,7 @@ mod peer;
 mod priority;
 mod receive;
 mod release;
+mod replay;
 mod rpc;
 mod rules;
 mod send;
@@ -59,6 +61,7 @@ use self::grant::{GrantLimits, GrantScheduler};
 use self::pacer::{Pacer, PacerLimits};
 use self::peer::{PeerKey, PeerTable};
 use self::priority::{SizesSeen, UnscheduledCutoffs};
+use self::replay::ReplayMemory;
 use self::rpc::{Liveness, Rpc, State};
 use self::rules::Rules;
 use self::send::Control;
@@ -104,6 +107,7 @@ pub struct Endpoint {
     events: VecDeque<Event>,
     stats: Stats,
     next_id: u64,
+    ids_wrapped: bool,
     token_key: TokenKey,
     /// Addresses have to be validated.
     validates: bool,
@@ -114,6 +118,8 @@ pub struct Endpoint {
     inbound_bytes: usize,
     /// The time by which delivered requests are forgotten: that of the inputs, without our stalls.
     memory_clock: MemoryClock,
+    /// The requests that were delivered.
+    replays: ReplayMemory,
     /// Our own cutoffs, as peers are told.
     cutoffs: UnscheduledCutoffs,
     /// What they are computed from, if they follow the traffic.
@@ -213,7 +219,7 @@ impl Endpoint {
             wire,
             local_port,
             serving: false,
-            table: RpcTable::new(wire),
+            table: RpcTable::new(),
             peers: PeerTable::new(config.peers_max, wire),
             timers: Timers::new(),
             grants: GrantScheduler::new(limits),
@@ -224,12 +230,14 @@ impl Endpoint {
             events: VecDeque::new(),
             stats: Stats::default(),
             next_id: seed.ids & !1,
+            ids_wrapped: false,
             strangers: 0,
             token_key: TokenKey::new(seed.secret),
             validates: rules.paper.is_none() && wire == Wire::Encapsulated,
             births: 0,
             inbound_bytes: 0,
             memory_clock: MemoryClock::default(),
+            replays: ReplayMemory::new(config.peers_max),
             cutoffs,
             sizes,
             outbound_bytes: 0,
@@ -495,14 +503,20 @@ impl Endpoint {
         })
     }
 
-    /// Even, never 0, one counter per endpoint from a random start. Source: homa_rpc.c,
-    /// `homa_rpc_alloc_client`, where the counter starts at 2.
-    const fn allocate_id(&mut self) -> RpcId {
-        self.next_id = self.next_id.wrapping_add(2);
-        if self.next_id == 0 {
-            self.next_id = 2;
+    /// Even, never 0, one counter per endpoint from a random start. Its upper half stays, since servers know
+    /// a client by that. Source: homa_rpc.c, `homa_rpc_alloc_client`, where the counter starts at 2.
+    fn allocate_id(&mut self) -> RpcId {
+        loop {
+            let lower = self.next_id & u64::from(u32::MAX);
+            let upper = self.next_id - lower;
+            self.next_id = upper | (lower + 2) & u64::from(u32::MAX);
+            self.ids_wrapped |= self.next_id == upper;
+            let id = RpcId::new(self.next_id);
+            // Once round, an old call may still be there.
+            if self.next_id >= 2 && !(self.ids_wrapped && self.table.has_client(id)) {
+                return id;
+            }
         }
-        RpcId::new(self.next_id)
     }
 
     /// Makes sure that the RPC is looked at by `at`.

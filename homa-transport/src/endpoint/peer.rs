@@ -10,7 +10,6 @@ use slotmap::new_key_type;
 use super::RpcKey;
 use super::address::AddrKey;
 use super::address_validation::AddressValidation;
-use super::delivered::Delivered;
 use super::lateness::Lateness;
 use super::priority::UnscheduledCutoffs;
 use super::release::shrink;
@@ -19,7 +18,7 @@ use crate::config::Wire;
 use crate::list::{Links, List};
 use crate::slab::Slab;
 use crate::units::Instant;
-use crate::wire::{AckEntry, Acks, Refusal};
+use crate::wire::{AckEntry, Acks};
 
 new_key_type! {
     /// Handle of a peer.
@@ -52,7 +51,6 @@ pub(crate) struct Peer {
     /// The same RPCs, oldest first.
     pub(super) rpc_list: List<RpcKey>,
     /// Its place among the peers without RPCs, if it is one.
-    idle: Option<Idle>,
     idle_links: Links<PeerKey>,
     /// Its place among the peers of its host.
     host_links: Links<PeerKey>,
@@ -68,21 +66,7 @@ pub(crate) struct Peer {
     pub(super) validation: AddressValidation,
     /// How late what it was granted comes.
     pub(crate) lateness: Lateness,
-    /// Its requests that were delivered here, or never may be.
-    pub(crate) delivered: Delivered,
-    /// Those of them that were refused, over UDP, and because of which limit the last one was.
-    pub(super) refused: Delivered,
-    pub(super) refusal: Refusal,
     acks: Vec<AckEntry>,
-}
-
-/// Which list a peer without RPCs is in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Idle {
-    /// That of peers of which no request was delivered when they came into it.
-    Unused,
-    /// That of the others.
-    Used,
 }
 
 /// Requests to a peer that have gone unanswered: the whole peer, not one RPC.
@@ -217,10 +201,9 @@ impl Peer {
         self.acks.clear();
     }
 
-    /// Whether it can be forgotten: nothing was heard of it for long, and none of its requests need be
-    /// remembered.
-    fn is_forgettable(&mut self, now: Instant, memory_now: Instant, memory: Duration) -> bool {
-        now.saturating_since(self.heard) >= IDLE_MAX && self.delivered.is_empty(memory_now, memory)
+    /// Whether it can be forgotten: nothing was heard of it for long.
+    fn is_forgettable(&self, now: Instant) -> bool {
+        now.saturating_since(self.heard) >= IDLE_MAX
     }
 }
 
@@ -232,15 +215,11 @@ pub(crate) struct PeerTable {
     by_addr: HashMap<AddrKey, PeerKey>,
     /// On protocol 146.
     by_host: Option<HashMap<IpAddr, Host>>,
-    /// Peers without RPCs in the order in which they are looked at: those of which no request was ever
-    /// delivered, and the others.
-    unused: List<PeerKey>,
-    used: List<PeerKey>,
+    /// Peers without RPCs in the order in which they are looked at.
+    idle: List<PeerKey>,
     next_sweep: Instant,
     /// Peers have come since all that they left behind was given back.
     unreleased: bool,
-    /// A peer had to make room whose requests were still remembered.
-    forgot: bool,
 }
 
 /// What the sockets of a host have in common.
@@ -257,17 +236,10 @@ impl PeerTable {
             peers: Slab::new(),
             by_addr: HashMap::default(),
             by_host: (wire == Wire::Native).then(HashMap::default),
-            unused: List::default(),
-            used: List::default(),
+            idle: List::default(),
             next_sweep: Instant::ZERO,
             unreleased: false,
-            forgot: false,
         }
-    }
-
-    /// True if there is plenty of room.
-    pub(crate) fn is_half_empty(&self) -> bool {
-        self.peers.len() <= self.max / 2
     }
 
     pub(crate) fn find(&self, addr: SocketAddr) -> Option<PeerKey> {
@@ -289,7 +261,9 @@ impl PeerTable {
         };
         peer.rpcs += 1;
         peer.served += usize::from(served);
-        self.leave_idle(key);
+        if peer.rpcs == 1 {
+            self.leave_idle(key);
+        }
     }
 
     /// An RPC with a peer is over; `served`: the peer was the client.
@@ -306,28 +280,14 @@ impl PeerTable {
         }
     }
 
-    /// Puts a peer without RPCs at the end of the list it belongs to.
     fn enter_idle(&mut self, key: PeerKey) {
-        let Some(peer) = self.peers.get_mut(key) else {
-            return;
-        };
-        let (list, idle) = if peer.delivered.is_unused() {
-            (&mut self.unused, Idle::Unused)
-        } else {
-            (&mut self.used, Idle::Used)
-        };
-        peer.idle = Some(idle);
-        list.push_back(&mut self.peers, |peer| &mut peer.idle_links, key);
+        let peers = &mut self.peers;
+        self.idle.push_back(peers, |peer| &mut peer.idle_links, key);
     }
 
     fn leave_idle(&mut self, key: PeerKey) {
-        let idle = self.peers.get_mut(key).and_then(|peer| peer.idle.take());
-        let list = match idle {
-            Some(Idle::Unused) => &mut self.unused,
-            Some(Idle::Used) => &mut self.used,
-            None => return,
-        };
-        list.remove(&mut self.peers, |peer| &mut peer.idle_links, key);
+        let peers = &mut self.peers;
+        self.idle.remove(peers, |peer| &mut peer.idle_links, key);
     }
 
     pub(crate) fn get_mut(&mut self, key: PeerKey) -> Option<&mut Peer> {
@@ -358,7 +318,6 @@ impl PeerTable {
             rpcs: 0,
             served: 0,
             rpc_list: List::default(),
-            idle: None,
             idle_links: Links::default(),
             host_links: Links::default(),
             inbound_bytes: 0,
@@ -367,9 +326,6 @@ impl PeerTable {
             cutoffs_sent: None,
             validation: AddressValidation::default(),
             lateness: Lateness::default(),
-            delivered: Delivered::default(),
-            refused: Delivered::default(),
-            refusal: Refusal::RpcsPerPeer,
             acks: Vec::new(),
         });
         self.by_addr.insert(AddrKey(addr), key);
@@ -407,12 +363,12 @@ impl PeerTable {
         debug_assert!(peer.is_none_or(|peer| peer.rpcs == 0), "{addr}");
     }
 
-    /// Forgets a peer that is gone, if it has no RPCs and nothing of it has to be remembered.
-    pub(crate) fn forget(&mut self, key: PeerKey, memory_now: Instant, memory: Duration) {
+    /// Forgets a peer that is gone, if it has no RPCs.
+    pub(crate) fn forget(&mut self, key: PeerKey) {
         let Some(peer) = self.peers.get_mut(key) else {
             return;
         };
-        if peer.rpcs == 0 && peer.delivered.is_empty(memory_now, memory) {
+        if peer.rpcs == 0 {
             self.remove(key);
         } else {
             peer.forget_acks();
@@ -447,29 +403,11 @@ impl PeerTable {
     }
 
     /// Makes room by forgetting the peer that has had no RPCs for longest, however recently it was heard:
-    /// who is here already must not lock out who comes. Rather one of which no request was ever delivered.
+    /// who is here already must not lock out who comes.
     fn evict(&mut self) {
-        while let Some(key) = self.unused.first() {
-            let unused = self
-                .peers
-                .get(key)
-                .is_some_and(|peer| peer.delivered.is_unused());
-            if unused {
-                return self.remove(key);
-            }
-            // A request of it was cancelled since it came into the list.
-            self.leave_idle(key);
-            self.enter_idle(key);
-        }
-        if let Some(key) = self.used.first() {
+        if let Some(key) = self.idle.first() {
             self.remove(key);
-            self.forgot = true;
         }
-    }
-
-    /// Whether a peer was forgotten, since this was asked last, whose requests were still remembered.
-    pub(crate) fn take_forgot(&mut self) -> bool {
-        std::mem::take(&mut self.forgot)
     }
 
     /// When to call [`PeerTable::sweep`] next.
@@ -477,35 +415,29 @@ impl PeerTable {
         self.unreleased.then_some(self.next_sweep)
     }
 
-    /// Forgets idle peers, looking at a bounded number of them, once their requests need not be
-    /// remembered any more.
-    pub(crate) fn sweep(&mut self, now: Instant, memory_now: Instant, memory: Duration) {
+    /// Forgets idle peers, looking at a bounded number of them.
+    pub(crate) fn sweep(&mut self, now: Instant) {
         self.next_sweep = now + SWEEP_INTERVAL;
-        for idle in [Idle::Unused, Idle::Used] {
-            let mut kept = None;
-            for _ in 0..SWEEP_PEERS {
-                let list = match idle {
-                    Idle::Unused => &self.unused,
-                    Idle::Used => &self.used,
-                };
-                let Some(key) = list.first().filter(|first| Some(*first) != kept) else {
-                    break;
-                };
-                let peer = self.peers.get_mut(key);
-                if peer.is_some_and(|peer| peer.is_forgettable(now, memory_now, memory)) {
-                    self.remove(key);
-                } else {
-                    self.leave_idle(key);
-                    self.enter_idle(key);
-                    kept.get_or_insert(key);
-                }
+        let mut kept = None;
+        for _ in 0..SWEEP_PEERS {
+            let Some(key) = self.idle.first().filter(|first| Some(*first) != kept) else {
+                return;
+            };
+            let peer = self.peers.get(key);
+            if peer.is_some_and(|peer| peer.is_forgettable(now)) {
+                self.remove(key);
+            } else {
+                self.leave_idle(key);
+                self.enter_idle(key);
+                kept.get_or_insert(key);
             }
         }
     }
 
     /// Gives memory back that is no longer used.
-    pub(crate) fn release(&mut self) {
-        self.unreleased = !self.peers.is_empty();
+    /// `unreleased`: others have something left.
+    pub(crate) fn release(&mut self, unreleased: bool) {
+        self.unreleased = unreleased || !self.peers.is_empty();
         shrink(&mut self.by_addr);
         if let Some(hosts) = self.by_host.as_mut() {
             shrink(hosts);
@@ -643,9 +575,9 @@ mod tests {
         assert_eq!(peers.find(addr(2)), None);
         assert_eq!(peers.find(addr(1)), Some(busy));
         peers.on_rpc_ended(busy, true);
-        peers.sweep(later + IDLE_MAX, later, Duration::ZERO);
+        peers.sweep(later + IDLE_MAX);
         assert!(peers.is_empty());
-        peers.release();
+        peers.release(false);
         assert_eq!(peers.next_sweep(), None);
     }
 }

@@ -26,8 +26,6 @@ const JUMP_BYTES_MAX: u32 = 131_072;
 #[derive(Clone, Copy)]
 pub(super) struct Arrival {
     pub(super) now: Instant,
-    /// The same by the clock of the memory of delivered requests.
-    pub(super) memory_now: Instant,
     pub(super) peer: SocketAddr,
     pub(super) local: IpAddr,
     /// What is known of the sender, if it was known before.
@@ -69,7 +67,7 @@ impl Endpoint {
         bytes: &[u8],
         (header, packet): (Header, Packet<'_>),
     ) {
-        let memory_now = self.memory_clock.at(now);
+        self.memory_clock.at(now);
         let data_bytes = if let Packet::Data(_, data) = &packet {
             data.len()
         } else {
@@ -106,7 +104,6 @@ impl Endpoint {
         self.token_key.advance(now);
         let arrival = Arrival {
             now,
-            memory_now,
             peer,
             local,
             known_peer,
@@ -116,6 +113,9 @@ impl Endpoint {
         };
         let rpc = self.find(&arrival);
         if arrival.validated {
+            if let Some(key) = rpc {
+                self.follow_client(&arrival, key);
+            }
             self.on_validated(&arrival, rpc);
             self.packet(arrival, rpc, packet);
             if known_peer.is_none() {
@@ -177,6 +177,13 @@ impl Endpoint {
             }
             (Packet::Data(data, bytes), Some(key)) => {
                 let shown = self.table.get(key).map(|rpc| rpc.shown);
+                let moved = self
+                    .table
+                    .get(key)
+                    .is_some_and(|rpc| rpc.addr != arrival.peer);
+                if moved {
+                    self.announce_cutoffs(&arrival);
+                }
                 if shown == Some(arrival.tokens.own) {
                     let data = Data { ack: None, ..data };
                     self.heard(&arrival, rpc, &Packet::Data(data, bytes));
@@ -483,14 +490,13 @@ impl Endpoint {
 
     /// Tells the sender our cutoffs, and with them our token.
     pub(super) fn announce_cutoffs(&mut self, arrival: &Arrival) {
-        let Some(peer) = self.sender_of(arrival) else {
-            return;
-        };
-        let recent = |sent: Instant| arrival.now.saturating_since(sent) < CUTOFFS_INTERVAL;
-        if peer.cutoffs_sent.is_some_and(recent) {
-            return;
+        if let Some(peer) = self.sender_of(arrival) {
+            let recent = |sent: Instant| arrival.now.saturating_since(sent) < CUTOFFS_INTERVAL;
+            if peer.cutoffs_sent.is_some_and(recent) {
+                return;
+            }
+            peer.cutoffs_sent = Some(arrival.now);
         }
-        peer.cutoffs_sent = Some(arrival.now);
         self.stats.cutoffs_sent += 1;
         let cutoffs = Cutoffs {
             unsched: self.cutoffs.cutoffs(),

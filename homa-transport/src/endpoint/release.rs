@@ -47,7 +47,8 @@ impl Endpoint {
         }
         self.next_release = now + INTERVAL;
         self.table.release();
-        self.peers.release();
+        self.replays.release();
+        self.peers.release(!self.replays.is_empty());
         self.grants.release();
         self.waiting.release();
         self.timers.release();

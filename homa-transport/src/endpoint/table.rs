@@ -1,14 +1,13 @@
-//! The RPCs of an endpoint: generational keys, found by id (client) or by peer and id (server).
+//! The RPCs of an endpoint: generational keys, found by id (client) or by the client's address and id
+//! (server).
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 
 use super::RpcKey;
-use super::address::AddrKey;
 use super::release::shrink;
 use super::rpc::Rpc;
-use crate::config::Wire;
 use crate::list::List;
 use crate::slab::Slab;
 use crate::units::RpcId;
@@ -16,32 +15,35 @@ use crate::units::RpcId;
 /// All RPCs, bounded by the caller.
 #[derive(Debug)]
 pub(crate) struct RpcTable {
-    wire: Wire,
     rpcs: Slab<RpcKey, Rpc>,
     clients: HashMap<RpcId, RpcKey>,
     servers: HashMap<ServerId, RpcKey>,
 }
 
-/// What names an RPC at its server. The hash is keyed by chance, since peers choose all of it; of our
-/// own address, which they hardly can, it takes no notice.
+/// What names an RPC at its server. The client's port does not: on protocol 146 an ack may come from any of
+/// its sockets, and over UDP a NAT may change it, while ids start at a random 64-bit number. The hash is
+/// keyed by chance, since peers choose all of it; of our own address, which they hardly can, it takes no
+/// notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct ServerId {
-    peer: AddrKey,
+    client: IpAddr,
     local: IpAddr,
     id: RpcId,
 }
 
 impl Hash for ServerId {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.peer.hash(state);
+        match self.client {
+            IpAddr::V4(ip) => state.write_u32(ip.to_bits()),
+            IpAddr::V6(ip) => state.write_u128(ip.to_bits()),
+        }
         self.id.hash(state);
     }
 }
 
 impl RpcTable {
-    pub(crate) fn new(wire: Wire) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
-            wire,
             rpcs: Slab::new(),
             clients: HashMap::default(),
             servers: HashMap::default(),
@@ -72,7 +74,7 @@ impl RpcTable {
 
     /// Adds an RPC, at the end of its peer's list.
     pub(crate) fn insert(&mut self, rpc: Rpc, peer_list: &mut List<RpcKey>) -> RpcKey {
-        let (id, server) = (rpc.id, self.server_id(&rpc));
+        let (id, server) = (rpc.id, Self::server_id(&rpc));
         let key = self.rpcs.insert(rpc);
         peer_list.push_back(&mut self.rpcs, |rpc| &mut rpc.peer_links, key);
         match server {
@@ -86,11 +88,16 @@ impl RpcTable {
     pub(crate) fn remove(&mut self, key: RpcKey, peer_list: &mut List<RpcKey>) -> Option<Rpc> {
         peer_list.remove(&mut self.rpcs, |rpc| &mut rpc.peer_links, key);
         let rpc = self.rpcs.remove(key)?;
-        match self.server_id(&rpc) {
+        match Self::server_id(&rpc) {
             Some(server) => self.servers.remove(&server),
             None => self.clients.remove(&rpc.id),
         };
         Some(rpc)
+    }
+
+    /// Whether there is a call of ours with this id.
+    pub(crate) fn has_client(&self, id: RpcId) -> bool {
+        self.clients.contains_key(&id)
     }
 
     /// Our call with this id, if it goes to `peer`. Differs: the module does not compare the peer
@@ -105,8 +112,14 @@ impl RpcTable {
 
     /// The RPC of which we are the server. Source: homa_rpc.c, `homa_rpc_find_server`.
     pub(crate) fn find_server(&self, peer: SocketAddr, local: IpAddr, id: RpcId) -> Option<RpcKey> {
-        let peer = self.peer_identity(peer);
-        self.servers.get(&ServerId { peer, local, id }).copied()
+        let client = peer.ip();
+        self.servers.get(&ServerId { client, local, id }).copied()
+    }
+
+    /// Takes an RPC from one peer's list to another's.
+    pub(crate) fn relink(&mut self, key: RpcKey, from: &mut List<RpcKey>, to: &mut List<RpcKey>) {
+        from.remove(&mut self.rpcs, |rpc| &mut rpc.peer_links, key);
+        to.push_back(&mut self.rpcs, |rpc| &mut rpc.peer_links, key);
     }
 
     /// The RPCs of a peer's list, oldest first.
@@ -126,24 +139,14 @@ impl RpcTable {
         shrink(&mut self.servers);
     }
 
-    fn server_id(&self, rpc: &Rpc) -> Option<ServerId> {
+    fn server_id(rpc: &Rpc) -> Option<ServerId> {
         if rpc.is_client() {
             return None;
         }
-        let peer = self.peer_identity(rpc.addr);
         Some(ServerId {
-            peer,
+            client: rpc.addr.ip(),
             local: rpc.local?,
             id: rpc.id,
         })
-    }
-
-    /// On protocol 146 a peer's RPCs are known by its address alone: an ack may come from any of
-    /// its sockets.
-    fn peer_identity(&self, mut peer: SocketAddr) -> AddrKey {
-        if self.wire == Wire::Native {
-            peer.set_port(0);
-        }
-        AddrKey(peer)
     }
 }

@@ -44,10 +44,10 @@ enum Verdict {
 impl Endpoint {
     /// Does what is due at `now`. Hand in all packets that have arrived first.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let memory_now = self.memory_clock.at(now);
+        self.memory_clock.at(now);
         if self.peers.next_sweep().is_some_and(|at| at <= now) {
-            let memory = self.config.delivered_memory;
-            self.peers.sweep(now, memory_now, memory);
+            self.peers.sweep(now);
+            self.replays.sweep(self.memory_time());
             self.release_memory(now);
         }
         let mut due = std::mem::take(&mut self.due);

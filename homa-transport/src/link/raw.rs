@@ -28,7 +28,7 @@ use self::socket::{Family, RawSocket};
 use super::icmp::NetworkError;
 use super::reports::Reports;
 use super::reservation::PortReservation;
-use super::spread::{Part, Spread};
+use super::spread::{Part, shard_of_host};
 use super::udp_socket::{canonical, check_zone_to_bind, warn_of_small_buffer};
 use super::{Link, RecvBatch, SystemCalls, kernel_module, sys};
 use crate::endpoint::Transmit;
@@ -201,7 +201,7 @@ impl RawLink {
     }
 
     fn has_part_of(&self, peer: SocketAddr) -> bool {
-        Spread::ByAddress.shard_of(peer, self.part.of) == self.part.number
+        shard_of_host(peer.ip(), self.part.of) == self.part.number
     }
 
     fn collect_errors(&self, socket: &RawSocket) -> bool {

@@ -1,42 +1,45 @@
 //! How the packets to one port are spread over the shards of a server.
 //!
 //! The packets of an RPC must all come to one shard, or two would execute it. So the choice depends
-//! on nothing but the sender, never on who else has joined a group, as the system's own choice does.
+//! on nothing but the client, never on who else has joined a group, as the system's own choice does.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use libc::sock_filter;
 
+use crate::units::RpcId;
+
 /// Where a program finds the IP header. Source: linux/filter.h, `SKF_NET_OFF`.
 pub(super) const IP_HEADER: u32 = 0_u32.wrapping_sub(0x10_0000);
-/// Length of an IPv6 header, which the UDP header follows.
-const IPV6_HEADER_BYTES: u32 = 40;
-/// The IP protocol number of UDP.
-const UDP: u32 = 17;
+/// Where a Homa header has the RPC's id.
+const ID_AT: u32 = 20;
 
-/// What tells the senders apart.
+/// What tells clients apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Spread {
-    /// Their port, where a peer is an address and a port (UDP).
-    ByPort,
-    /// Their address, where a peer's RPCs are known by that alone (protocol 146): the ack for an RPC may
-    /// come from any of its ports.
+    /// The upper half of their RPCs' ids, which is random and stays (UDP): their ports may change on the way.
+    ById,
+    /// Their address, where all packets of a host have to come together (protocol 146): the ack for an RPC
+    /// may come from any of its ports, and clients of the module have no such ids.
     ByAddress,
 }
 
-impl Spread {
-    /// The shard, of so many, that gets what `peer` sends.
-    pub(crate) fn shard_of(self, peer: SocketAddr, shards: u32) -> u32 {
-        let number = match (self, peer.ip().to_canonical()) {
-            (Self::ByPort, _) => u32::from(peer.port()),
-            (Self::ByAddress, IpAddr::V4(ip)) => u32::from(ip),
-            (Self::ByAddress, IpAddr::V6(ip)) => {
-                let [.., a, b, c, d] = ip.octets();
-                u32::from_be_bytes([a, b, c, d])
-            }
-        };
-        number % shards.max(1)
-    }
+/// The shard, of so many, to which packets about the RPC come over UDP.
+pub(crate) fn shard_of_id(id: RpcId, shards: u32) -> u32 {
+    let [upper @ .., _, _, _, _] = id.value().to_be_bytes();
+    u32::from_be_bytes(upper) % shards.max(1)
+}
+
+/// The shard, of so many, to which packets from the host come on protocol 146.
+pub(crate) fn shard_of_host(host: IpAddr, shards: u32) -> u32 {
+    let number = match host.to_canonical() {
+        IpAddr::V4(ip) => u32::from(ip),
+        IpAddr::V6(ip) => {
+            let [.., a, b, c, d] = ip.octets();
+            u32::from_be_bytes([a, b, c, d])
+        }
+    };
+    number % shards.max(1)
 }
 
 /// One shard of several.
@@ -53,39 +56,17 @@ impl Part {
     pub(super) const WHOLE: Self = Self { number: 0, of: 1 };
 }
 
-/// A program for a group of UDP sockets on one port (`SO_ATTACH_REUSEPORT_CBPF`): [`Spread::ByPort`].
+/// A program for a group of UDP sockets on one port (`SO_ATTACH_REUSEPORT_CBPF`): [`Spread::ById`].
 ///
-/// It sees the payload of the datagram. Behind IPv6 extension headers it takes the source port that
-/// the Homa header names, at the start of the payload.
-pub(super) fn by_source_port(shards: u32) -> Vec<sock_filter> {
-    use libc::{BPF_ABS, BPF_ALU, BPF_B, BPF_H, BPF_IND, BPF_K, BPF_LD, BPF_LDX, BPF_MOD, BPF_MSH};
+/// It sees the payload of the datagram. One that is too short to have an id ends the program, which then
+/// yields the first socket.
+pub(super) fn by_id(shards: u32) -> Vec<sock_filter> {
+    use libc::{BPF_ABS, BPF_ALU, BPF_K, BPF_LD, BPF_MOD, BPF_W};
     vec![
-        // The version, in the upper half of the first byte of either header.
-        statement(BPF_LD | BPF_B | BPF_ABS, IP_HEADER),
-        statement(BPF_ALU | libc::BPF_RSH | BPF_K, 4),
-        jump_unless_equal(4, 3),
-        // IPv4: X = length of the header; the two bytes behind it.
-        statement(BPF_LDX | BPF_B | BPF_MSH, IP_HEADER),
-        statement(BPF_LD | BPF_H | BPF_IND, IP_HEADER),
-        statement(libc::BPF_JMP | libc::BPF_JA, 5),
-        // IPv6: the next header, at byte 6.
-        statement(BPF_LD | BPF_B | BPF_ABS, IP_HEADER + 6),
-        jump_unless_equal(UDP, 2),
-        statement(BPF_LD | BPF_H | BPF_ABS, IP_HEADER + IPV6_HEADER_BYTES),
-        statement(libc::BPF_JMP | libc::BPF_JA, 1),
-        statement(BPF_LD | BPF_H | BPF_ABS, 0),
+        statement(BPF_LD | BPF_W | BPF_ABS, ID_AT),
         statement(BPF_ALU | BPF_MOD | BPF_K, shards.max(1)),
         statement(libc::BPF_RET | libc::BPF_A, 0),
     ]
-}
-
-/// Skips the next `skip` statements unless the register has this value.
-fn jump_unless_equal(value: u32, skip: u8) -> sock_filter {
-    let code = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
-    sock_filter {
-        jf: skip,
-        ..statement(code, value)
-    }
 }
 
 fn statement(code: u32, k: u32) -> sock_filter {

@@ -98,7 +98,7 @@ impl UdpLink {
     }
 
     /// Opens `members` (at least one) sockets on one port: the first, and the others. Each gets the
-    /// packets from the ports that [`Spread::ByPort`](super::spread::Spread) gives to it. The group is for
+    /// packets about the RPCs that [`Spread::ById`](super::spread::Spread) gives to it. The group is for
     /// good: the system would number its members anew if one were closed, so all must be kept while
     /// one receives.
     ///

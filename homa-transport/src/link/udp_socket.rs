@@ -119,7 +119,7 @@ pub(super) fn open_reserved(
 /// Source: net/ipv4/udp.c, `udp_lib_lport_inuse`.
 fn begin_group(first: &Socket, members: u32) -> io::Result<()> {
     first.set_reuse_port(true)?;
-    sys::attach_reuseport_program(first, &spread::by_source_port(members))?;
+    sys::attach_reuseport_program(first, &spread::by_id(members))?;
     take_nothing(first)
 }
 

@@ -16,6 +16,11 @@ impl KeyMark {
         Self { number, shards }
     }
 
+    /// Whether it is that of the shard of this number.
+    pub(super) const fn is(self, number: u32) -> bool {
+        self.number == number
+    }
+
     /// Entries that a slot map may have at most, that its keys can be marked.
     pub(super) fn slots_max(self) -> usize {
         usize::try_from(u32::MAX / self.shards - 1).unwrap_or(usize::MAX)

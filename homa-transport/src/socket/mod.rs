@@ -28,7 +28,7 @@ use crate::link::Link;
 use crate::link::clock::Clock;
 use crate::link::mem::MemLink;
 use crate::link::raw::RawLink;
-use crate::link::spread::Spread;
+use crate::link::spread::{Spread, shard_of_host};
 use crate::link::udp::{UdpLink, UdpOptions};
 use crate::link::udp_socket::lacks_zone;
 use crate::message::Message;
@@ -97,7 +97,7 @@ impl Socket {
     pub fn udp(addr: SocketAddr, config: Config) -> Result<Self, BindError> {
         config.validate()?;
         let (first, others) = UdpLink::bind_group(addr, &UdpOptions::default(), config.shards)?;
-        Self::over_udp(first, others, Some(Spread::ByPort), config)
+        Self::over_udp(first, others, Some(Spread::ById), config)
     }
 
     /// Opens a socket for calls on a UDP port of the system's choice: for IPv4 and IPv6 if the
@@ -247,8 +247,9 @@ impl Socket {
         let budget = (shards > 1).then(|| LinkBudget::new(shards, config.max_incoming_bytes));
         let config = config.of_shard();
         let (budget, clock) = (budget.map(Arc::new), Clock::new());
+        let ids = Ids::random(&*first, shards)?;
         let open = |number, link: Arc<dyn Link>| {
-            let mut endpoint = endpoint(&*link, wire, config.clone())?;
+            let mut endpoint = endpoint(&*link, wire, config.clone(), ids.of_shard(number))?;
             if let Some(budget) = &budget {
                 endpoint.share_link(budget);
             }
@@ -309,25 +310,52 @@ impl Socket {
             return &handle.first;
         }
         handle.shard(match handle.spread {
-            Some(spread) => spread.shard_of(reachable(peer), handle.count()),
-            None => thread_number() % handle.count(),
+            Some(Spread::ByAddress) => shard_of_host(reachable(peer).ip(), handle.count()),
+            Some(Spread::ById) | None => thread_number() % handle.count(),
         })
     }
 }
 
-fn endpoint(link: &dyn Link, wire: Wire, config: Config) -> Result<Endpoint, BindError> {
-    let local = link.local_addr();
-    let random = || {
-        getrandom::u64().map_err(|error| BindError::Io {
-            addr: local,
-            source: error.into(),
-        })
-    };
+fn endpoint(link: &dyn Link, wire: Wire, config: Config, ids: u64) -> Result<Endpoint, BindError> {
     let seed = Seed {
-        ids: random()?,
-        secret: [random()?, random()?],
+        ids,
+        secret: [random(link)?, random(link)?],
     };
-    Ok(Endpoint::new(config, wire, local.port(), seed)?)
+    Ok(Endpoint::new(config, wire, link.local_addr().port(), seed)?)
+}
+
+fn random(link: &dyn Link) -> Result<u64, BindError> {
+    getrandom::u64().map_err(|error| BindError::Io {
+        addr: link.local_addr(),
+        source: error.into(),
+    })
+}
+
+/// Where the ids of a socket's shards start. Their upper halves, by which a server's shards are chosen,
+/// follow one another from a random number on: so the shards of a client meet those of a server evenly, and
+/// what a server's shard calls is answered to that shard.
+#[derive(Clone, Copy)]
+struct Ids {
+    upper: u32,
+    lower: u32,
+}
+
+impl Ids {
+    fn random(link: &dyn Link, shards: u32) -> Result<Self, BindError> {
+        let [a, b, c, d, lower @ ..] = random(link)?.to_be_bytes();
+        let upper = u32::from_be_bytes([a, b, c, d]);
+        // Half of the numbers are random enough, and the last shard's does not overflow.
+        let upper = upper / 2;
+        let first_of_shards = upper - upper % shards;
+        Ok(Self {
+            upper: first_of_shards,
+            lower: u32::from_be_bytes(lower),
+        })
+    }
+
+    fn of_shard(self, number: u32) -> u64 {
+        u64::from(self.upper + number) << 32 | u64::from(self.lower)
+    }
 }
 
 /// Threads that call are numbered in the order of their first calls.

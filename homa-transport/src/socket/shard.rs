@@ -20,7 +20,7 @@ use crate::endpoint::{Endpoint, RpcKey, Transmit};
 use crate::error::{CloseReason, Delivery, Report, RpcError};
 use crate::link::Link;
 use crate::link::clock::Clock;
-use crate::link::spread::Spread;
+use crate::link::spread::{Spread, shard_of_host, shard_of_id};
 use crate::message::Message;
 use crate::stats::Stats;
 use crate::transport::{CallKey, RequestSink, Transport};
@@ -220,28 +220,37 @@ impl Shard {
     }
 
     /// Takes the report that a peer is unreachable to the shard that it is about, if that is another one:
-    /// the system gives reports about a shared port to any of its sockets. True if it was.
+    /// the system gives reports about a shared port to any of its sockets. One that does not say what it is
+    /// about goes to all. True if it is not about this one.
     pub(super) fn pass_on(&self, report: &Report) -> bool {
         let Some(siblings) = self.siblings.get() else {
             return false;
         };
-        let Some(spread) = siblings.spread else {
-            return false;
-        };
         let count = u32::try_from(siblings.all.len()).unwrap_or(u32::MAX);
-        let owner = spread.shard_of(report.peer, count) as usize;
-        let owner = siblings.all.get(owner).and_then(Weak::upgrade);
-        let Some(owner) = owner.filter(|owner| owner.mark != self.mark) else {
-            return false;
+        let owner = match (siblings.spread, report.about) {
+            (None, _) => return false,
+            (Some(Spread::ByAddress), _) => Some(shard_of_host(report.peer.ip(), count)),
+            (Some(Spread::ById), about) => about.map(|id| shard_of_id(id, count)),
         };
-        let mut core = owner.lock();
+        for (number, sibling) in (0..).zip(&siblings.all) {
+            if owner.is_none_or(|owner| owner == number)
+                && let Some(sibling) = sibling.upgrade()
+                && sibling.mark != self.mark
+            {
+                sibling.take_report(report);
+            }
+        }
+        owner.is_some_and(|owner| !self.mark.is(owner))
+    }
+
+    fn take_report(&self, report: &Report) {
+        let mut core = self.lock();
         core.handle_unreachable(report);
         let driver = core.want_turn();
         drop(core);
         if let Some(driver) = driver {
             driver.wake();
         }
-        true
     }
 
     pub(super) fn serve(&self, sink: RequestSink) -> Result<(), RpcError> {
