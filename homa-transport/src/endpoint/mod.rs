@@ -59,6 +59,7 @@ use self::grant::{GrantLimits, GrantScheduler};
 use self::pacer::{Pacer, PacerLimits};
 use self::peer::{PeerKey, PeerTable};
 use self::priority::{SizesSeen, UnscheduledCutoffs};
+use self::release::BurstWatch;
 use self::rpc::{Liveness, Rpc, State};
 use self::rules::Rules;
 use self::send::Control;
@@ -121,6 +122,7 @@ pub struct Endpoint {
     due: Vec<RpcKey>,
     /// When to look for memory to give back.
     next_release: Instant,
+    bursts: BurstWatch,
 }
 
 /// The low and the high half.
@@ -244,6 +246,7 @@ impl Endpoint {
             },
             due: Vec::new(),
             next_release: Instant::ZERO,
+            bursts: BurstWatch::default(),
             config,
         })
     }
