@@ -1,5 +1,5 @@
 //! What a server that turns calls away writes to the log.
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 
 mod support;
 
