@@ -66,6 +66,7 @@ use self::grant::{GrantLimits, GrantScheduler};
 use self::pacer::{Pacer, PacerLimits};
 use self::peer::{PeerKey, PeerTable};
 use self::priority::{SizesSeen, UnscheduledCutoffs};
+use self::release::BurstWatch;
 use self::replay::ReplayMemory;
 use self::rpc::{Liveness, Rpc, State};
 use self::rules::Rules;
@@ -142,6 +143,7 @@ pub struct Endpoint {
     due: Vec<RpcKey>,
     /// When to look for memory to give back.
     next_release: Instant,
+    bursts: BurstWatch,
 }
 
 /// Something the application has to know.
@@ -259,6 +261,7 @@ impl Endpoint {
             },
             due: Vec::new(),
             next_release: Instant::ZERO,
+            bursts: BurstWatch::default(),
             config,
         })
     }
