@@ -261,6 +261,7 @@ impl Routes {
                 false
             }
             RpcError::TimedOut { .. }
+            | RpcError::Stalled { .. }
             | RpcError::Unreachable { .. }
             | RpcError::BadAddress { .. }
             | RpcError::System { .. }
