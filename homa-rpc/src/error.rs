@@ -69,6 +69,7 @@ impl From<RpcError> for Status {
             | RpcError::Refused { .. }
             | RpcError::TooManyBytes { .. } => Code::ResourceExhausted,
             RpcError::TimedOut { .. }
+            | RpcError::Stalled { .. }
             | RpcError::Unreachable { .. }
             | RpcError::PeerRestarted { .. }
             | RpcError::Forgotten { .. }

@@ -110,6 +110,15 @@ pub enum RpcError {
         /// RESENDs sent meanwhile.
         resends: u32,
     },
+    /// The peer was heard, but the call came no nearer to its end for too long: something is lost on the
+    /// way again and again, or the peer has no room for the call.
+    #[error("the call to {peer} has got no further for {}, though {peer} was heard", Rounded(*still))]
+    Stalled {
+        /// The peer.
+        peer: SocketAddr,
+        /// How long nothing of the request or the response has arrived.
+        still: Duration,
+    },
     /// The network says that the peer cannot be reached.
     #[error("{peer} is unreachable: {reason}")]
     Unreachable {
@@ -259,6 +268,7 @@ impl RpcError {
             | Self::TooManyBytes { .. }
             | Self::BadAddress { .. } => Delivery::NotSent,
             Self::TimedOut { .. }
+            | Self::Stalled { .. }
             | Self::PeerRestarted { .. }
             | Self::Forgotten { .. }
             | Self::ResponseTooLong { .. }

@@ -445,3 +445,46 @@ fn a_request_that_waits_for_room_or_was_refused_ends() {
         assert!(pair.outcomes.contains_key(&1), "{wire:?}");
     }
 }
+
+// ---- cutoffs ----
+
+fn cutoffs_sent(pair: &Pair) -> usize {
+    count(pair, PacketType::Cutoffs)
+}
+
+#[test]
+fn cutoffs_are_told_at_once_and_then_once_a_second() {
+    for wire in [Wire::Native, Wire::Encapsulated] {
+        let mut pair = Pair::with(Config::default(), wire);
+        pair.call(pattern(100, 1), 0);
+        pair.run_for(Duration::from_millis(1));
+        assert!(cutoffs_sent(&pair) >= 1, "{wire:?}");
+        // The client does not hear of them, as a module that has those of another process.
+        pair.restart_client_of(wire);
+        pair.log.clear();
+        pair.fate = Box::new(|sent| {
+            let lost = sent.packet_type == PacketType::Cutoffs && sent.number > 0;
+            if lost { Fate::Drop } else { Fate::Deliver }
+        });
+        for cookie in 1..300 {
+            pair.call(pattern(100, 1), cookie);
+            pair.run_for(Duration::from_millis(10));
+        }
+        let told = cutoffs_sent(&pair);
+        assert!((3..=5).contains(&told), "{wire:?}: {told}");
+    }
+}
+
+#[test]
+fn a_client_that_lacks_the_token_hears_it_soon() {
+    let mut pair = Pair::new();
+    let mut lost = 0;
+    pair.fate = Box::new(move |sent| {
+        let lose = sent.from == Side::Server && lost < 3;
+        lost += i32::from(lose);
+        if lose { Fate::Drop } else { Fate::Deliver }
+    });
+    pair.call(pattern(30_000, 1), 0);
+    pair.run_for(Duration::from_millis(50));
+    assert!(pair.outcomes[&0].is_ok());
+}

@@ -289,6 +289,7 @@ impl Routes {
                 false
             }
             RpcError::TimedOut { .. }
+            | RpcError::Stalled { .. }
             | RpcError::Unreachable { .. }
             | RpcError::BadAddress { .. }
             | RpcError::System { .. }

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use super::priority::UnscheduledCutoffs;
 use super::receive::Arrival;
 use super::rpc::State;
 use super::{Endpoint, RpcKey};
 use crate::config::Wire;
 use crate::error::{Limit, RpcError};
 use crate::units::Instant;
-use crate::wire::{self, AckEntry, Acks, Busy, Cutoffs, Packet, Refusal, Resend, Unknown};
+use crate::wire::{self, AckEntry, Acks, Busy, Packet, Refusal, Resend, Unknown};
 
 /// RPC_UNKNOWNs for an RPC the peer had, each answering a RESEND of its own, that mean that it is
 /// forgotten. One may have been overtaken by the packet that made the RPC known.
@@ -19,20 +18,6 @@ const UNKNOWN_MEANS_FORGOTTEN: u32 = 2;
 const RESENDS_MEAN_FORGOTTEN: u32 = 3;
 
 impl Endpoint {
-    /// What is owed to a peer that did not know our token may have been lost on it.
-    pub(super) fn cutoffs_heard(&mut self, arrival: &Arrival, cutoffs: Cutoffs) {
-        let heard = UnscheduledCutoffs::heard(cutoffs.unsched, cutoffs.version);
-        self.peers.on_cutoffs(arrival.peer, heard);
-        if self.validates
-            && let Some(peer) = self.sender_of(arrival)
-            && let Some(first) = peer.take_ack()
-        {
-            let (addr, others) = (peer.addr, peer.take_acks());
-            self.stats.acks_sent += 1;
-            self.send_to_server(addr, None, first.id, Packet::Ack(others));
-        }
-    }
-
     /// Source: homa_incoming.c, `homa_grant_pkt`.
     pub(super) fn grant(&mut self, now: Instant, key: RpcKey, grant: wire::Grant) {
         let Some(rpc) = self.table.get_mut(key) else {

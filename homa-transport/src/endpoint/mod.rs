@@ -18,6 +18,8 @@
 mod address;
 mod address_validation;
 mod admission;
+mod allowance;
+mod announce;
 mod budget;
 mod control;
 mod copies;

@@ -10,6 +10,7 @@ use slotmap::new_key_type;
 use super::RpcKey;
 use super::address::AddrKey;
 use super::address_validation::AddressValidation;
+use super::allowance::Allowance;
 use super::delay::Delay;
 use super::lateness::Lateness;
 use super::priority::UnscheduledCutoffs;
@@ -89,18 +90,6 @@ struct Probing {
     in_run: u32,
 }
 
-/// Requests to one peer that time allows for, however often the timers run.
-#[derive(Clone, Copy, Debug, Default)]
-struct Allowance {
-    left: u64,
-    /// Up to when it was filled.
-    filled: Instant,
-}
-
-/// Requests to one peer in a millisecond: enough to ask about a hundred thousand RPCs in some seconds.
-const ASKS_PER_MILLISECOND: u64 = 16;
-/// One more for so many RPCs.
-const RPCS_PER_ASK: u64 = 2_048;
 /// Runs in a row at the plain interval to a silent peer; then the interval doubles.
 const PROBES_AT_ONCE: u32 = 4;
 /// Longest interval between requests to a silent peer.
@@ -149,12 +138,13 @@ impl Peer {
     }
 
     fn may_ask(&mut self, now: Instant, interval: Duration) -> bool {
-        let most = ASKS_PER_MILLISECOND + self.rpcs as u64 / RPCS_PER_ASK;
-        if !self.allowance.has_some(now, most) {
+        if !self.allowance.has_some(now, self.rpcs) {
             return false;
         }
         let may = self.may_probe(now, interval);
-        self.allowance.left -= u64::from(may);
+        if may {
+            self.allowance.take();
+        }
         may
     }
 
@@ -237,22 +227,6 @@ impl Peer {
     /// Whether it can be forgotten: nothing was heard of it for long.
     fn is_forgettable(&self, now: Instant) -> bool {
         now.saturating_since(self.heard) >= IDLE_MAX
-    }
-}
-
-impl Allowance {
-    /// Fills it by `most` for each millisecond that has passed, up to that of one.
-    fn has_some(&mut self, now: Instant, most: u64) -> bool {
-        let passed = now.saturating_since(self.filled).as_nanos();
-        let more = passed.saturating_mul(u128::from(most)) / 1_000_000;
-        if more > 0 {
-            self.filled = now;
-            self.left = self
-                .left
-                .saturating_add(u64::try_from(more).unwrap_or(most));
-        }
-        self.left = self.left.min(most);
-        self.left > 0
     }
 }
 

@@ -305,6 +305,19 @@ mod tests {
     }
 
     #[test]
+    fn the_version_tells_tables_apart_and_is_that_of_the_module_for_the_modules() {
+        assert_eq!(UnscheduledCutoffs::factory(8), UnscheduledCutoffs::FACTORY);
+        let mut versions: Vec<u16> = (1..=8)
+            .map(|levels| UnscheduledCutoffs::factory(levels).version())
+            .collect();
+        assert_eq!(versions[7], 1);
+        assert!(versions[..7].iter().all(|version| *version > 1));
+        versions.sort_unstable();
+        versions.dedup();
+        assert_eq!(versions.len(), 8, "{versions:?}");
+    }
+
+    #[test]
     fn a_peer_that_has_sent_none_gets_level_six() {
         assert_eq!(UnscheduledCutoffs::UNKNOWN.level(1).level(), 6);
         assert_eq!(UnscheduledCutoffs::UNKNOWN.level(1_000_000).level(), 6);

@@ -1,7 +1,6 @@
 //! Packets that come in: screening, and DATA. `control.rs` has the other types.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 use super::address_validation::Sender;
 use super::grant::Progress;
@@ -14,14 +13,8 @@ use super::{Endpoint, Event, RpcKey};
 use crate::config::Wire;
 use crate::error::RpcError;
 use crate::units::{Instant, RpcId};
-use crate::wire::{self, Cutoffs, Data, Header, Malformed, Packet, Tokens};
+use crate::wire::{self, Data, Header, Malformed, Packet, Tokens};
 
-/// CUTOFFS go at most this often to one peer that has, or needs, no more than these: packets between two
-/// of them are at levels that are not the best, no more. Differs: homa_incoming.c, `homa_data_pkt`, says
-/// a jiffy.
-const CUTOFFS_INTERVAL: Duration = Duration::from_secs(1);
-/// The same for one that lacks our token, without which it can do next to nothing.
-const TOKEN_INTERVAL: Duration = Duration::from_millis(4);
 /// Bytes of a message that may be missing in front of a packet. Keeps a single packet from making
 /// us reserve a whole message.
 const JUMP_BYTES_MAX: u32 = 131_072;
@@ -359,19 +352,6 @@ impl Endpoint {
         true
     }
 
-    /// Lets our cutoffs follow the sizes of the messages that arrive.
-    fn size_seen(&mut self, length: u32) {
-        let Some(sizes) = self.sizes.as_mut() else {
-            return;
-        };
-        sizes.on_message(length);
-        if let Some(cutoffs) = sizes.recompute(&self.cutoffs) {
-            self.cutoffs = cutoffs;
-            self.grants.set_scheduled_max(cutoffs.scheduled_max());
-            self.stats.cutoffs_changed += 1;
-        }
-    }
-
     fn add_data(&mut self, arrival: &Arrival, key: RpcKey, data: &Data, bytes: &[u8]) {
         let now = arrival.now;
         let Some(rpc) = self.table.get_mut(key) else {
@@ -522,27 +502,5 @@ impl Endpoint {
                 error,
             });
         }
-    }
-
-    /// Tells the sender our cutoffs, and with them our token.
-    pub(super) fn announce_cutoffs(&mut self, arrival: &Arrival) {
-        let interval = if arrival.validated {
-            CUTOFFS_INTERVAL
-        } else {
-            TOKEN_INTERVAL
-        };
-        if let Some(peer) = self.sender_of(arrival) {
-            let recent = |sent: Instant| arrival.now.saturating_since(sent) < interval;
-            if peer.cutoffs_sent.is_some_and(recent) {
-                return;
-            }
-            peer.cutoffs_sent = Some(arrival.now);
-        }
-        self.stats.cutoffs_sent += 1;
-        let cutoffs = Cutoffs {
-            unsched: self.cutoffs.cutoffs(),
-            version: self.cutoffs.version(),
-        };
-        self.reply(arrival, Packet::Cutoffs(cutoffs));
     }
 }

@@ -225,11 +225,13 @@ impl Endpoint {
         };
         // A client that goes on gets its response by RESENDs alone, and gives up before that.
         let times = if rpc.state == State::Responding { 2 } else { 1 };
-        let still = self
-            .memory_clock
-            .latest()
-            .saturating_since(rpc.liveness.advanced);
-        !at_work && still >= times * self.standstill_max()
+        !at_work && self.standstill(rpc) >= times * self.standstill_max()
+    }
+
+    /// For how long an RPC has come no nearer to its end.
+    fn standstill(&self, rpc: &Rpc) -> Duration {
+        let now = self.memory_clock.latest();
+        now.saturating_since(rpc.liveness.advanced)
     }
 
     /// How long an RPC may come no nearer to its end.
@@ -297,10 +299,16 @@ impl Endpoint {
             self.end_served(key);
             return;
         }
-        let error = RpcError::TimedOut {
-            peer: rpc.addr,
-            silent: now.saturating_since(rpc.liveness.heard),
-            resends: rpc.liveness.unanswered,
+        let (peer, silent) = (rpc.addr, now.saturating_since(rpc.liveness.heard));
+        let still = self.standstill(rpc);
+        let error = if still >= self.standstill_max() && silent < self.config.timeout {
+            RpcError::Stalled { peer, still }
+        } else {
+            RpcError::TimedOut {
+                peer,
+                silent,
+                resends: rpc.liveness.unanswered,
+            }
         };
         let (addr, local, id) = (rpc.addr, rpc.local, rpc.id);
         self.fail(key, error);

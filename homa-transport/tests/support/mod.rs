@@ -182,6 +182,12 @@ impl Pair {
         self.open.clear();
     }
 
+    /// The same on a wire.
+    pub fn restart_client_of(&mut self, wire: Wire) {
+        let port = client_addr().port();
+        self.client = Endpoint::new(Config::default(), wire, port, 0x8888).unwrap();
+    }
+
     /// Replaces the client by a new process on the same address.
     pub fn restart_client(&mut self) {
         let port = client_addr().port();
