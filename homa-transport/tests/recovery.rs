@@ -2,6 +2,8 @@
 
 mod support;
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
