@@ -1,8 +1,8 @@
 //! What recovery costs: packets sent again where the way overflows, questions where it is long.
 
-mod support;
-
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod support;
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};

@@ -611,7 +611,7 @@ fn an_endpoint_that_waits_for_ever_for_a_dead_network_is_noticed() {
 
 /// Changes every DATA packet of a server into a control packet.
 fn instead_of_responses(packet: &Packet<'static>) -> impl Defect + use<> {
-    let packet = packet.clone();
+    let packet = *packet;
     packets(move |bytes, level| {
         if let Ok((header, Packet::Data(..))) = wire::parse(bytes)
             && !header.sender_id.is_client()
