@@ -1,7 +1,11 @@
 //! Clients whose port changes on the way to the server, as a NAT makes it that has forgotten them: nothing is
 //! executed twice.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests"
+)]
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
