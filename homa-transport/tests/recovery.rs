@@ -66,7 +66,7 @@ fn overflowing(seed: u64, wire: Wire, buffer_bytes: usize, levels: u8) -> Scenar
 }
 
 fn run(scenario: Scenario) -> Sent {
-    let mut world = World::new(scenario).unwrap();
+    let mut world = World::new(scenario).expect("valid settings");
     let sent = Rc::new(RefCell::new(Sent::default()));
     let seen = Rc::clone(&sent);
     world.watch(move |record| {
