@@ -164,6 +164,7 @@ fn print_totals(out: &mut impl Write, totals: &Totals) -> io::Result<()> {
         ("packets sent", network.sent),
         ("packets cut off", network.cut_off),
         ("packets overflowed", network.overflowed),
+        ("packets too long", network.too_long),
         ("packets missed", totals.missed),
         ("RPCs begun", totals.calls),
         ("RPCs given up", totals.given_up),

@@ -68,7 +68,7 @@ fn overflowing(seed: u64, wire: Wire, buffer_bytes: usize, levels: u8) -> Scenar
 }
 
 fn run(scenario: Scenario) -> Sent {
-    let mut world = World::new(scenario).unwrap();
+    let mut world = World::new(scenario).expect("valid settings");
     let sent = Rc::new(RefCell::new(Sent::default()));
     let seen = Rc::clone(&sent);
     world.watch(move |record| {
@@ -473,7 +473,7 @@ fn cutoffs_are_told_at_once_and_then_once_a_second() {
             pair.run_for(Duration::from_millis(10));
         }
         let told = cutoffs_sent(&pair);
-        assert!((3..=5).contains(&told), "{wire:?}: {told}");
+        assert!((2..=4).contains(&told), "{wire:?}: {told}");
     }
 }
 

@@ -610,8 +610,7 @@ fn an_endpoint_that_waits_for_ever_for_a_dead_network_is_noticed() {
 }
 
 /// Changes every DATA packet of a server into a control packet.
-fn instead_of_responses(packet: &Packet<'static>) -> impl Defect + use<> {
-    let packet = *packet;
+fn instead_of_responses(packet: Packet<'static>) -> impl Defect {
     packets(move |bytes, level| {
         if let Ok((header, Packet::Data(..))) = wire::parse(bytes)
             && !header.sender_id.is_client()
@@ -627,7 +626,7 @@ fn a_server_that_says_that_it_is_at_work_for_ever_is_noticed() {
     let mut scenario = short_messages();
     scenario.wire = Wire::Native;
     scenario.patience = Duration::from_secs(60);
-    let defect = instead_of_responses(&Packet::Busy(Busy::Unexplained));
+    let defect = instead_of_responses(Packet::Busy(Busy::Unexplained));
     let violation = caught(scenario, defect);
     assert_eq!(violation.invariant, Invariant::EveryCallEnds);
 }
@@ -644,7 +643,7 @@ fn questions_without_answers_end_a_call() {
         let mut scenario = short_messages();
         scenario.wire = Wire::Native;
         scenario.patience = Duration::from_secs(60);
-        let violation = caught(scenario, instead_of_responses(&packet));
+        let violation = caught(scenario, instead_of_responses(packet));
         // The calls have ended, and those made afterwards fail of course.
         assert_eq!(violation.invariant, Invariant::WorksAgain, "{packet:?}");
     }

@@ -7,10 +7,16 @@ const ASKS_PER_MILLISECOND: u64 = 16;
 /// One more for so many RPCs with it: all of a hundred thousand can be asked about in some seconds.
 const RPCS_PER_ASK: u64 = 2_048;
 
-/// What one peer may be asked: a bucket of what time allows for in a millisecond.
+/// The time that is saved up at most, in nanoseconds.
+const SAVED_MAX: u64 = 1_000_000;
+
+/// What one peer may be asked: each question costs time, and not much of it is saved up.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Allowance {
-    left: u64,
+    /// Nanoseconds.
+    saved: u64,
+    /// Of one question.
+    cost: u64,
     /// Up to when it was filled.
     filled: Instant,
 }
@@ -18,22 +24,16 @@ pub(super) struct Allowance {
 impl Allowance {
     /// Whether one more question may be asked of a peer with so many RPCs.
     pub(super) fn has_some(&mut self, now: Instant, rpcs: usize) -> bool {
-        let most = ASKS_PER_MILLISECOND + rpcs as u64 / RPCS_PER_ASK;
-        let passed = now.saturating_since(self.filled).as_nanos();
-        let more = passed.saturating_mul(u128::from(most)) / 1_000_000;
-        if more > 0 {
-            self.filled = now;
-            self.left = self
-                .left
-                .saturating_add(u64::try_from(more).unwrap_or(most));
-        }
-        self.left = self.left.min(most);
-        self.left > 0
+        let passed = now.as_nanos().saturating_sub(self.filled.as_nanos());
+        self.filled = self.filled.max(now);
+        self.saved = self.saved.saturating_add(passed).min(SAVED_MAX);
+        self.cost = SAVED_MAX / (ASKS_PER_MILLISECOND + rpcs as u64 / RPCS_PER_ASK);
+        self.saved >= self.cost
     }
 
     /// One is asked.
     pub(super) const fn take(&mut self) {
-        self.left = self.left.saturating_sub(1);
+        self.saved = self.saved.saturating_sub(self.cost);
     }
 }
 
