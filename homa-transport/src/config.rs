@@ -85,16 +85,23 @@ pub struct Config {
     /// resolution.
     ///
     /// Default 1 s. Kernel: `timeout_ticks` (100 ms). Userspace processes stall for longer than
-    /// kernels do.
+    /// kernels do: a server in userspace that stalls for more than 100 ms loses the calls of clients that
+    /// use the kernel module, unless `timeout_ticks` is raised at those.
+    ///
+    /// An RPC that gets no nearer to its end in thirty times this ends, whatever is said of it, unless the
+    /// server's application holds it.
     pub timeout: Duration,
     /// RESENDs that must have gone unanswered, each from a timer run of its own, before an RPC
     /// fails. A process that was stopped for a while thus asks again before it gives up.
     ///
     /// Default 10. Kernel: none in effect.
     pub timeout_resends: u32,
-    /// Wait after a response has been sent before the client is asked for its ack.
+    /// Wait after a response has been sent before a client is asked for its ack whose delay is not known.
     ///
-    /// Default 2 ms. Kernel: `request_ack_ticks`.
+    /// Default 25 ms. Kernel: `request_ack_ticks` (2 ms). The ack of a call rides on the next request; one
+    /// that none follows costs a NEED_ACK and an ACK. Where the delay was measured (from a GRANT to its
+    /// DATA, from the first RESEND or NEED_ACK of an RPC to its answer) the wait is twice that, at least
+    /// 2 ms (or this, if it is less) and at most 1 s.
     pub need_ack_delay: Duration,
     /// Whether a FREEZE packet of anyone writes the trace of recent packets to the log.
     ///
@@ -224,7 +231,7 @@ impl Default for Config {
             resend_interval: Duration::from_millis(5),
             timeout: Duration::from_secs(1),
             timeout_resends: 10,
-            need_ack_delay: Duration::from_millis(2),
+            need_ack_delay: Duration::from_millis(25),
             freeze: false,
             rpcs_max: 131_072,
             rpcs_per_peer_max: 32_768,

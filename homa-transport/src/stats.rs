@@ -131,6 +131,8 @@ stats! {
     unknown_sent,
     /// NEED_ACK packets sent.
     need_acks_sent,
+    /// Times that packets to an address were made shorter because long ones did not arrive.
+    paths_narrowed,
     /// ACK packets sent.
     acks_sent,
     /// CUTOFFS packets sent.

@@ -70,6 +70,7 @@ impl Case {
             recording,
             we_are,
             config: Config {
+                need_ack_delay: NEED_ACK_DELAY,
                 adaptive_cutoffs: Some(false),
                 ..Config::default()
             },
@@ -82,6 +83,8 @@ impl Case {
     }
 }
 
+/// The module asks for an ack after two ticks, whatever its peer's delay.
+const NEED_ACK_DELAY: Duration = Duration::from_millis(2);
 /// The recording hosts were slow: their tick of 1 ms took about 1.3 ms, so that we ask earlier.
 const SLOW_TICKS: &str =
     "our 5 ms and 2 ms are shorter than the 5 and 2 ticks of the recorded hosts";
@@ -91,6 +94,8 @@ const GRANT_BATCHES: &str =
     "the module grants per batch of packets, we do in steps of 10,000 bytes";
 const ACKS_TAKEN: &str = "acks went earlier, with the ACK for an earlier NEED_ACK";
 const AGAIN_AFTER_END: &str = "sent again by the module's server, while the response had arrived";
+const COPY_ON_ITS_WAY: &str = "a copy asked for so soon cannot have been lost";
+const BY_DELAY: &str = "we ask for an ack after twice the delay that was measured";
 const RESTART: &str = "the RESEND for a request that never arrived";
 const GAVE_UP: &str = "the call fails, as it did in the recording";
 
@@ -251,6 +256,7 @@ fn counts(packets: &[Seen], case: &Case) -> BTreeMap<Seen, usize> {
 /// The recordings of single long RPCs were made with `resend_ticks` 40.
 fn patient() -> Config {
     Config {
+        need_ack_delay: NEED_ACK_DELAY,
         adaptive_cutoffs: Some(false),
         resend_interval: Duration::from_millis(40),
         ..Config::default()
@@ -266,6 +272,7 @@ fn without_fifo_grants() -> Config {
 
 fn kernel_timeout() -> Config {
     Config {
+        need_ack_delay: NEED_ACK_DELAY,
         adaptive_cutoffs: Some(false),
         timeout: Duration::from_millis(100),
         ..Config::default()
@@ -294,7 +301,9 @@ replays! {
         more: &[(Kind::Resend, SLOW_TICKS)],
         acks_move: Some(ACKS_TAKEN),
     }
-    first_contact_as_server: "first-contact" as Server {  }
+    first_contact_as_server: "first-contact" as Server {
+        fewer: &[(Kind::Again, COPY_ON_ITS_WAY), (Kind::NeedAck, BY_DELAY)],
+    }
     rpcs_of_100_bytes_as_client: "rpc-100" as Client {}
     rpcs_of_100_bytes_as_server: "rpc-100" as Server {}
     rpcs_of_5_kb_as_client: "rpc-5k" as Client {}
@@ -309,7 +318,7 @@ replays! {
     an_rpc_of_500_kb_as_server: "rpc-500k-nofifo" as Server {
         config: without_fifo_grants(),
         more: &[(Kind::Grant, GRANT_BATCHES)],
-        fewer: &[(Kind::Grant, GRANT_BATCHES)],
+        fewer: &[(Kind::Grant, GRANT_BATCHES), (Kind::NeedAck, BY_DELAY)],
     }
     forty_rpcs_at_once_as_client: "multi40x2k" as Client {
         rises: &[("rpc_not_found", AGAIN_AFTER_END)],
@@ -323,13 +332,15 @@ replays! {
         ],
         acks_move: Some(ACKS_TAKEN),
     }
-    forty_rpcs_at_once_as_server: "multi40x2k" as Server {}
+    forty_rpcs_at_once_as_server: "multi40x2k" as Server {
+        fewer: &[(Kind::Again, COPY_ON_ITS_WAY), (Kind::NeedAck, BY_DELAY)],
+    }
     segments_of_a_large_frame_as_client: "gso20000-swseg-10k" as Client {
         rises: &[("rpc_not_found", AGAIN_AFTER_END)],
     }
     segments_of_a_large_frame_as_server: "gso20000-swseg-10k" as Server {
         more: &[(Kind::Busy, SEEN_LATE)],
-        fewer: &[(Kind::Again, SEEN_LATE)],
+        fewer: &[(Kind::Again, SEEN_LATE), (Kind::NeedAck, BY_DELAY)],
     }
     a_lost_request_as_client: "loss-req1" as Client {}
     a_lost_request_as_server: "loss-req1-srv" as Server { rises: &[("unknown_sent", RESTART)] }
@@ -340,8 +351,10 @@ replays! {
     gaps_in_a_response_as_client: "loss-respgap" as Client {
         rises: &[("rpc_not_found", AGAIN_AFTER_END)],
         more: &[(Kind::Resend, SLOW_TICKS)],
+        fewer: &[(Kind::Resend, "the module asks at once when it hears NEED_ACK")],
     }
     gaps_in_a_response_as_server: "loss-respgap-srv" as Server {
+        fewer: &[(Kind::Again, COPY_ON_ITS_WAY)],
     }
     lost_grants_as_client: "loss-grant" as Client { more: &[(Kind::Resend, SLOW_TICKS)] }
     lost_grants_as_server: "loss-grant-srv" as Server {}

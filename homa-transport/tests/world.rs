@@ -3,14 +3,16 @@
 
 use std::time::Duration;
 
-use homa_transport::endpoint::Event;
+use homa_transport::endpoint::{Event, ModuleKind};
 use homa_transport::sim::{
     Arrivals, Defect, Disturbance, DisturbanceKind, Invariant, Levels, PacketFaults, Report,
-    Scenario, Sizes, Topology, Violation, World,
+    Scenario, Sizes, Topology, Violation, What, World,
 };
 use homa_transport::units::{Priority, RpcId};
-use homa_transport::wire::{self, DATA_HEADER_BYTES, Grant, Header, Packet};
-use homa_transport::{RpcError, Unreachable};
+use homa_transport::wire::{
+    self, Busy, DATA_HEADER_BYTES, Grant, Header, Packet, PacketType, Resend,
+};
+use homa_transport::{RpcError, Unreachable, Wire};
 
 fn run(scenario: Scenario) -> Result<Report, Box<Violation>> {
     World::new(scenario).expect("valid settings").run()
@@ -433,6 +435,105 @@ fn what_is_left_behind_is_noticed() {
     assert_eq!(violation.invariant, Invariant::BudgetsZero);
 }
 
+/// Two hosts that speak like each kind of module, and two that are ours.
+fn all_kinds() -> Scenario {
+    let kinds = [
+        ModuleKind::July,
+        ModuleKind::September,
+        ModuleKind::Upstream,
+    ];
+    let modules = kinds.into_iter().flat_map(|kind| [Some(kind); 2]);
+    let mut scenario = Scenario::quiet(6, 8);
+    scenario.wire = Wire::Native;
+    scenario.modules = modules.collect();
+    scenario.load.requests = Sizes::constant(90_000);
+    scenario.load.responses = Sizes::constant(60_000);
+    scenario.load.calls_max = 200;
+    scenario.load.bytes_max = u64::MAX;
+    scenario
+}
+
+fn starts_and_report(scenario: Scenario) -> (u64, Report) {
+    let mut world = World::new(scenario).expect("valid settings");
+    let starts = std::rc::Rc::new(std::cell::Cell::new(0_u64));
+    let count = std::rc::Rc::clone(&starts);
+    world.watch(move |record| {
+        if let What::Sent(packet) = record.what {
+            let is_start = packet.packet_type == Some(PacketType::StartMsg);
+            count.set(count.get() + u64::from(is_start));
+        }
+    });
+    let report = world
+        .run()
+        .unwrap_or_else(|violation| panic!("{violation}"));
+    (starts.get(), report)
+}
+
+#[test]
+fn modules_of_all_kinds_and_ours_call_one_another() {
+    let (starts, report) = starts_and_report(all_kinds());
+    let totals = report.totals;
+    assert!(totals.calls >= 200, "{totals:?}");
+    assert_eq!(totals.calls, totals.succeeded, "{totals:?}");
+    assert!(starts > 100, "{starts}");
+    let ours_only = Scenario {
+        modules: Vec::new(),
+        ..all_kinds()
+    };
+    assert_eq!(starts_and_report(ours_only).0, 0);
+    let over_udp = Scenario {
+        wire: Wire::Encapsulated,
+        ..all_kinds()
+    };
+    assert_eq!(starts_and_report(over_udp).0, 0);
+}
+
+#[test]
+fn modules_of_all_kinds_and_ours_get_over_loss_and_crashes() {
+    for seed in 0..8 {
+        let lossy = Scenario {
+            seed,
+            faults: PacketFaults {
+                loss: 100_000,
+                duplication: 20_000,
+                reordering: 100_000,
+                ..PacketFaults::default()
+            },
+            disturbances: vec![Disturbance {
+                at: Duration::from_millis(5),
+                lasts: Duration::from_millis(300),
+                kind: DisturbanceKind::Crash {
+                    host: usize::try_from(seed % 8).unwrap(),
+                    reported: seed % 2 == 0,
+                },
+            }],
+            ..all_kinds()
+        };
+        let (_, report) = starts_and_report(lossy);
+        assert_eq!(report.totals.crashes, 1);
+    }
+}
+
+#[test]
+fn a_grant_for_a_message_that_nobody_began_is_noticed() {
+    /// Hides every START_MSG from the receivers, while their senders get grants all the same.
+    #[derive(Debug)]
+    struct Hides;
+    impl Defect for Hides {
+        fn on_packet(&mut self, _: usize, packet: &mut Vec<u8>, _: &mut Priority) {
+            if let Ok((header, Packet::StartMsg(start))) = wire::parse(packet) {
+                let grant = Packet::Grant(Grant {
+                    offset: start.message_length,
+                    priority: Priority::HIGHEST,
+                });
+                *packet = wire::emit(&header, &grant).as_slice().to_vec();
+            }
+        }
+    }
+    let violation = caught(all_kinds(), Hides);
+    assert_eq!(violation.invariant, Invariant::GrantWithinMessage);
+}
+
 #[test]
 fn racks_joined_by_spines_deliver_as_one_switch_does() {
     let report = run(Scenario {
@@ -442,4 +543,109 @@ fn racks_joined_by_spines_deliver_as_one_switch_does() {
     .unwrap();
     assert_eq!(report.totals.calls, report.totals.succeeded);
     assert!(report.totals.network.reordered > 0, "packets are sprayed");
+}
+
+// ---- every call ends ----
+
+/// Messages of several packets that are longer than the network takes.
+fn narrow_ways() -> Scenario {
+    let mut scenario = short_messages();
+    scenario.packet_bytes = 4_000;
+    scenario.topology.packet_bytes_max = Some(1_450);
+    scenario.load.requests = Sizes::constant(20_000);
+    scenario.load.responses = Sizes::constant(30_000);
+    scenario.patience = Duration::from_secs(60);
+    scenario
+}
+
+/// Calls are under way when the network goes bad for good.
+fn going_bad() -> Scenario {
+    let mut scenario = short_messages();
+    scenario.load.calls_max = 100_000;
+    scenario.load.bytes_max = u64::MAX;
+    scenario.load.arrivals = Arrivals::Closed {
+        outstanding: 10,
+        pause: Duration::from_micros(1),
+    };
+    scenario.healing = Duration::from_millis(20);
+    scenario.goes_bad = true;
+    scenario.patience = Duration::from_secs(10);
+    scenario
+}
+
+#[test]
+fn ways_narrower_than_believed_cost_time_and_no_calls() {
+    let totals = run(narrow_ways()).unwrap().totals;
+    assert!(totals.network.too_long > 0);
+    assert_eq!(totals.calls, totals.succeeded);
+}
+
+#[test]
+fn an_endpoint_whose_packets_stay_long_is_noticed() {
+    let lengthened = packets(|packet, _| {
+        if packet.len() > DATA_HEADER_BYTES + 300 {
+            packet.resize(packet.len().max(1_500), 0);
+        }
+    });
+    let violation = caught(narrow_ways(), lengthened);
+    assert_eq!(violation.invariant, Invariant::WorksAgain);
+}
+
+#[test]
+fn calls_end_within_seconds_when_nothing_gets_anywhere_any_more() {
+    let totals = run(going_bad()).unwrap().totals;
+    assert!(totals.failed >= 10, "{totals:?}");
+    assert_eq!(totals.calls, totals.succeeded + totals.failed);
+}
+
+#[test]
+fn an_endpoint_that_waits_for_ever_for_a_dead_network_is_noticed() {
+    let deaf = events(|_, event, seen| {
+        if !matches!(event, Event::Failed { .. }) {
+            seen.push(event);
+        }
+    });
+    let violation = caught(going_bad(), deaf);
+    assert_eq!(violation.invariant, Invariant::EveryCallEnds);
+}
+
+/// Changes every DATA packet of a server into a control packet.
+fn instead_of_responses(packet: &Packet<'static>) -> impl Defect + use<> {
+    let packet = packet.clone();
+    packets(move |bytes, level| {
+        if let Ok((header, Packet::Data(..))) = wire::parse(bytes)
+            && !header.sender_id.is_client()
+        {
+            *bytes = wire::emit(&header, &packet).as_slice().to_vec();
+            *level = Priority::HIGHEST;
+        }
+    })
+}
+
+#[test]
+fn a_server_that_says_that_it_is_at_work_for_ever_is_noticed() {
+    let mut scenario = short_messages();
+    scenario.wire = Wire::Native;
+    scenario.patience = Duration::from_secs(60);
+    let defect = instead_of_responses(&Packet::Busy(Busy::Unexplained));
+    let violation = caught(scenario, defect);
+    assert_eq!(violation.invariant, Invariant::EveryCallEnds);
+}
+
+/// All else that can be said of a call does not keep it.
+#[test]
+fn questions_without_answers_end_a_call() {
+    let resend = Resend {
+        offset: 0,
+        length: None,
+        priority: Priority::HIGHEST,
+    };
+    for packet in [Packet::NeedAck, Packet::Resend(resend)] {
+        let mut scenario = short_messages();
+        scenario.wire = Wire::Native;
+        scenario.patience = Duration::from_secs(60);
+        let violation = caught(scenario, instead_of_responses(&packet));
+        // The calls have ended, and those made afterwards fail of course.
+        assert_eq!(violation.invariant, Invariant::WorksAgain, "{packet:?}");
+    }
 }

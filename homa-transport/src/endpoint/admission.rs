@@ -6,12 +6,12 @@
 //! is remembered by its id alone, as long as that set has room, so that its client is not told that the
 //! RPC is unknown (it would take that for a restart of ours).
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 
 use super::peer::{Peer, PeerKey};
 use super::receive::Arrival;
-use super::release::{shrink_queue, shrink_set};
+use super::release::{shrink, shrink_queue};
 use super::rpc::{Liveness, Rpc, State};
 use super::wait_list::{Standing, WaitList};
 use super::{Endpoint, RpcKey};
@@ -31,8 +31,8 @@ pub(super) struct Waiting {
     messages: WaitList,
     /// Messages that have begun but whose rest does not fit.
     ungranted: WaitList,
-    /// Requests without room for a record.
-    refused: HashSet<(SocketAddr, RpcId)>,
+    /// Requests without room for a record, and since when by the clock of the memory of delivered ones.
+    refused: HashMap<(SocketAddr, RpcId), Instant>,
     /// The same in order of their coming.
     refused_order: VecDeque<(SocketAddr, RpcId)>,
     /// Room may have become free.
@@ -61,10 +61,11 @@ impl Planned {
 }
 
 impl Waiting {
-    fn refuse(&mut self, peer: SocketAddr, id: RpcId) {
-        if !self.refused.insert((peer, id)) {
+    fn refuse(&mut self, peer: SocketAddr, id: RpcId, now: Instant) {
+        if self.refused.contains_key(&(peer, id)) {
             return;
         }
+        self.refused.insert((peer, id), now);
         self.refused_order.push_back((peer, id));
         if self.refused_order.len() > REFUSED_MAX
             && let Some(oldest) = self.refused_order.pop_front()
@@ -78,6 +79,11 @@ impl Waiting {
         if !self.refused.is_empty() {
             self.refused.remove(&(peer, id));
         }
+    }
+
+    /// Whether a request was refused for want of room.
+    pub(super) fn is_refused(&self, peer: SocketAddr, id: RpcId) -> bool {
+        self.refused.contains_key(&(peer, id))
     }
 
     /// A message need not wait for room to begin any more.
@@ -110,7 +116,7 @@ impl Waiting {
 
     /// Gives memory back that is no longer used.
     pub(super) fn release(&mut self) {
-        shrink_set(&mut self.refused);
+        shrink(&mut self.refused);
         shrink_queue(&mut self.refused_order);
     }
 }
@@ -128,7 +134,7 @@ impl Endpoint {
         let known = arrival.known_peer;
         let Some(peer) = known.or_else(|| self.peers.find_or_insert(client, now)) else {
             self.stats.requests_refused += 1;
-            self.waiting.refuse(client, id);
+            self.waiting.refuse(client, id, self.memory_clock.latest());
             return None;
         };
         if let Some(refusal) = self.refusal(peer, arrival) {
@@ -157,7 +163,7 @@ impl Endpoint {
             counted_as_stranger: stranger,
             shown: arrival.tokens.own,
             held: false,
-            liveness: Liveness::new(now),
+            liveness: Liveness::new(now, self.memory_clock.latest()),
             timer: None,
         };
         let key = self.table.insert(rpc, &mut known.rpc_list);
@@ -193,7 +199,9 @@ impl Endpoint {
     fn refuse(&mut self, peer: PeerKey, arrival: &Arrival, refusal: Refusal) {
         self.stats.requests_refused += 1;
         if !self.validates {
-            return self.waiting.refuse(arrival.peer, arrival.id);
+            return self
+                .waiting
+                .refuse(arrival.peer, arrival.id, self.memory_clock.latest());
         }
         if self.is_stranger(peer, arrival) {
             return self.announce_cutoffs(arrival);
@@ -216,7 +224,12 @@ impl Endpoint {
             id,
             ..
         } = *arrival;
-        if !self.serving || !self.waiting.refused.contains(&(client, id)) {
+        let since = self.waiting.refused.get(&(client, id)).copied();
+        let Some(since) = since.filter(|_| self.serving) else {
+            return false;
+        };
+        if self.memory_clock.latest().saturating_since(since) >= self.standstill_max() {
+            self.waiting.accept(client, id);
             return false;
         }
         if let Some(key) = self.insert_served(arrival) {

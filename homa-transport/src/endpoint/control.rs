@@ -1,5 +1,7 @@
 //! What control packets do: GRANT, RESEND, RPC_UNKNOWN, BUSY, CUTOFFS, NEED_ACK, ACK.
 
+use std::time::Duration;
+
 use super::priority::UnscheduledCutoffs;
 use super::receive::Arrival;
 use super::rpc::State;
@@ -40,8 +42,13 @@ impl Endpoint {
             return;
         }
         if let Some(out) = rpc.out.as_mut() {
-            out.grant(grant.offset, grant.priority);
+            let raised = out.grant(grant.offset, grant.priority);
             rpc.liveness.on_progress(now);
+            if raised {
+                rpc.liveness.advanced = self.memory_clock.latest();
+                self.packets_arrived(now, key);
+            }
+            self.start_answered(key);
             self.enqueue(key);
         }
     }
@@ -59,7 +66,12 @@ impl Endpoint {
             let (peer, option) = (rpc.addr, limit_of(refusal));
             return self.fail(key, RpcError::Refused { peer, option });
         }
+        // A server that waits for room, or for the rest of the request, does not hold it.
+        if rpc.is_client() && busy != Busy::Waiting {
+            rpc.liveness.advanced = self.memory_clock.latest();
+        }
         rpc.liveness.on_busy(now, self.validates);
+        self.start_answered(key);
     }
 
     /// Source: homa_incoming.c, `homa_resend_pkt`.
@@ -79,9 +91,21 @@ impl Endpoint {
         };
         // Its own bytes may be enough to let a short response go again.
         self.release_held(key);
+        if resend.length.is_none() && self.send_start(arrival.now, key) {
+            return;
+        }
+        // The first byte alone is asked for to hear that we are there, not because it is missing.
+        let proof = self.validates && (resend.offset, resend.length) == (0, Some(1));
+        let pause = if proof {
+            Duration::ZERO
+        } else {
+            self.copy_pause(key)
+        };
+        let when = (arrival.now, pause);
         let Some(entry) = self.table.get_mut(key) else {
             return;
         };
+        let mut busy = Busy::Working;
         let data_follows = match (entry.state, entry.out.as_mut()) {
             (State::Abandoned, _) => return,
             (State::Incoming, _) => return self.request_asked_for_again(key),
@@ -91,14 +115,37 @@ impl Endpoint {
                 self.stats.unknown_sent += 1;
                 return self.reply(&arrival, Packet::RpcUnknown(Unknown::Unexplained));
             }
-            (State::Receiving | State::InService, _) | (_, None) => false,
-            (_, Some(out)) => out.resend(resend.offset, resend.length, resend.priority),
+            (State::Receiving, _) => {
+                if !entry.is_granting() {
+                    busy = Busy::Waiting;
+                }
+                false
+            }
+            (State::InService, _) | (_, None) => false,
+            (_, Some(out)) => {
+                let arrived =
+                    resend.length.is_some() && out.shows_arrival(resend.offset, arrival.now);
+                let follows = out.resend(resend.offset, resend.length, resend.priority, when);
+                if arrived {
+                    self.packets_arrived(arrival.now, key);
+                } else {
+                    self.look_for_black_hole(arrival.now, key);
+                }
+                follows
+            }
         };
         self.enqueue(key);
         if !data_follows {
             self.stats.busy_sent += 1;
-            self.reply(&arrival, Packet::Busy(Busy::Working));
+            self.reply(&arrival, Packet::Busy(busy));
         }
+    }
+
+    /// How long after a packet of an RPC was sent a RESEND for it says nothing new.
+    fn copy_pause(&self, key: RpcKey) -> Duration {
+        let interval = self.config.resend_interval;
+        let peer = self.table.get(key).and_then(|rpc| self.peers.get(rpc.peer));
+        peer.map_or(interval, |peer| peer.delay.copy_pause(interval))
     }
 
     /// Part of the response is here, so the server had all of the request: the RESEND is late, or the
@@ -155,6 +202,7 @@ impl Endpoint {
             Unknown::NotReceived { reach, since_start } if self.validates => (reach, since_start),
             _ => (memory, false),
         };
+        let pause = self.copy_pause(key);
         let Some(rpc) = self.table.get_mut(key) else {
             return;
         };
@@ -163,16 +211,22 @@ impl Endpoint {
         // remembers for a while, so replies that follow one another within that time prove that the
         // request was not delivered.
         let gap = arrival.now.saturating_since(liveness.not_delivered_at);
-        let proven = gap < reach && (self.validates || !liveness.known_to_peer);
+        let heard_nothing = !liveness.known_to_peer;
+        let proven = gap < reach && (self.validates || heard_nothing);
+        // A server that has just been started need not have had a predecessor, and if it had one, that had
+        // shown nothing of the call: the one case in which both may execute it.
+        let proven = proven || (restarted && heard_nothing);
         liveness.not_delivered_at = liveness.not_delivered_at.max(liveness.asked);
         if proven && rpc.state == State::Outgoing {
             // Others answer RESENDs from before the request was sent again.
             if std::mem::take(&mut liveness.asked_since_unknown) {
                 liveness.known_to_peer = false;
                 if let Some(out) = rpc.out.as_mut() {
-                    out.restart();
+                    out.restart(arrival.now, pause);
                 }
+                self.look_for_black_hole(arrival.now, key);
                 self.enqueue(key);
+                self.send_start(arrival.now, key);
             }
             return;
         }
@@ -222,14 +276,7 @@ impl Endpoint {
                 self.stats.busy_sent += 1;
                 return self.reply(&arrival, Packet::Busy(Busy::Waiting));
             }
-            // The server has sent the whole response and we lack part of it: ask at once, unless
-            // we just did.
-            let pause = self.config.need_ack_delay / 2;
-            let asked = self.table.get(key).map(|rpc| rpc.liveness.asked);
-            if asked.is_some_and(|asked| now.saturating_since(asked) >= pause) {
-                self.request_missing(now, key);
-            }
-            return;
+            return self.need_ack_of_incomplete(now, key);
         }
         let others = match self.sender_of(&arrival) {
             Some(known) => known.take_acks(),
@@ -239,7 +286,33 @@ impl Endpoint {
         self.reply(&arrival, Packet::Ack(others));
     }
 
+    /// The server has handed over the whole response, and we lack part of it. That may be on its way: it
+    /// is asked for after a silence as long as the server's delay. The first time, what was asked or heard
+    /// before does not put that off.
+    fn need_ack_of_incomplete(&mut self, now: Instant, key: RpcKey) {
+        let Some(rpc) = self.table.get_mut(key) else {
+            return;
+        };
+        let liveness = &mut rpc.liveness;
+        if !std::mem::replace(&mut liveness.told_all_sent, true) {
+            liveness.busy = 0;
+            liveness.unanswered = liveness.unanswered.min(1);
+        }
+        let last = liveness.quiet_since.max(liveness.asked);
+        let Some(rpc) = self.table.get(key) else {
+            return;
+        };
+        let due = last + self.resend_interval(rpc).max(self.copy_pause(key));
+        if now >= due {
+            return self.request_missing(now, key);
+        }
+        self.set_timer(key, due);
+    }
+
     pub(super) fn acks(&mut self, arrival: Arrival, acks: &Acks) {
+        if let Some(peer) = self.sender_of(&arrival) {
+            peer.delay.on_ack(arrival.id.client_form(), arrival.now);
+        }
         let server_port = self.local_port;
         self.acked(
             &arrival,
@@ -263,6 +336,7 @@ impl Endpoint {
         let Some(key) = self.table.find_server(arrival.peer, arrival.local, id) else {
             return;
         };
+        self.packets_arrived(arrival.now, key);
         if self
             .table
             .get(key)

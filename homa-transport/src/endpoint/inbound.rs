@@ -1,13 +1,12 @@
 //! Reassembly of one incoming message: any order, any packet size, duplicates.
 
 use std::ops::Range;
-use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::lateness::Awaited;
+use super::lateness::{Awaited, Took};
 use crate::message::Message;
-use crate::units::Instant;
+use crate::units::{Instant, Priority};
 
 /// Gaps a message may have; packets that would open another one are dropped. The longest message in
 /// the shortest useful packets has fewer than 400.
@@ -27,6 +26,10 @@ pub(crate) struct InMessage {
     recv_end: u32,
     gaps: Vec<Range<u32>>,
     awaited: Awaited,
+    /// Level of the last grant.
+    level: Priority,
+    /// It began by START_MSG.
+    started: bool,
     buffer: Buffer,
 }
 
@@ -105,6 +108,8 @@ impl InMessage {
             recv_end: 0,
             gaps: Vec::new(),
             awaited: Awaited::default(),
+            level: Priority::LOWEST,
+            started: false,
             buffer: Buffer::Counted,
         }
     }
@@ -116,6 +121,26 @@ impl InMessage {
     /// End of what the sender may send without hearing from us.
     pub(crate) const fn granted(&self) -> u32 {
         self.granted
+    }
+
+    /// It began by START_MSG.
+    pub(crate) const fn set_started(&mut self) {
+        self.started = true;
+    }
+
+    /// Whether it did.
+    pub(crate) const fn is_started(&self) -> bool {
+        self.started
+    }
+
+    /// Level of the last grant.
+    pub(crate) const fn level(&self) -> Priority {
+        self.level
+    }
+
+    /// A grant names a level.
+    pub(crate) const fn set_level(&mut self, level: Priority) {
+        self.level = level;
     }
 
     /// Distinct bytes received.
@@ -141,12 +166,14 @@ impl InMessage {
     pub(crate) fn grant(&mut self, granted: u32, now: Instant) {
         self.granted = self.granted.max(granted.min(self.length));
         self.buffer.reserve(index(self.length));
-        self.await_granted(now);
+        self.awaited.on_grant(self.granted, now, true);
     }
 
     /// From now on all that is granted may come.
     pub(crate) fn await_granted(&mut self, now: Instant) {
-        self.awaited.on_grant(self.granted, now);
+        if self.granted > 0 {
+            self.awaited.on_grant(self.granted, now, false);
+        }
     }
 
     /// Stores the bytes that are new. Differs: the module drops a packet that overlaps received
@@ -230,12 +257,7 @@ impl InMessage {
     }
 
     /// How long the bytes of a packet have taken since they were granted, if it can be told.
-    pub(crate) fn took(
-        &mut self,
-        bytes: Range<u32>,
-        again: bool,
-        now: Instant,
-    ) -> Option<Duration> {
+    pub(crate) fn took(&mut self, bytes: Range<u32>, again: bool, now: Instant) -> Option<Took> {
         self.awaited.on_data(bytes.start, bytes.end, again, now)
     }
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use crate::units::Instant;
 
-/// Longest silence for the sake of which a RESEND is put off.
-const SILENCE_MAX: Duration = Duration::from_millis(100);
+/// Longest silence for the sake of which a RESEND is put off: a round trip of a way of 100 ms.
+const SILENCE_MAX: Duration = Duration::from_millis(250);
 
 /// What was measured of one peer.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,9 +45,18 @@ const PROBE_BYTES: u32 = 10_000;
 /// What one message waits for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Awaited {
-    /// The byte whose arrival is measured, and since when it may come.
-    byte_and_time: Option<(u32, Instant)>,
+    /// The byte whose arrival is measured, since when it may come, and whether that is because of a
+    /// grant.
+    byte_and_time: Option<(u32, Instant, bool)>,
     probe_bytes: u32,
+}
+
+/// What was measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Took {
+    pub(crate) time: Duration,
+    /// It is the time from a GRANT to its DATA.
+    pub(crate) is_delay: bool,
 }
 
 impl Default for Awaited {
@@ -60,10 +69,10 @@ impl Default for Awaited {
 }
 
 impl Awaited {
-    /// The message is granted up to `offset`.
-    pub(crate) fn on_grant(&mut self, offset: u32, now: Instant) {
+    /// The message is granted up to `offset`; `by_us`: now, by a GRANT of ours.
+    pub(crate) fn on_grant(&mut self, offset: u32, now: Instant, by_us: bool) {
         self.byte_and_time
-            .get_or_insert((offset.saturating_sub(1), now));
+            .get_or_insert((offset.saturating_sub(1), now, by_us));
     }
 
     /// Bytes to ask for that are late or lost.
@@ -81,19 +90,23 @@ impl Awaited {
         end: u32,
         sent_again: bool,
         now: Instant,
-    ) -> Option<Duration> {
+    ) -> Option<Took> {
         if !sent_again {
             self.probe_bytes = PROBE_BYTES;
         }
-        let (byte, granted_at) = self.byte_and_time?;
+        let (byte, granted_at, by_us) = self.byte_and_time?;
         if !(start..end).contains(&byte) {
             return None;
         }
         self.byte_and_time = None;
-        Some(if sent_again {
+        let time = if sent_again {
             Duration::ZERO
         } else {
             now.saturating_since(granted_at)
+        };
+        Some(Took {
+            time,
+            is_delay: by_us && !sent_again,
         })
     }
 }
@@ -130,11 +143,15 @@ mod tests {
     fn the_first_grant_that_waits_is_measured_by_the_packet_with_its_last_byte() {
         let mut awaited = Awaited::default();
         assert_eq!(awaited.on_data(0, 100, false, at(0)), None);
-        awaited.on_grant(1_000, at(1));
-        awaited.on_grant(2_000, at(2));
+        awaited.on_grant(1_000, at(1), true);
+        awaited.on_grant(2_000, at(2), true);
         assert_eq!(awaited.on_data(0, 999, false, at(3)), None);
         let took = awaited.on_data(999, 1_400, false, at(4));
-        assert_eq!(took, Some(Duration::from_millis(3)));
+        let expected = Took {
+            time: Duration::from_millis(3),
+            is_delay: true,
+        };
+        assert_eq!(took, Some(expected));
         assert_eq!(awaited.on_data(1_400, 2_000, false, at(5)), None);
     }
 
@@ -155,9 +172,10 @@ mod tests {
         assert_eq!(lateness.silence(USUAL), Duration::from_millis(80));
         for _ in 0..30 {
             let mut awaited = Awaited::default();
-            awaited.on_grant(1_000, at(0));
+            awaited.on_grant(1_000, at(0), true);
             let took = awaited.on_data(0, 1_000, true, at(9)).unwrap();
-            lateness.on_arrival(took);
+            assert!(!took.is_delay);
+            lateness.on_arrival(took.time);
             assert_eq!(awaited.on_data(0, 1_000, false, at(9)), None);
         }
         assert_eq!(lateness.silence(USUAL), USUAL);

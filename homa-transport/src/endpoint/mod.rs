@@ -20,6 +20,8 @@ mod address_validation;
 mod admission;
 mod budget;
 mod control;
+mod copies;
+mod delay;
 mod delivered;
 mod end;
 #[cfg(feature = "sim")]
@@ -27,6 +29,7 @@ mod experiment;
 mod grant;
 mod inbound;
 mod inspect;
+mod intervals;
 mod lateness;
 mod migration;
 mod outbound;
@@ -40,6 +43,7 @@ mod replay;
 mod rpc;
 mod rules;
 mod send;
+mod start_msg;
 mod table;
 mod timeout;
 mod timer;
@@ -47,6 +51,7 @@ mod token;
 mod trace;
 mod transmit;
 mod wait_list;
+mod width;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -61,6 +66,7 @@ use self::grant::{GrantLimits, GrantScheduler};
 use self::pacer::{Pacer, PacerLimits};
 use self::peer::{PeerKey, PeerTable};
 use self::priority::{SizesSeen, UnscheduledCutoffs};
+use self::release::BurstWatch;
 use self::replay::ReplayMemory;
 use self::rpc::{Liveness, Rpc, State};
 use self::rules::Rules;
@@ -77,6 +83,8 @@ use crate::units::{Instant, RpcId};
 use crate::wire::Packet;
 
 pub use self::budget::LinkBudget;
+#[cfg(feature = "sim")]
+pub use self::experiment::ModuleKind;
 pub use self::token::Seed;
 pub use self::trace::{Record, Trace};
 pub use self::transmit::Transmit;
@@ -103,6 +111,8 @@ pub struct Endpoint {
     /// Until when the pacer holds back all that is waiting.
     paced_until: Option<Instant>,
     control: VecDeque<Control>,
+    /// The rest of a packet that was cut, to be sent next.
+    parts: VecDeque<Transmit>,
     waiting: Waiting,
     events: VecDeque<Event>,
     stats: Stats,
@@ -133,6 +143,7 @@ pub struct Endpoint {
     due: Vec<RpcKey>,
     /// When to look for memory to give back.
     next_release: Instant,
+    bursts: BurstWatch,
 }
 
 /// Something the application has to know.
@@ -226,6 +237,7 @@ impl Endpoint {
             pacer: Pacer::new(pacer),
             paced_until: None,
             control: VecDeque::new(),
+            parts: VecDeque::new(),
             waiting: Waiting::default(),
             events: VecDeque::new(),
             stats: Stats::default(),
@@ -249,6 +261,7 @@ impl Endpoint {
             },
             due: Vec::new(),
             next_release: Instant::ZERO,
+            bursts: BurstWatch::default(),
             config,
         })
     }
@@ -288,9 +301,9 @@ impl Endpoint {
                 return Err(error);
             }
         };
-        let liveness = Liveness::new(now);
+        let liveness = Liveness::new(now, self.memory_clock.latest());
         let id = self.allocate_id();
-        let out = self.out_message(message, packet_bytes, false);
+        let out = self.out_message(peer_key, message, packet_bytes, false);
         let length = out.length();
         let few_unscheduled = self.table.client_count() >= self.config.incast_threshold;
         let Some(known) = self.peers.get_mut(peer_key) else {
@@ -324,6 +337,7 @@ impl Endpoint {
         self.charge_outbound(key, length);
         self.stats.requests_sent += 1;
         self.enqueue(key);
+        self.send_start(now, key);
         self.set_timer(key, now + self.config.resend_interval);
         Ok(key)
     }
@@ -345,18 +359,21 @@ impl Endpoint {
             self.release(message);
             return Err(RpcError::Stale);
         };
-        let few = served.few_unscheduled;
-        let message = self.check_message(message, Some(served.peer))?;
-        let out = self.out_message(message, packet_bytes, few);
+        let (few, peer) = (served.few_unscheduled, served.peer);
+        let message = self.check_message(message, Some(peer))?;
+        let out = self.out_message(peer, message, packet_bytes, few);
         self.charge_outbound(rpc, out.length());
         if let Some(entry) = self.table.get_mut(rpc) {
             entry.state = State::Responding;
             entry.out = Some(out);
             entry.liveness.on_nothing_due(now);
+            entry.liveness.advanced = self.memory_clock.latest();
         }
         self.stats.responses_sent += 1;
         self.enqueue(rpc);
-        self.set_timer(rpc, now + self.config.need_ack_delay);
+        self.send_start(now, rpc);
+        let wait = self.ack_wait(rpc);
+        self.set_timer(rpc, now + wait);
         Ok(())
     }
 
@@ -461,7 +478,10 @@ impl Endpoint {
     /// True if there is no RPC and nothing to send.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.table.len() == 0 && self.control.is_empty() && self.pacer.is_empty()
+        self.table.len() == 0
+            && self.control.is_empty()
+            && self.parts.is_empty()
+            && self.pacer.is_empty()
     }
 
     /// Bytes granted and not received, over all messages that need grants.

@@ -10,10 +10,13 @@ use slotmap::new_key_type;
 use super::RpcKey;
 use super::address::AddrKey;
 use super::address_validation::AddressValidation;
+use super::delay::Delay;
 use super::lateness::Lateness;
 use super::priority::UnscheduledCutoffs;
 use super::release::shrink;
+use super::start_msg::Habit;
 use super::timer::backed_off;
+use super::width::Width;
 use crate::config::Wire;
 use crate::list::{Links, List};
 use crate::slab::Slab;
@@ -42,6 +45,8 @@ pub(crate) struct Peer {
     heard_ever: bool,
     /// RESENDs and NEED_ACKs sent to it since then.
     probing: Probing,
+    /// How many more may be sent now.
+    allowance: Allowance,
     /// When the next RPC that may not ask now is to try again, if there are many.
     next_try: Instant,
     /// RPCs with it.
@@ -66,6 +71,10 @@ pub(crate) struct Peer {
     pub(super) validation: AddressValidation,
     /// How late what it was granted comes.
     pub(crate) lateness: Lateness,
+    /// How long it takes to answer.
+    pub(crate) delay: Delay,
+    /// How long packets to it may be.
+    pub(super) width: Width,
     acks: Vec<AckEntry>,
 }
 
@@ -80,8 +89,18 @@ struct Probing {
     in_run: u32,
 }
 
-/// Requests to one peer in one timer run.
-const ASKS_PER_RUN: u32 = 16;
+/// Requests to one peer that time allows for, however often the timers run.
+#[derive(Clone, Copy, Debug, Default)]
+struct Allowance {
+    left: u64,
+    /// Up to when it was filled.
+    filled: Instant,
+}
+
+/// Requests to one peer in a millisecond: enough to ask about a hundred thousand RPCs in some seconds.
+const ASKS_PER_MILLISECOND: u64 = 16;
+/// One more for so many RPCs.
+const RPCS_PER_ASK: u64 = 2_048;
 /// Runs in a row at the plain interval to a silent peer; then the interval doubles.
 const PROBES_AT_ONCE: u32 = 4;
 /// Longest interval between requests to a silent peer.
@@ -102,6 +121,11 @@ impl Peer {
         self.served
     }
 
+    /// RPCs of which it is the server.
+    pub(super) const fn called(&self) -> usize {
+        self.rpcs - self.served
+    }
+
     /// A packet has come from it.
     pub(crate) const fn on_heard(&mut self, now: Instant) {
         self.heard = now;
@@ -110,7 +134,7 @@ impl Peer {
     }
 
     /// Whether one more RESEND or NEED_ACK may be sent to it now, and counts it if so: sixteen in a
-    /// timer run, and a single one from time to time while the peer is wholly silent. If not, the
+    /// millisecond, and a single one from time to time while the peer is wholly silent. If not, the
     /// error is when to try again.
     pub(crate) fn ask(&mut self, now: Instant, interval: Duration) -> Result<(), Instant> {
         if self.may_ask(now, interval) {
@@ -125,6 +149,16 @@ impl Peer {
     }
 
     fn may_ask(&mut self, now: Instant, interval: Duration) -> bool {
+        let most = ASKS_PER_MILLISECOND + self.rpcs as u64 / RPCS_PER_ASK;
+        if !self.allowance.has_some(now, most) {
+            return false;
+        }
+        let may = self.may_probe(now, interval);
+        self.allowance.left -= u64::from(may);
+        may
+    }
+
+    fn may_probe(&mut self, now: Instant, interval: Duration) -> bool {
         let probing = &mut self.probing;
         if probing.runs == 0 {
             *probing = Probing {
@@ -137,9 +171,8 @@ impl Peer {
         }
         if probing.last == now {
             let silent = now.saturating_since(probing.first) >= interval;
-            let allowed = if silent { 1 } else { ASKS_PER_RUN };
             probing.in_run += 1;
-            return probing.in_run <= allowed;
+            return !silent || probing.in_run == 1;
         }
         let silent = now.saturating_since(probing.first) >= interval;
         let runs = probing.runs;
@@ -207,6 +240,22 @@ impl Peer {
     }
 }
 
+impl Allowance {
+    /// Fills it by `most` for each millisecond that has passed, up to that of one.
+    fn has_some(&mut self, now: Instant, most: u64) -> bool {
+        let passed = now.saturating_since(self.filled).as_nanos();
+        let more = passed.saturating_mul(u128::from(most)) / 1_000_000;
+        if more > 0 {
+            self.filled = now;
+            self.left = self
+                .left
+                .saturating_add(u64::try_from(more).unwrap_or(most));
+        }
+        self.left = self.left.min(most);
+        self.left > 0
+    }
+}
+
 /// All peers, bounded.
 #[derive(Debug)]
 pub(crate) struct PeerTable {
@@ -226,6 +275,7 @@ pub(crate) struct PeerTable {
 #[derive(Debug)]
 struct Host {
     cutoffs: UnscheduledCutoffs,
+    start_habit: Habit,
     peers: List<PeerKey>,
 }
 
@@ -314,6 +364,7 @@ impl PeerTable {
             heard: now,
             heard_ever: false,
             probing: Probing::default(),
+            allowance: Allowance::default(),
             next_try: Instant::ZERO,
             rpcs: 0,
             served: 0,
@@ -326,12 +377,15 @@ impl PeerTable {
             cutoffs_sent: None,
             validation: AddressValidation::default(),
             lateness: Lateness::default(),
+            delay: Delay::default(),
+            width: Width::default(),
             acks: Vec::new(),
         });
         self.by_addr.insert(AddrKey(addr), key);
         if let Some(hosts) = self.by_host.as_mut() {
             let host = hosts.entry(addr.ip()).or_insert(Host {
                 cutoffs: UnscheduledCutoffs::UNKNOWN,
+                start_habit: Habit::default(),
                 peers: List::default(),
             });
             let peers = &mut self.peers;
@@ -385,6 +439,24 @@ impl PeerTable {
             .as_ref()
             .and_then(|hosts| hosts.get(&peer.addr.ip()));
         host.map_or(peer.cutoffs, |host| host.cutoffs)
+    }
+
+    /// What is known of the host of a peer in respect of START_MSG.
+    pub(super) fn start_habit(&self, key: PeerKey) -> Habit {
+        let peer = self.peers.get(key);
+        let hosts = self.by_host.as_ref();
+        let host = peer.and_then(|peer| hosts?.get(&peer.addr.ip()));
+        host.map_or_else(Habit::default, |host| host.start_habit)
+    }
+
+    /// Changes that.
+    pub(super) fn edit_start_habit(&mut self, key: PeerKey, edit: impl FnOnce(&mut Habit)) {
+        let addr = self.peers.get(key).map(|peer| peer.addr);
+        if let Some(hosts) = self.by_host.as_mut()
+            && let Some(host) = addr.and_then(|addr| hosts.get_mut(&addr.ip()))
+        {
+            edit(&mut host.start_habit);
+        }
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Peer> {
@@ -444,7 +516,11 @@ impl PeerTable {
         }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    pub(crate) const fn len(&self) -> usize {
+        self.peers.len()
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
         self.peers.is_empty()
     }
 }

@@ -16,8 +16,12 @@ use crate::error::RpcError;
 use crate::units::{Instant, RpcId};
 use crate::wire::{self, Cutoffs, Data, Header, Malformed, Packet, Tokens};
 
-/// CUTOFFS go to one peer at most this often. Source: homa_incoming.c, `homa_data_pkt` (a jiffy).
-const CUTOFFS_INTERVAL: Duration = Duration::from_millis(4);
+/// CUTOFFS go at most this often to one peer that has, or needs, no more than these: packets between two
+/// of them are at levels that are not the best, no more. Differs: homa_incoming.c, `homa_data_pkt`, says
+/// a jiffy.
+const CUTOFFS_INTERVAL: Duration = Duration::from_secs(1);
+/// The same for one that lacks our token, without which it can do next to nothing.
+const TOKEN_INTERVAL: Duration = Duration::from_millis(4);
 /// Bytes of a message that may be missing in front of a packet. Keeps a single packet from making
 /// us reserve a whole message.
 const JUMP_BYTES_MAX: u32 = 131_072;
@@ -44,6 +48,9 @@ impl Endpoint {
         self.stats.packets_received += 1;
         self.stats.bytes_received += packet.len() as u64;
         match wire::parse(packet) {
+            Ok((_, Packet::StartMsg(_))) if !self.knows_start_msg() => {
+                self.stats.malformed_type += 1
+            }
             Ok(parsed) => self.dispatch(now, peer, local, packet, parsed),
             Err(malformed) => self.count_malformed(&malformed),
         }
@@ -135,6 +142,7 @@ impl Endpoint {
         self.heard(&arrival, rpc, &packet);
         match (packet, rpc) {
             (Packet::Data(data, bytes), rpc) => self.data(arrival, rpc, data, bytes),
+            (Packet::StartMsg(start), rpc) => self.start_msg(arrival, rpc, start),
             (Packet::Resend(resend), rpc) => self.resend(arrival, rpc, resend),
             (Packet::NeedAck, rpc) => self.need_ack(arrival, rpc),
             (Packet::Ack(acks), _) => self.acks(arrival, &acks),
@@ -247,13 +255,14 @@ impl Endpoint {
         if data.cutoff_version != self.cutoffs.version() {
             self.announce_cutoffs(&arrival);
         }
-        if self.open_message(&arrival, key, &data) {
+        let granted = self.rules.expected(data.incoming, data.message_length);
+        if self.open_message(&arrival, key, &data, granted) {
             self.add_data(&arrival, key, &data, bytes);
         }
     }
 
     /// A request begins: makes its RPC, unless there is a reason not to.
-    fn new_served(&mut self, arrival: &Arrival, data: &Data) -> Option<RpcKey> {
+    pub(super) fn new_served(&mut self, arrival: &Arrival, data: &Data) -> Option<RpcKey> {
         if !self.serving {
             self.stats.requests_unserved += 1;
             return None;
@@ -276,8 +285,15 @@ impl Endpoint {
         Some(key)
     }
 
-    /// Makes sure that the RPC has an incoming message that fits `data`. False: drop the packet.
-    fn open_message(&mut self, arrival: &Arrival, key: RpcKey, data: &Data) -> bool {
+    /// Makes sure that the RPC has an incoming message that fits `data`, and of which the bytes below
+    /// `granted` come unasked if it is new. False: drop the packet.
+    pub(super) fn open_message(
+        &mut self,
+        arrival: &Arrival,
+        key: RpcKey,
+        data: &Data,
+        granted: u32,
+    ) -> bool {
         let Some(rpc) = self.table.get_mut(key) else {
             return false;
         };
@@ -325,18 +341,16 @@ impl Endpoint {
         }
         if rpc.state == State::Outgoing {
             rpc.state = State::Incoming;
+            self.packets_arrived(arrival.now, key);
         }
-        // A peer that knows no grants says 0 and sends everything.
-        let incoming = if data.incoming == 0 {
-            data.message_length
-        } else {
-            data.incoming
+        let Some(rpc) = self.table.get_mut(key) else {
+            return false;
         };
         let reserve = self.config.unscheduled_bytes;
         let mut inbound = if self.rules.keeps_payload {
-            InMessage::new(data.message_length, incoming, reserve)
+            InMessage::new(data.message_length, granted, reserve)
         } else {
-            InMessage::counted(data.message_length, incoming)
+            InMessage::counted(data.message_length, granted)
         };
         inbound.await_granted(arrival.now);
         rpc.inbound = Some(inbound);
@@ -384,25 +398,8 @@ impl Endpoint {
         };
         let added = inbound.add(data.offset, bytes);
         self.charge(key);
-        let Some(rpc) = self.table.get_mut(key) else {
-            return;
-        };
-        let Some(inbound) = rpc.inbound.as_mut() else {
-            return;
-        };
         match added {
-            Added::New => {
-                rpc.liveness.on_progress(now);
-                rpc.liveness.resends_of_request = 0;
-                let end = data
-                    .offset
-                    .saturating_add(u32::try_from(bytes.len()).unwrap_or(0));
-                if let Some(took) = inbound.took(data.offset..end, data.retransmit, now)
-                    && let Some(peer) = self.peers.get_mut(rpc.peer)
-                {
-                    peer.lateness.on_arrival(took);
-                }
-            }
+            Added::New => self.measure(now, key, data, bytes.len()),
             Added::Duplicate => {
                 self.stats.data_duplicate += 1;
                 return;
@@ -412,12 +409,46 @@ impl Endpoint {
                 return;
             }
         }
+        let Some(rpc) = self.table.get_mut(key) else {
+            return;
+        };
+        let Some(inbound) = rpc.inbound.as_ref() else {
+            return;
+        };
+        rpc.liveness.on_progress(now);
+        rpc.liveness.advanced = self.memory_clock.latest();
+        rpc.liveness.resends_of_request = 0;
         rpc.liveness.busy = 0;
         if inbound.is_complete() {
             self.grants.remove(key);
             self.message_complete(arrival, key);
         } else if inbound.granted() < inbound.length() || self.grants.knows(key) {
             self.report_progress(key);
+        }
+    }
+
+    /// Bytes have come that were granted or asked for: notes how long that took.
+    fn measure(&mut self, now: Instant, key: RpcKey, data: &Data, len: usize) {
+        let Some(rpc) = self.table.get_mut(key) else {
+            return;
+        };
+        let (Some(inbound), Some(peer)) = (rpc.inbound.as_mut(), self.peers.get_mut(rpc.peer))
+        else {
+            return;
+        };
+        let len = u32::try_from(len).unwrap_or(0);
+        let end = data.offset.saturating_add(len);
+        if let Some(took) = inbound.took(data.offset..end, data.retransmit, now) {
+            peer.lateness.on_arrival(took.time);
+            // After a RESEND it may be that the GRANT was lost.
+            let unasked = rpc.liveness.asked + took.time <= now;
+            if took.is_delay && unasked {
+                peer.delay.on_sample(took.time);
+            }
+        }
+        let liveness = &rpc.liveness;
+        if data.retransmit && liveness.asks == 1 && liveness.unanswered == 1 {
+            peer.delay.on_sample(now.saturating_since(liveness.asked));
         }
     }
 
@@ -447,10 +478,15 @@ impl Endpoint {
         let Some(rpc) = self.table.get_mut(key) else {
             return;
         };
+        let started = rpc.inbound.as_ref().is_some_and(InMessage::is_started);
         let Some(message) = rpc.inbound.take().map(InMessage::into_bytes) else {
             return;
         };
         let is_client = rpc.is_client();
+        if started {
+            let peer = rpc.peer;
+            self.started_whole(peer);
+        }
         self.charge(key);
         let Some(rpc) = self.table.get_mut(key) else {
             return;
@@ -490,8 +526,13 @@ impl Endpoint {
 
     /// Tells the sender our cutoffs, and with them our token.
     pub(super) fn announce_cutoffs(&mut self, arrival: &Arrival) {
+        let interval = if arrival.validated {
+            CUTOFFS_INTERVAL
+        } else {
+            TOKEN_INTERVAL
+        };
         if let Some(peer) = self.sender_of(arrival) {
-            let recent = |sent: Instant| arrival.now.saturating_since(sent) < CUTOFFS_INTERVAL;
+            let recent = |sent: Instant| arrival.now.saturating_since(sent) < interval;
             if peer.cutoffs_sent.is_some_and(recent) {
                 return;
             }

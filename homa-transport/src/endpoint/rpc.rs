@@ -83,6 +83,9 @@ pub(crate) struct Rpc {
 pub(crate) struct Liveness {
     /// When the RPC began.
     pub(crate) born: Instant,
+    /// When it last came nearer to its end, or its application held it, by the clock of the memory of
+    /// delivered requests: what packets say of it otherwise does not keep it alive.
+    pub(crate) advanced: Instant,
     /// Last packet of any kind for this RPC; its beginning at first.
     pub(crate) heard: Instant,
     /// Start of the silence that RESENDs end: last DATA, GRANT or BUSY, or the last time at which
@@ -92,8 +95,12 @@ pub(crate) struct Liveness {
     pub(crate) unanswered: u32,
     /// When the last of them was sent.
     pub(crate) asked: Instant,
+    /// RESENDs and NEED_ACKs sent in all.
+    pub(crate) asks: u32,
     /// BUSYs in a row.
     pub(crate) busy: u32,
+    /// The server has said since then that it has sent the whole response.
+    pub(crate) told_all_sent: bool,
     /// The other end has shown that it has this RPC: DATA, GRANT or BUSY came.
     pub(crate) known_to_peer: bool,
     /// RPC_UNKNOWNs that came after that, on separate RESENDs, with nothing else between.
@@ -114,14 +121,17 @@ pub(crate) struct Liveness {
 }
 
 impl Liveness {
-    pub(crate) const fn new(now: Instant) -> Self {
+    pub(crate) const fn new(now: Instant, memory_now: Instant) -> Self {
         Self {
             born: now,
+            advanced: memory_now,
             heard: now,
             quiet_since: now,
             unanswered: 0,
             asked: now,
+            asks: 0,
             busy: 0,
+            told_all_sent: false,
             known_to_peer: false,
             unknown_replies: 0,
             not_delivered_at: now,
@@ -152,6 +162,7 @@ impl Liveness {
         self.quiet_since = now;
         self.unanswered = 0;
         self.known_to_peer = true;
+        self.told_all_sent = false;
         self.unknown_replies = 0;
     }
 
@@ -166,6 +177,7 @@ impl Liveness {
     /// A RESEND or NEED_ACK is sent now.
     pub(crate) const fn on_ask(&mut self, now: Instant) {
         self.asked = now;
+        self.asks = self.asks.saturating_add(1);
         self.unanswered = self.unanswered.saturating_add(1);
         self.asked_since_unknown = true;
         self.asked_since_resend = true;
@@ -182,6 +194,12 @@ impl Rpc {
     /// True for our own calls.
     pub(crate) const fn is_client(&self) -> bool {
         self.id.is_client()
+    }
+
+    /// True if all that was granted of the incoming message has arrived: it is ours to grant more.
+    pub(crate) fn is_granting(&self) -> bool {
+        let inbound = self.inbound.as_ref();
+        inbound.is_some_and(InMessage::has_all_granted)
     }
 
     /// True for a request of the peer that the application was given.

@@ -24,6 +24,11 @@ impl Endpoint {
     /// The next packet to send, if any. Control packets come first, then the message with the
     /// fewest bytes left.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
+        if let Some(part) = self.parts.pop_front() {
+            self.stats.packets_sent += 1;
+            self.stats.bytes_sent += part.len() as u64;
+            return Some(part);
+        }
         let transmit = match self.next_control(now) {
             Some(control) => {
                 self.pacer.on_sent(now, control.len(), false);
@@ -120,6 +125,7 @@ impl Endpoint {
                 continue;
             };
             inbound.grant(grant.offset, now);
+            inbound.set_level(grant.priority);
             rpc.liveness.on_nothing_due(now);
             let rpc = grant.rpc;
             self.charge(rpc);
@@ -148,16 +154,15 @@ impl Endpoint {
             };
             self.paced_until = None;
             let transmit = self.next_data_of(key, now);
+            let peer = self.table.get(key).map(|rpc| rpc.peer);
             self.enqueue(key);
-            if let Some(transmit) = &transmit {
+            if let Some(transmit) = transmit {
                 self.pacer.on_sent(now, transmit.len(), true);
+                return Some(self.cut(now, peer, transmit));
             } else if self.table.get(key).is_none_or(|rpc| rpc.queued.is_some()) {
                 debug_assert!(false, "{key:?} is queued and has nothing to send");
                 return None;
-            } else {
-                continue;
             }
-            return transmit;
         }
     }
 
@@ -181,7 +186,7 @@ impl Endpoint {
         let validated = self.is_validated(rpc);
         let rpc = self.table.get_mut(key)?;
         let out = rpc.out.as_mut()?;
-        let segment = out.next_segment()?;
+        let segment = out.next_segment(now)?;
         // In simulated experiments every one knows the cutoffs, and they apply to what is left.
         let (cutoffs, ranked_bytes) = match &self.rules.paper {
             Some(paper) => (paper.cutoffs, out.length() - segment.range.start),
@@ -209,7 +214,7 @@ impl Endpoint {
         let priority = priority.min(self.config.highest_priority());
         let data = Data {
             message_length: out.length(),
-            incoming: segment.incoming,
+            incoming: self.rules.announced(segment.incoming),
             ack: peer.take_ack(),
             cutoff_version: cutoffs.version(),
             retransmit: resent,
@@ -225,6 +230,7 @@ impl Endpoint {
         if resent {
             self.stats.data_resent += 1;
         } else {
+            rpc.liveness.advanced = self.memory_clock.latest();
             self.stats.data_sent += 1;
         }
         let packet = Packet::Data(data, &[]);
@@ -239,7 +245,8 @@ impl Endpoint {
             payload,
         };
         if answered {
-            self.set_timer(key, now + self.config.need_ack_delay);
+            let wait = self.ack_wait(key);
+            self.set_timer(key, now + wait);
         }
         Some(transmit)
     }

@@ -4,24 +4,17 @@ use std::time::Duration;
 
 use super::peer::PeerKey;
 use super::rpc::{Liveness, Rpc, State};
-use super::timer::backed_off;
 use super::{Endpoint, RpcKey};
 use crate::error::{Delivery, Report, RpcError, Unreachable};
 use crate::units::Instant;
 use crate::wire::{Packet, Resend, Unknown};
 
-/// RESENDs in a row at the plain interval; then the interval doubles.
-const RESENDS_AT_ONCE: u32 = 4;
-/// Longest interval between RESENDs, and between NEED_ACKs.
-const INTERVAL_MAX: Duration = Duration::from_millis(100);
-/// Longest interval between RESENDs that are answered with BUSY.
-const BUSY_INTERVAL_MAX: Duration = Duration::from_millis(500);
 /// RESENDs for one message at a time; the rest of its gaps has to wait for the next time.
 const GAPS_AT_ONCE: usize = 64;
 /// An RPC ends when nothing was heard of it for this many timeouts, even if its peer lives.
 const RPC_TIMEOUTS: u32 = 10;
-/// A response that waits for a grant for so long asks its client whether it is still there.
-const STALLED: Duration = Duration::from_millis(50);
+/// An RPC ends when it has come no nearer to its end for this many timeouts, whatever is said of it.
+const STANDSTILL_TIMEOUTS: u32 = 30;
 
 /// What to do about an RPC whose timer came up.
 enum Verdict {
@@ -76,7 +69,7 @@ impl Endpoint {
                 }
                 Ok(()) => {
                     self.need_ack_for(now, key);
-                    now + self.config.need_ack_delay
+                    now + self.ack_wait(key)
                 }
             },
             Verdict::Prove => {
@@ -141,60 +134,20 @@ impl Endpoint {
     }
 
     fn verdict(&mut self, now: Instant, key: RpcKey) -> Verdict {
-        let unproven = self
-            .table
-            .get(key)
-            .is_some_and(|rpc| !self.may_be_asked(rpc));
-        let config = &self.config;
-        let Some(rpc) = self.table.get_mut(key) else {
+        if let Some(verdict) = self.verdict_without_asking(now, key) {
+            return verdict;
+        }
+        let Some(rpc) = self.table.get(key) else {
             return Verdict::GiveUp;
         };
-        if rpc.liveness.asked_too_late && rpc.state == State::Outgoing {
-            return Verdict::Forgotten;
-        }
-        if rpc.waits_for_room.is_some() {
-            return rpc.liveness.waiting_client(now, config.timeout);
-        }
-        let sending = rpc.out.as_ref().is_some_and(|out| out.is_sendable());
-        let own_silence = now.saturating_since(rpc.liveness.heard);
-        match rpc.state {
-            State::Receiving | State::Responding
-                if (unproven || rpc.held) && own_silence >= config.timeout =>
-            {
-                return Verdict::GiveUp;
-            }
-            State::Responding if rpc.held => {
-                let next = rpc.liveness.asked + resend_interval(rpc, config.resend_interval);
-                return if now < next {
-                    Verdict::Wait(next)
-                } else {
-                    Verdict::Prove
-                };
-            }
-            State::Outgoing | State::Responding if sending => {
-                rpc.liveness.on_nothing_due(now);
-                return Verdict::Wait(now + config.resend_interval);
-            }
-            // It is ours to grant more; the grant sets the timer anew.
-            State::Incoming | State::Receiving
-                if rpc
-                    .inbound
-                    .as_ref()
-                    .is_some_and(|inbound| inbound.has_all_granted()) =>
-            {
-                return rpc.liveness.waiting_client(now, config.timeout);
-            }
-            State::InService | State::Abandoned => {
-                return rpc.liveness.waiting_client(now, config.timeout);
-            }
-            State::Outgoing | State::Responding | State::Incoming | State::Receiving => {}
-        }
+        let config = &self.config;
         if let Some(peer) = self.peers.get(rpc.peer)
             && let Some((silent, resends)) = peer.dead(now, config.timeout, config.timeout_resends)
         {
             return Verdict::PeerDead(rpc.peer, silent, resends);
         }
         let liveness = &rpc.liveness;
+        let own_silence = now.saturating_since(liveness.heard);
         if liveness.unanswered >= config.timeout_resends
             && own_silence >= config.timeout.saturating_mul(RPC_TIMEOUTS)
         {
@@ -202,11 +155,9 @@ impl Endpoint {
         }
         let asks_ack = rpc.state == State::Responding;
         let interval = if asks_ack {
-            ack_interval(rpc, config.need_ack_delay)
+            self.need_ack_interval(rpc)
         } else {
-            let lateness = self.peers.get(rpc.peer).map(|peer| peer.lateness);
-            let usual = config.resend_interval;
-            resend_interval(rpc, lateness.map_or(usual, |late| late.silence(usual)))
+            self.resend_interval(rpc)
         };
         let last = if liveness.unanswered == 0 {
             liveness.quiet_since
@@ -220,6 +171,72 @@ impl Endpoint {
         }
     }
 
+    /// What to do about an RPC whose other end is not to be asked for anything.
+    fn verdict_without_asking(&mut self, now: Instant, key: RpcKey) -> Option<Verdict> {
+        let rpc = self.table.get(key)?;
+        let unproven = !self.may_be_asked(rpc);
+        let stands_still = self.stands_still(rpc);
+        let next = rpc.liveness.asked + self.resend_interval(rpc);
+        let config = &self.config;
+        let rpc = self.table.get_mut(key)?;
+        if rpc.liveness.asked_too_late && rpc.state == State::Outgoing {
+            return Some(Verdict::Forgotten);
+        }
+        if stands_still {
+            return Some(Verdict::GiveUp);
+        }
+        if rpc.waits_for_room.is_some() {
+            return Some(rpc.liveness.waiting_client(now, config.timeout));
+        }
+        let sending = rpc.out.as_ref().is_some_and(|out| out.is_sendable());
+        let own_silence = now.saturating_since(rpc.liveness.heard);
+        match rpc.state {
+            State::Receiving | State::Responding
+                if (unproven || rpc.held) && own_silence >= config.timeout =>
+            {
+                Some(Verdict::GiveUp)
+            }
+            State::Responding if rpc.held && now < next => Some(Verdict::Wait(next)),
+            State::Responding if rpc.held => Some(Verdict::Prove),
+            State::Outgoing | State::Responding if sending => {
+                rpc.liveness.on_nothing_due(now);
+                Some(Verdict::Wait(now + config.resend_interval))
+            }
+            // It is ours to grant more; the grant sets the timer anew.
+            State::Incoming | State::Receiving if rpc.is_granting() => {
+                Some(rpc.liveness.waiting_client(now, config.timeout))
+            }
+            State::InService | State::Abandoned => {
+                Some(rpc.liveness.waiting_client(now, config.timeout))
+            }
+            State::Outgoing | State::Responding | State::Incoming | State::Receiving => None,
+        }
+    }
+
+    /// Whether an RPC has come no nearer to its end for too long, whatever was said of it meanwhile, and
+    /// nobody is at work for it: neither an application, nor we who have to grant or to send.
+    fn stands_still(&self, rpc: &Rpc) -> bool {
+        let sending = rpc.out.as_ref().is_some_and(|out| out.is_sendable());
+        let at_work = match rpc.state {
+            State::InService => true,
+            State::Outgoing | State::Responding => sending && !rpc.held,
+            State::Incoming | State::Receiving => rpc.waits_for_room.is_none() && rpc.is_granting(),
+            State::Abandoned => false,
+        };
+        // A client that goes on gets its response by RESENDs alone, and gives up before that.
+        let times = if rpc.state == State::Responding { 2 } else { 1 };
+        let still = self
+            .memory_clock
+            .latest()
+            .saturating_since(rpc.liveness.advanced);
+        !at_work && still >= times * self.standstill_max()
+    }
+
+    /// How long an RPC may come no nearer to its end.
+    pub(super) fn standstill_max(&self) -> Duration {
+        self.config.timeout.saturating_mul(STANDSTILL_TIMEOUTS)
+    }
+
     /// Sends RESENDs for what the RPC is missing: every gap and the granted tail, or everything if
     /// nothing has come. Of a slow peer's tail, which is rather late than lost, only a part is asked for. Source: homa_incoming.c, `homa_request_retrans`.
     pub(super) fn request_missing(&mut self, now: Instant, key: RpcKey) {
@@ -227,10 +244,16 @@ impl Endpoint {
             return;
         };
         rpc.liveness.on_ask(now);
+        if self.send_start(now, key) {
+            return;
+        }
+        let Some(rpc) = self.table.get_mut(key) else {
+            return;
+        };
         let lateness = self.peers.get(rpc.peer).map(|peer| peer.lateness);
         let slow = lateness.is_some_and(|late| late.is_slow(self.config.resend_interval));
         let ranges: Vec<(u32, Option<u32>)> = match &mut rpc.inbound {
-            Some(inbound) if !inbound.is_empty() => {
+            Some(inbound) if inbound.granted() > 0 => {
                 let tail_max = if slow { inbound.probe() } else { u32::MAX };
                 inbound
                     .missing(tail_max)
@@ -256,6 +279,11 @@ impl Endpoint {
         let Some(rpc) = self.table.get_mut(key) else {
             return;
         };
+        if rpc.liveness.asks == 0
+            && let Some(peer) = self.peers.get_mut(rpc.peer)
+        {
+            peer.delay.on_need_ack(rpc.id.client_form(), now);
+        }
         rpc.liveness.on_ask(now);
         self.stats.need_acks_sent += 1;
         self.send_about(key, Packet::NeedAck);
@@ -335,23 +363,4 @@ impl Liveness {
             Verdict::Wait(now + timeout)
         }
     }
-}
-
-fn resend_interval(rpc: &Rpc, base: Duration) -> Duration {
-    let liveness = &rpc.liveness;
-    if liveness.busy > 0 {
-        return backed_off(base, liveness.busy, 1, BUSY_INTERVAL_MAX);
-    }
-    backed_off(base, liveness.unanswered, RESENDS_AT_ONCE, INTERVAL_MAX)
-}
-
-fn ack_interval(rpc: &Rpc, base: Duration) -> Duration {
-    let all_sent = rpc.out.as_ref().is_some_and(|out| out.is_all_sent());
-    if rpc.liveness.unanswered == 0 && !all_sent {
-        return STALLED;
-    }
-    if rpc.liveness.busy > 0 {
-        return backed_off(base, rpc.liveness.busy, 1, BUSY_INTERVAL_MAX);
-    }
-    backed_off(base, rpc.liveness.unanswered, 1, INTERVAL_MAX)
 }

@@ -78,3 +78,58 @@ impl Transmit {
         packet
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::{Priority, RpcId};
+    use crate::wire::{Data, Header, Packet, Tokens, emit, parse};
+
+    #[test]
+    fn halves_are_at_their_places_and_keep_the_tokens() {
+        let header = Header {
+            source_port: 1,
+            destination_port: 2,
+            sender_id: RpcId::new(6),
+        };
+        let data = Data {
+            message_length: 5_000,
+            incoming: 5_000,
+            ack: None,
+            cutoff_version: 1,
+            retransmit: false,
+            few_unscheduled: false,
+            offset: 1_000,
+        };
+        let plain = emit(&header, &Packet::Data(data, &[]));
+        let tokens = Tokens {
+            own: 0x0102_0304_0506_0708,
+            shown: 0x1112_1314_1516_1718,
+        };
+        for header in [plain, plain.with_tokens(tokens)] {
+            let whole = Transmit {
+                to: SocketAddr::from(([10, 0, 0, 1], 4_000)),
+                from: None,
+                priority: Priority::LOWEST,
+                header,
+                payload: Message::from(vec![7; 1_001]),
+            };
+            let [first, second] = whole.halves().unwrap();
+            let offsets = [&first, &second].map(|half| {
+                let bytes = half.to_vec();
+                let told = Tokens::of(&bytes);
+                if header == plain {
+                    // The module reads the offset here too.
+                    assert_eq!(Tokens::of(header.as_slice()).shown, told.shown);
+                } else {
+                    assert_eq!(told, tokens);
+                }
+                let Ok((_, Packet::Data(data, bytes))) = parse(&bytes) else {
+                    panic!("DATA");
+                };
+                (data.offset, bytes.len())
+            });
+            assert_eq!(offsets, [(1_000, 500), (1_500, 501)]);
+        }
+    }
+}

@@ -97,8 +97,7 @@ impl World {
 
     /// A new process on the address of the dead one.
     fn restart(&mut self, at: usize) -> Result<(), Breach> {
-        let (config, wire) = (&self.scenario.config, self.scenario.wire);
-        let Ok(mut endpoint) = new_endpoint(config, wire, &mut self.random) else {
+        let Ok(mut endpoint) = new_endpoint(&self.scenario, at, &mut self.random) else {
             return Ok(());
         };
         let Some(host) = self.hosts.get_mut(at) else {
@@ -132,6 +131,7 @@ impl World {
         self.phase = Phase::Healing;
         self.network.set_faults(PacketFaults {
             damaged: self.scenario.faults.damaged,
+            loss: if self.scenario.goes_bad { 1_000_000 } else { 0 },
             ..PacketFaults::default()
         });
         self.record(0, What::Healed);
@@ -158,7 +158,7 @@ impl World {
             return Ok(());
         }
         self.oracle.on_end(&levels)?;
-        if self.phase == Phase::Probing {
+        if self.phase == Phase::Probing || self.scenario.goes_bad {
             self.phase = Phase::Done;
             return Ok(());
         }

@@ -78,6 +78,8 @@ pub struct NetworkCounts {
     pub cut_off: u64,
     /// Packets dropped by switches without room.
     pub overflowed: u64,
+    /// Packets too long for their way.
+    pub too_long: u64,
 }
 
 impl AddAssign for NetworkCounts {
@@ -90,6 +92,7 @@ impl AddAssign for NetworkCounts {
         self.corrupted += other.corrupted;
         self.cut_off += other.cut_off;
         self.overflowed += other.overflowed;
+        self.too_long += other.too_long;
     }
 }
 
@@ -230,6 +233,14 @@ impl Network {
         let apart = |(_, sides): &(usize, Vec<bool>)| sides.get(from) != sides.get(to);
         if self.partitions.iter().any(apart) {
             self.counts.cut_off += 1;
+            return;
+        }
+        if self
+            .topology
+            .packet_bytes_max
+            .is_some_and(|max| bytes.len() > max)
+        {
+            self.counts.too_long += 1;
             return;
         }
         let number = self.counts.sent;

@@ -8,6 +8,7 @@ use super::random::{Random, nanos};
 use super::topology::Topology;
 use super::workload::{Arrivals, Sizes, Workload};
 use crate::config::{Config, Wire};
+use crate::endpoint::ModuleKind;
 use crate::wire::MESSAGE_BYTES_MAX;
 
 /// Longest message, as the sizes of workloads are counted.
@@ -25,6 +26,8 @@ pub struct Scenario {
     pub config: Config,
     /// Form of the packets.
     pub wire: Wire,
+    /// As which module each host speaks; hosts beyond, and those with `None`, as we do. For protocol 146.
+    pub modules: Vec<Option<ModuleKind>>,
     /// Longest packet, Homa header included.
     pub packet_bytes: usize,
     /// How much a host hands to its link ahead of time; zero: one packet at a time.
@@ -39,9 +42,11 @@ pub struct Scenario {
     pub load: Load,
     /// When all faults end, and no calls begin any more.
     pub healing: Duration,
+    /// The network does not heal then: from then on nothing gets anywhere.
+    pub goes_bad: bool,
     /// Steps within which the world must end.
     pub steps_max: u64,
-    /// How long after the healing all must be quiet.
+    /// How long after the healing, or after the network went bad for good, all must be quiet.
     pub patience: Duration,
 }
 
@@ -77,6 +82,7 @@ impl Scenario {
             topology: Topology::single_switch(hosts, 10_000),
             config: Config::default(),
             wire: Wire::Encapsulated,
+            modules: Vec::new(),
             packet_bytes: 1_472,
             link_backlog: Duration::ZERO,
             faults: PacketFaults::default(),
@@ -94,6 +100,7 @@ impl Scenario {
                 dropped: 0,
             },
             healing: Duration::from_secs(1),
+            goes_bad: false,
             steps_max: 3_000_000,
             patience: Duration::from_secs(60),
         }
@@ -107,7 +114,9 @@ impl Scenario {
         let hosts = topology.hosts();
         let healing = random.duration(Duration::from_millis(20), Duration::from_secs(5));
         let damage = random.chance(60_000);
-        Self {
+        // What came later draws from a source of its own, so that the worlds of before stay what they were.
+        let mut later = Random::new(seed ^ 0x01a7_e12d);
+        let scenario = Self {
             seed,
             config: config(&mut random, topology.host_mbps),
             wire: if random.chance(300_000) {
@@ -115,6 +124,7 @@ impl Scenario {
             } else {
                 Wire::Encapsulated
             },
+            modules: modules(seed, hosts),
             packet_bytes: random.pick([576, 1_472, 1_472, 4_000, 8_972]),
             link_backlog: random.pick([Duration::ZERO, Duration::from_micros(20)]),
             faults: faults(&mut random, damage),
@@ -123,10 +133,40 @@ impl Scenario {
             load: load(&mut random, hosts, healing),
             topology,
             healing,
+            goes_bad: later.chance(80_000),
             steps_max: 3_000_000,
             patience: Duration::from_secs(60),
-        }
+        };
+        scenario.with_narrow_ways(&mut later)
     }
+
+    /// At times the ways of the network take less than the hosts believe.
+    fn with_narrow_ways(mut self, random: &mut Random) -> Self {
+        let narrow = random.chance(150_000);
+        let max = random.pick([1_472, 1_300, 600]);
+        if narrow && self.packet_bytes > max {
+            self.topology.packet_bytes_max = Some(max);
+        }
+        self
+    }
+}
+
+/// Modules that hosts speak as, in half of the worlds. Their chance is their own, so that they change
+/// nothing else of a world.
+fn modules(seed: u64, hosts: usize) -> Vec<Option<ModuleKind>> {
+    let mut random = Random::new(seed ^ 0x0d01_e5ed);
+    if random.chance(500_000) {
+        return Vec::new();
+    }
+    let kinds = [
+        None,
+        None,
+        Some(ModuleKind::July),
+        Some(ModuleKind::September),
+        Some(ModuleKind::September),
+        Some(ModuleKind::Upstream),
+    ];
+    (0..hosts).map(|_| random.pick(kinds)).collect()
 }
 
 fn topology(random: &mut Random) -> Topology {

@@ -34,6 +34,9 @@ pub struct Topology {
     pub overhead_bytes: usize,
     /// Shortest frame, gap included.
     pub frame_bytes_min: usize,
+    /// Longest packet, Homa header included, that gets to another host; longer ones vanish without a
+    /// word. `None`: all get there.
+    pub packet_bytes_max: Option<usize>,
 }
 
 impl Topology {
@@ -58,6 +61,7 @@ impl Topology {
             buffer_bytes: None,
             overhead_bytes: Self::UDP_OVERHEAD,
             frame_bytes_min: Self::FRAME_MIN,
+            packet_bytes_max: None,
         }
     }
 

@@ -99,6 +99,27 @@ impl Sizes {
         }
     }
 
+    /// Eleven sizes from `shortest` to `longest`, each the same number of times as long as the one before
+    /// and as frequent.
+    #[must_use]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "sizes are positive, and the cast saturates"
+    )]
+    pub fn between(shortest: u32, longest: u32) -> Self {
+        let ratio = f64::from(longest) / f64::from(shortest.max(1));
+        let step = |number: u32| {
+            let size = f64::from(shortest) * ratio.powf(f64::from(number) / 10.0);
+            (size.round() as u32, f64::from(number + 1) / 11.0)
+        };
+        Self {
+            steps: (0..11).map(step).collect(),
+            tail: None,
+            longest,
+        }
+    }
+
     /// Longer messages are cut to `longest` bytes.
     #[must_use]
     pub const fn at_most(mut self, longest: u32) -> Self {

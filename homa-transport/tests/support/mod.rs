@@ -49,6 +49,10 @@ pub struct Sent {
     pub packet_type: PacketType,
     /// What it says.
     pub text: String,
+    /// Its length in bytes.
+    pub len: usize,
+    pub at: Instant,
+    pub id: RpcId,
     pub fate: Fate,
 }
 
@@ -286,6 +290,9 @@ impl Pair {
                 number: self.log.len(),
                 packet_type: packet.packet_type(),
                 text: record.to_string(),
+                len: bytes.len(),
+                at: self.now,
+                id: header.sender_id,
                 fate: Fate::Deliver,
             };
             let fate = (self.fate)(&sent);
