@@ -250,7 +250,7 @@ impl OutMessage {
         if self.start.is_some() && self.sent < self.length {
             // It begins anew, by START_MSG. What was granted is void.
             self.forget_resends();
-            (self.sent, self.granted) = (0, 0);
+            (self.sent, self.granted, self.arrived) = (0, 0, 0);
         }
         self.queue_copies(0..self.sent, None, now, pause);
     }
