@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-use homa_transport::endpoint::Event;
+use homa_transport::endpoint::{Event, ModuleKind};
 use homa_transport::sim::{
     Arrivals, Defect, Disturbance, DisturbanceKind, Invariant, Levels, PacketFaults, Report,
-    Scenario, Sizes, Topology, Violation, World,
+    Scenario, Sizes, Topology, Violation, What, World,
 };
 use homa_transport::units::{Priority, RpcId};
-use homa_transport::wire::{self, DATA_HEADER_BYTES, Grant, Header, Packet};
-use homa_transport::{RpcError, Unreachable};
+use homa_transport::wire::{self, DATA_HEADER_BYTES, Grant, Header, Packet, PacketType};
+use homa_transport::{RpcError, Unreachable, Wire};
 
 fn run(scenario: Scenario) -> Result<Report, Box<Violation>> {
     World::new(scenario).expect("valid settings").run()
@@ -431,6 +431,105 @@ fn what_is_left_behind_is_noticed() {
     assert_eq!(violation.invariant, Invariant::TablesEmpty);
     let violation = caught(short_messages(), Shows(|levels| levels.inbound_bytes = 1));
     assert_eq!(violation.invariant, Invariant::BudgetsZero);
+}
+
+/// Two hosts that speak like each kind of module, and two that are ours.
+fn all_kinds() -> Scenario {
+    let kinds = [
+        ModuleKind::July,
+        ModuleKind::September,
+        ModuleKind::Upstream,
+    ];
+    let modules = kinds.into_iter().flat_map(|kind| [Some(kind); 2]);
+    let mut scenario = Scenario::quiet(6, 8);
+    scenario.wire = Wire::Native;
+    scenario.modules = modules.collect();
+    scenario.load.requests = Sizes::constant(90_000);
+    scenario.load.responses = Sizes::constant(60_000);
+    scenario.load.calls_max = 200;
+    scenario.load.bytes_max = u64::MAX;
+    scenario
+}
+
+fn starts_and_report(scenario: Scenario) -> (u64, Report) {
+    let mut world = World::new(scenario).expect("valid settings");
+    let starts = std::rc::Rc::new(std::cell::Cell::new(0_u64));
+    let count = std::rc::Rc::clone(&starts);
+    world.watch(move |record| {
+        if let What::Sent(packet) = record.what {
+            let is_start = packet.packet_type == Some(PacketType::StartMsg);
+            count.set(count.get() + u64::from(is_start));
+        }
+    });
+    let report = world
+        .run()
+        .unwrap_or_else(|violation| panic!("{violation}"));
+    (starts.get(), report)
+}
+
+#[test]
+fn modules_of_all_kinds_and_ours_call_one_another() {
+    let (starts, report) = starts_and_report(all_kinds());
+    let totals = report.totals;
+    assert!(totals.calls >= 200, "{totals:?}");
+    assert_eq!(totals.calls, totals.succeeded, "{totals:?}");
+    assert!(starts > 100, "{starts}");
+    let ours_only = Scenario {
+        modules: Vec::new(),
+        ..all_kinds()
+    };
+    assert_eq!(starts_and_report(ours_only).0, 0);
+    let over_udp = Scenario {
+        wire: Wire::Encapsulated,
+        ..all_kinds()
+    };
+    assert_eq!(starts_and_report(over_udp).0, 0);
+}
+
+#[test]
+fn modules_of_all_kinds_and_ours_get_over_loss_and_crashes() {
+    for seed in 0..8 {
+        let lossy = Scenario {
+            seed,
+            faults: PacketFaults {
+                loss: 100_000,
+                duplication: 20_000,
+                reordering: 100_000,
+                ..PacketFaults::default()
+            },
+            disturbances: vec![Disturbance {
+                at: Duration::from_millis(5),
+                lasts: Duration::from_millis(300),
+                kind: DisturbanceKind::Crash {
+                    host: usize::try_from(seed % 8).unwrap(),
+                    reported: seed % 2 == 0,
+                },
+            }],
+            ..all_kinds()
+        };
+        let (_, report) = starts_and_report(lossy);
+        assert_eq!(report.totals.crashes, 1);
+    }
+}
+
+#[test]
+fn a_grant_for_a_message_that_nobody_began_is_noticed() {
+    /// Hides every START_MSG from the receivers, while their senders get grants all the same.
+    #[derive(Debug)]
+    struct Hides;
+    impl Defect for Hides {
+        fn on_packet(&mut self, _: usize, packet: &mut Vec<u8>, _: &mut Priority) {
+            if let Ok((header, Packet::StartMsg(start))) = wire::parse(packet) {
+                let grant = Packet::Grant(Grant {
+                    offset: start.message_length,
+                    priority: Priority::HIGHEST,
+                });
+                *packet = wire::emit(&header, &grant).as_slice().to_vec();
+            }
+        }
+    }
+    let violation = caught(all_kinds(), Hides);
+    assert_eq!(violation.invariant, Invariant::GrantWithinMessage);
 }
 
 #[test]

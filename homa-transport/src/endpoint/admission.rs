@@ -80,6 +80,11 @@ impl Waiting {
         }
     }
 
+    /// Whether a request was refused for want of room.
+    pub(super) fn is_refused(&self, peer: SocketAddr, id: RpcId) -> bool {
+        self.refused.contains(&(peer, id))
+    }
+
     /// A message need not wait for room to begin any more.
     pub(super) fn forget_message(&mut self, peer: PeerKey, standing: Standing) {
         self.messages.remove(peer, standing);

@@ -42,6 +42,7 @@ impl Endpoint {
         if let Some(out) = rpc.out.as_mut() {
             out.grant(grant.offset, grant.priority);
             rpc.liveness.on_progress(now);
+            self.start_answered(key);
             self.enqueue(key);
         }
     }
@@ -60,6 +61,7 @@ impl Endpoint {
             return self.fail(key, RpcError::Refused { peer, option });
         }
         rpc.liveness.on_busy(now, self.validates);
+        self.start_answered(key);
     }
 
     /// Source: homa_incoming.c, `homa_resend_pkt`.
@@ -79,6 +81,9 @@ impl Endpoint {
         };
         // Its own bytes may be enough to let a short response go again.
         self.release_held(key);
+        if resend.length.is_none() && self.send_start(arrival.now, key) {
+            return;
+        }
         let Some(entry) = self.table.get_mut(key) else {
             return;
         };
@@ -177,6 +182,7 @@ impl Endpoint {
                     out.restart();
                 }
                 self.enqueue(key);
+                self.send_start(arrival.now, key);
             }
             return;
         }

@@ -1,5 +1,6 @@
 //! The ends of RPCs and peers.
 
+use super::outbound::OutMessage;
 use super::peer::PeerKey;
 use super::replay::MemoryTime;
 use super::rpc::{Rpc, State};
@@ -15,8 +16,11 @@ impl Endpoint {
     /// Ends an RPC of ours of which the application no longer wants to hear: its server is told
     /// at once, and owed an ack in case that gets lost.
     pub(super) fn end_call_early(&mut self, key: RpcKey) {
-        let Some(rpc) = self.remove(key) else { return };
-        let sent = rpc.out.as_ref().is_some_and(|out| out.sent() > 0);
+        let Some(mut rpc) = self.remove(key) else {
+            return;
+        };
+        let known = |out: &mut OutMessage| out.sent() > 0 || out.awaits_first_grant().is_some();
+        let sent = rpc.out.as_mut().is_some_and(known);
         if sent {
             self.stats.unknown_sent += 1;
             let cancel = Packet::RpcUnknown(Unknown::Unexplained);

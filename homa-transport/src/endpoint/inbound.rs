@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::lateness::Awaited;
 use crate::message::Message;
-use crate::units::Instant;
+use crate::units::{Instant, Priority};
 
 /// Gaps a message may have; packets that would open another one are dropped. The longest message in
 /// the shortest useful packets has fewer than 400.
@@ -27,6 +27,10 @@ pub(crate) struct InMessage {
     recv_end: u32,
     gaps: Vec<Range<u32>>,
     awaited: Awaited,
+    /// Level of the last grant.
+    level: Priority,
+    /// It began by START_MSG.
+    started: bool,
     buffer: Buffer,
 }
 
@@ -105,6 +109,8 @@ impl InMessage {
             recv_end: 0,
             gaps: Vec::new(),
             awaited: Awaited::default(),
+            level: Priority::LOWEST,
+            started: false,
             buffer: Buffer::Counted,
         }
     }
@@ -116,6 +122,26 @@ impl InMessage {
     /// End of what the sender may send without hearing from us.
     pub(crate) const fn granted(&self) -> u32 {
         self.granted
+    }
+
+    /// It began by START_MSG.
+    pub(crate) const fn set_started(&mut self) {
+        self.started = true;
+    }
+
+    /// Whether it did.
+    pub(crate) const fn is_started(&self) -> bool {
+        self.started
+    }
+
+    /// Level of the last grant.
+    pub(crate) const fn level(&self) -> Priority {
+        self.level
+    }
+
+    /// A grant names a level.
+    pub(crate) const fn set_level(&mut self, level: Priority) {
+        self.level = level;
     }
 
     /// Distinct bytes received.
@@ -146,7 +172,9 @@ impl InMessage {
 
     /// From now on all that is granted may come.
     pub(crate) fn await_granted(&mut self, now: Instant) {
-        self.awaited.on_grant(self.granted, now);
+        if self.granted > 0 {
+            self.awaited.on_grant(self.granted, now);
+        }
     }
 
     /// Stores the bytes that are new. Differs: the module drops a packet that overlaps received

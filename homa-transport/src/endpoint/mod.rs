@@ -40,6 +40,7 @@ mod replay;
 mod rpc;
 mod rules;
 mod send;
+mod start_msg;
 mod table;
 mod timeout;
 mod timer;
@@ -77,6 +78,8 @@ use crate::units::{Instant, RpcId};
 use crate::wire::Packet;
 
 pub use self::budget::LinkBudget;
+#[cfg(feature = "sim")]
+pub use self::experiment::ModuleKind;
 pub use self::token::Seed;
 pub use self::trace::{Record, Trace};
 pub use self::transmit::Transmit;
@@ -290,7 +293,7 @@ impl Endpoint {
         };
         let liveness = Liveness::new(now);
         let id = self.allocate_id();
-        let out = self.out_message(message, packet_bytes, false);
+        let out = self.out_message(peer_key, message, packet_bytes, false);
         let length = out.length();
         let few_unscheduled = self.table.client_count() >= self.config.incast_threshold;
         let Some(known) = self.peers.get_mut(peer_key) else {
@@ -324,6 +327,7 @@ impl Endpoint {
         self.charge_outbound(key, length);
         self.stats.requests_sent += 1;
         self.enqueue(key);
+        self.send_start(now, key);
         self.set_timer(key, now + self.config.resend_interval);
         Ok(key)
     }
@@ -345,9 +349,9 @@ impl Endpoint {
             self.release(message);
             return Err(RpcError::Stale);
         };
-        let few = served.few_unscheduled;
-        let message = self.check_message(message, Some(served.peer))?;
-        let out = self.out_message(message, packet_bytes, few);
+        let (few, peer) = (served.few_unscheduled, served.peer);
+        let message = self.check_message(message, Some(peer))?;
+        let out = self.out_message(peer, message, packet_bytes, few);
         self.charge_outbound(rpc, out.length());
         if let Some(entry) = self.table.get_mut(rpc) {
             entry.state = State::Responding;
@@ -356,6 +360,7 @@ impl Endpoint {
         }
         self.stats.responses_sent += 1;
         self.enqueue(rpc);
+        self.send_start(now, rpc);
         self.set_timer(rpc, now + self.config.need_ack_delay);
         Ok(())
     }

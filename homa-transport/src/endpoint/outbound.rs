@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::start_msg::Start;
 use crate::message::Message;
 use crate::units::Priority;
 
@@ -26,6 +27,8 @@ pub(crate) struct OutMessage {
     scheduled_segment_bytes: u32,
     scheduled_priority: Priority,
     resends: Vec<Resend>,
+    /// It goes by grants alone.
+    start: Option<Start>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,7 +86,38 @@ impl OutMessage {
             scheduled_segment_bytes,
             scheduled_priority: Priority::LOWEST,
             resends: Vec::new(),
+            start: None,
         }
+    }
+
+    /// Lets the message go by grants alone, unless all of it may go unasked. Before anything is sent.
+    pub(super) const fn go_by_grants(&mut self) {
+        if self.length > self.unscheduled {
+            self.start = Some(Start::new(self.unscheduled));
+            self.unscheduled = 0;
+            self.granted = 0;
+        }
+    }
+
+    /// Lets its first bytes go unasked after all.
+    pub(super) fn go_unasked(&mut self) {
+        if let Some(start) = self.start.take() {
+            self.unscheduled = start.unscheduled();
+            self.granted = self.granted.max(self.unscheduled);
+        }
+    }
+
+    /// True if it goes by grants alone.
+    pub(super) const fn goes_by_grants(&self) -> bool {
+        self.start.is_some()
+    }
+
+    /// Of a message that goes by grants alone and has none yet: its state.
+    pub(super) const fn awaits_first_grant(&mut self) -> Option<&mut Start> {
+        if self.granted > 0 {
+            return None;
+        }
+        self.start.as_mut()
     }
 
     /// Takes the bytes away; nothing can be sent after that.
@@ -164,6 +198,10 @@ impl OutMessage {
     /// Source: homa_incoming.c, `homa_rpc_unknown_pkt`.
     pub(crate) fn restart(&mut self) {
         self.resends.clear();
+        if self.start.is_some() && self.sent < self.length {
+            // It begins anew, by START_MSG. What was granted is void.
+            (self.sent, self.granted) = (0, 0);
+        }
         self.queue_resend(0..self.sent, None);
     }
 
@@ -225,7 +263,8 @@ impl OutMessage {
         self.sent = range.end;
         Some(Segment {
             range,
-            incoming: self.unscheduled,
+            // 0 would say that all comes unasked.
+            incoming: self.start.map_or(self.unscheduled, |_| self.granted),
             kind,
             resent: false,
         })
@@ -349,6 +388,56 @@ mod tests {
         drain(&mut message);
         assert!(message.is_all_sent());
         assert_eq!(message.remaining(), 0);
+    }
+
+    #[test]
+    fn a_message_that_goes_by_grants_alone_says_how_far_it_is_granted() {
+        let mut message = message(100_000);
+        message.go_by_grants();
+        assert!(message.awaits_first_grant().is_some());
+        assert!(!message.is_sendable());
+        message.grant(50_000, Priority::LOWEST);
+        assert!(message.awaits_first_grant().is_none());
+        let mut sent = 0;
+        while let Some(segment) = message.next_segment() {
+            let scheduled = SegmentKind::Scheduled(Priority::LOWEST);
+            assert_eq!((segment.incoming, segment.kind), (50_000, scheduled));
+            assert_eq!(segment.range.start, sent);
+            sent = segment.range.end;
+        }
+        assert!((50_000..51_424).contains(&sent));
+    }
+
+    #[test]
+    fn a_message_that_begins_anew_waits_for_its_first_grant_unless_all_of_it_went() {
+        let mut message = message(100_000);
+        message.go_by_grants();
+        // The grant was lost, and a RESEND says as much.
+        message.resend(0, Some(50_000), Priority::HIGHEST);
+        drain(&mut message);
+        message.restart();
+        assert!(message.awaits_first_grant().is_some() && !message.is_sendable());
+        message.grant(100_000, Priority::LOWEST);
+        assert_eq!(drain(&mut message).len(), 71);
+        // It may have been executed by now: nothing says that it was not whole.
+        message.restart();
+        assert!(message.awaits_first_grant().is_none());
+        assert_eq!(message.next_segment().unwrap().incoming, 100_000);
+    }
+
+    #[test]
+    fn a_message_that_goes_unasked_after_all_is_cut_as_if_it_always_had() {
+        let mut message = message(100_000);
+        message.go_by_grants();
+        message.go_unasked();
+        let packets = drain(&mut message);
+        assert_eq!(
+            (packets.len(), packets.last()),
+            (29, Some(&(39_872..40_000)))
+        );
+        let mut short = OutMessage::new(Message::from(vec![0; 40_000]), 40_000, 1424, 1424);
+        short.go_by_grants();
+        assert!(short.is_sendable(), "all of it may go unasked");
     }
 
     #[test]

@@ -80,6 +80,7 @@ impl Endpoint {
 
     pub(super) fn out_message(
         &self,
+        peer: PeerKey,
         message: Message,
         packet_bytes: usize,
         few: bool,
@@ -87,12 +88,15 @@ impl Endpoint {
         let segment = packet_bytes.clamp(PACKET_BYTES_MIN, 1 << 16) - DATA_HEADER_BYTES;
         let segment = u32::try_from(segment).unwrap_or(u32::MAX);
         let unscheduled = match self.wire {
+            _ if !self.rules.knows_grants => u32::MAX,
             _ if few => self.config.incast_unscheduled_bytes,
             Wire::Native => self.config.unscheduled_bytes,
             Wire::Encapsulated => self.config.unscheduled_bytes.div_ceil(segment) * segment,
         };
         let paper = self.rules.paper.as_ref();
         let scheduled = paper.map_or(segment, |paper| paper.scheduled_segment);
-        OutMessage::new(message, unscheduled, segment, scheduled)
+        let mut out = OutMessage::new(message, unscheduled, segment, scheduled);
+        self.choose_opening(&mut out, peer);
+        out
     }
 }

@@ -13,6 +13,7 @@ use super::address_validation::AddressValidation;
 use super::lateness::Lateness;
 use super::priority::UnscheduledCutoffs;
 use super::release::shrink;
+use super::start_msg::Habit;
 use super::timer::backed_off;
 use crate::config::Wire;
 use crate::list::{Links, List};
@@ -226,6 +227,7 @@ pub(crate) struct PeerTable {
 #[derive(Debug)]
 struct Host {
     cutoffs: UnscheduledCutoffs,
+    start_habit: Habit,
     peers: List<PeerKey>,
 }
 
@@ -332,6 +334,7 @@ impl PeerTable {
         if let Some(hosts) = self.by_host.as_mut() {
             let host = hosts.entry(addr.ip()).or_insert(Host {
                 cutoffs: UnscheduledCutoffs::UNKNOWN,
+                start_habit: Habit::default(),
                 peers: List::default(),
             });
             let peers = &mut self.peers;
@@ -385,6 +388,24 @@ impl PeerTable {
             .as_ref()
             .and_then(|hosts| hosts.get(&peer.addr.ip()));
         host.map_or(peer.cutoffs, |host| host.cutoffs)
+    }
+
+    /// What is known of the host of a peer in respect of START_MSG.
+    pub(super) fn start_habit(&self, key: PeerKey) -> Habit {
+        let peer = self.peers.get(key);
+        let hosts = self.by_host.as_ref();
+        let host = peer.and_then(|peer| hosts?.get(&peer.addr.ip()));
+        host.map_or_else(Habit::default, |host| host.start_habit)
+    }
+
+    /// Changes that.
+    pub(super) fn edit_start_habit(&mut self, key: PeerKey, edit: impl FnOnce(&mut Habit)) {
+        let addr = self.peers.get(key).map(|peer| peer.addr);
+        if let Some(hosts) = self.by_host.as_mut()
+            && let Some(host) = addr.and_then(|addr| hosts.get_mut(&addr.ip()))
+        {
+            edit(&mut host.start_habit);
+        }
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Peer> {

@@ -44,6 +44,9 @@ impl Endpoint {
         self.stats.packets_received += 1;
         self.stats.bytes_received += packet.len() as u64;
         match wire::parse(packet) {
+            Ok((_, Packet::StartMsg(_))) if !self.knows_start_msg() => {
+                self.stats.malformed_type += 1
+            }
             Ok(parsed) => self.dispatch(now, peer, local, packet, parsed),
             Err(malformed) => self.count_malformed(&malformed),
         }
@@ -135,6 +138,7 @@ impl Endpoint {
         self.heard(&arrival, rpc, &packet);
         match (packet, rpc) {
             (Packet::Data(data, bytes), rpc) => self.data(arrival, rpc, data, bytes),
+            (Packet::StartMsg(start), rpc) => self.start_msg(arrival, rpc, start),
             (Packet::Resend(resend), rpc) => self.resend(arrival, rpc, resend),
             (Packet::NeedAck, rpc) => self.need_ack(arrival, rpc),
             (Packet::Ack(acks), _) => self.acks(arrival, &acks),
@@ -247,13 +251,14 @@ impl Endpoint {
         if data.cutoff_version != self.cutoffs.version() {
             self.announce_cutoffs(&arrival);
         }
-        if self.open_message(&arrival, key, &data) {
+        let granted = self.rules.expected(data.incoming, data.message_length);
+        if self.open_message(&arrival, key, &data, granted) {
             self.add_data(&arrival, key, &data, bytes);
         }
     }
 
     /// A request begins: makes its RPC, unless there is a reason not to.
-    fn new_served(&mut self, arrival: &Arrival, data: &Data) -> Option<RpcKey> {
+    pub(super) fn new_served(&mut self, arrival: &Arrival, data: &Data) -> Option<RpcKey> {
         if !self.serving {
             self.stats.requests_unserved += 1;
             return None;
@@ -276,8 +281,15 @@ impl Endpoint {
         Some(key)
     }
 
-    /// Makes sure that the RPC has an incoming message that fits `data`. False: drop the packet.
-    fn open_message(&mut self, arrival: &Arrival, key: RpcKey, data: &Data) -> bool {
+    /// Makes sure that the RPC has an incoming message that fits `data`, and of which the bytes below
+    /// `granted` come unasked if it is new. False: drop the packet.
+    pub(super) fn open_message(
+        &mut self,
+        arrival: &Arrival,
+        key: RpcKey,
+        data: &Data,
+        granted: u32,
+    ) -> bool {
         let Some(rpc) = self.table.get_mut(key) else {
             return false;
         };
@@ -326,17 +338,11 @@ impl Endpoint {
         if rpc.state == State::Outgoing {
             rpc.state = State::Incoming;
         }
-        // A peer that knows no grants says 0 and sends everything.
-        let incoming = if data.incoming == 0 {
-            data.message_length
-        } else {
-            data.incoming
-        };
         let reserve = self.config.unscheduled_bytes;
         let mut inbound = if self.rules.keeps_payload {
-            InMessage::new(data.message_length, incoming, reserve)
+            InMessage::new(data.message_length, granted, reserve)
         } else {
-            InMessage::counted(data.message_length, incoming)
+            InMessage::counted(data.message_length, granted)
         };
         inbound.await_granted(arrival.now);
         rpc.inbound = Some(inbound);
@@ -447,10 +453,15 @@ impl Endpoint {
         let Some(rpc) = self.table.get_mut(key) else {
             return;
         };
+        let started = rpc.inbound.as_ref().is_some_and(InMessage::is_started);
         let Some(message) = rpc.inbound.take().map(InMessage::into_bytes) else {
             return;
         };
         let is_client = rpc.is_client();
+        if started {
+            let peer = rpc.peer;
+            self.started_whole(peer);
+        }
         self.charge(key);
         let Some(rpc) = self.table.get_mut(key) else {
             return;

@@ -15,6 +15,12 @@ pub(super) struct Rules {
     pub(super) keeps_payload: bool,
     /// Packets may get lost: RESEND, NEED_ACK, giving up, memory of what was delivered.
     pub(super) recovers: bool,
+    /// START_MSG is known.
+    pub(super) takes_start_msg: bool,
+    /// Long messages begin by it whoever gets them.
+    pub(super) always_starts: bool,
+    /// Messages may go by grants. Else all go unasked, and nothing is granted.
+    pub(super) knows_grants: bool,
     /// The sender's side of the paper's rules.
     pub(super) paper: Option<PaperSender>,
 }
@@ -34,8 +40,26 @@ impl Rules {
         message_bytes_max: MESSAGE_BYTES_MAX,
         keeps_payload: true,
         recovers: true,
+        takes_start_msg: true,
+        always_starts: false,
+        knows_grants: true,
         paper: None,
     };
+
+    /// What DATA says of the bytes that come without a GRANT.
+    pub(super) const fn announced(&self, incoming: u32) -> u32 {
+        if self.knows_grants { incoming } else { 0 }
+    }
+
+    /// The bytes of a message that come without a GRANT, by what its first DATA says. A sender that knows
+    /// no grants says 0 and sends everything.
+    pub(super) const fn expected(&self, incoming: u32, length: u32) -> u32 {
+        if incoming == 0 || !self.knows_grants {
+            length
+        } else {
+            incoming
+        }
+    }
 
     #[cfg(not(feature = "sim"))]
     pub(super) const fn of(_: &Config) -> (Self, Option<PaperGrants>) {

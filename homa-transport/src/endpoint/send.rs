@@ -120,6 +120,7 @@ impl Endpoint {
                 continue;
             };
             inbound.grant(grant.offset, now);
+            inbound.set_level(grant.priority);
             rpc.liveness.on_nothing_due(now);
             let rpc = grant.rpc;
             self.charge(rpc);
@@ -209,7 +210,7 @@ impl Endpoint {
         let priority = priority.min(self.config.highest_priority());
         let data = Data {
             message_length: out.length(),
-            incoming: segment.incoming,
+            incoming: self.rules.announced(segment.incoming),
             ack: peer.take_ack(),
             cutoff_version: cutoffs.version(),
             retransmit: resent,

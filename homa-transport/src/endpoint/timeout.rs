@@ -227,10 +227,16 @@ impl Endpoint {
             return;
         };
         rpc.liveness.on_ask(now);
+        if self.send_start(now, key) {
+            return;
+        }
+        let Some(rpc) = self.table.get_mut(key) else {
+            return;
+        };
         let lateness = self.peers.get(rpc.peer).map(|peer| peer.lateness);
         let slow = lateness.is_some_and(|late| late.is_slow(self.config.resend_interval));
         let ranges: Vec<(u32, Option<u32>)> = match &mut rpc.inbound {
-            Some(inbound) if !inbound.is_empty() => {
+            Some(inbound) if inbound.granted() > 0 => {
                 let tail_max = if slow { inbound.probe() } else { u32::MAX };
                 inbound
                     .missing(tail_max)

@@ -30,7 +30,7 @@ pub struct Record {
     pub offset: u32,
     /// DATA and RESEND: bytes; ACK: RPCs acknowledged besides the one in the header.
     pub length: u32,
-    /// DATA: length of the whole message.
+    /// DATA and START_MSG: length of the whole message.
     pub message_length: u32,
     /// DATA: sent again.
     pub retransmit: bool,
@@ -72,6 +72,7 @@ impl Record {
             }
             Packet::Cutoffs(cutoffs) => record.offset = u32::from(cutoffs.version),
             Packet::Ack(acks) => record.length = u32::try_from(acks.len()).unwrap_or(0),
+            Packet::StartMsg(start) => record.message_length = start.message_length,
             Packet::RpcUnknown(_) | Packet::Busy(_) | Packet::Freeze | Packet::NeedAck => {}
         }
         record
@@ -96,6 +97,7 @@ impl fmt::Display for Record {
             PacketType::Resend if self.length == u32::MAX => f.write_str(" everything"),
             PacketType::Resend => write!(f, " {start}..{end}"),
             PacketType::Cutoffs => write!(f, " version {start}"),
+            PacketType::StartMsg => write!(f, " of {}", self.message_length),
             PacketType::Ack if self.length > 0 => write!(f, " and {} more", self.length),
             PacketType::Ack
             | PacketType::RpcUnknown

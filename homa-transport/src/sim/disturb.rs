@@ -97,8 +97,7 @@ impl World {
 
     /// A new process on the address of the dead one.
     fn restart(&mut self, at: usize) -> Result<(), Breach> {
-        let (config, wire) = (&self.scenario.config, self.scenario.wire);
-        let Ok(mut endpoint) = new_endpoint(config, wire, &mut self.random) else {
+        let Ok(mut endpoint) = new_endpoint(&self.scenario, at, &mut self.random) else {
             return Ok(());
         };
         let Some(host) = self.hosts.get_mut(at) else {

@@ -84,6 +84,35 @@ impl GrantLedger {
         len: usize,
         rpc_of: impl Fn(usize, RpcId) -> Option<RpcKey>,
     ) {
+        let announced = if data.incoming == 0 {
+            data.message_length
+        } else {
+            data.incoming
+        };
+        self.begin(peer, id, data.message_length, announced, rpc_of);
+        let Some(message) = self.messages.get_mut(&(peer, id)) else {
+            return;
+        };
+        let end = u64::from(data.offset) + len as u64;
+        let end = u32::try_from(end).unwrap_or(u32::MAX).min(message.length);
+        if data.offset >= end {
+            return;
+        }
+        self.outstanding -= message.outstanding();
+        message.add(data.offset..end);
+        self.outstanding += message.outstanding();
+    }
+
+    /// A packet has come for a message of `length` bytes. If it is new, those below `announced` come
+    /// without a GRANT.
+    pub(super) fn begin(
+        &mut self,
+        peer: usize,
+        id: RpcId,
+        length: u32,
+        announced: u32,
+        rpc_of: impl Fn(usize, RpcId) -> Option<RpcKey>,
+    ) {
         let key = (peer, id);
         let rpc = rpc_of(peer, id);
         if let Some(known) = self.messages.get(&key)
@@ -95,39 +124,24 @@ impl GrantLedger {
         let Some(rpc) = rpc else {
             return;
         };
-        if !self.messages.contains_key(&key) {
-            if self.messages.len() >= self.tidy_at {
-                self.forget_dead(&rpc_of);
-                self.tidy_at = 2 * self.messages.len() + TIDY_AT_MIN;
-            }
-            let announced = if data.incoming == 0 {
-                data.message_length
-            } else {
-                data.incoming
-            };
-            self.messages.insert(
-                key,
-                Incoming {
-                    rpc,
-                    length: data.message_length,
-                    granted: announced.min(data.message_length),
-                    received: 0,
-                    ranges: Vec::new(),
-                    counts: false,
-                },
-            );
-        }
-        let Some(message) = self.messages.get_mut(&key) else {
-            return;
-        };
-        let end = u64::from(data.offset) + len as u64;
-        let end = u32::try_from(end).unwrap_or(u32::MAX).min(message.length);
-        if data.offset >= end {
+        if self.messages.contains_key(&key) {
             return;
         }
-        self.outstanding -= message.outstanding();
-        message.add(data.offset..end);
-        self.outstanding += message.outstanding();
+        if self.messages.len() >= self.tidy_at {
+            self.forget_dead(&rpc_of);
+            self.tidy_at = 2 * self.messages.len() + TIDY_AT_MIN;
+        }
+        self.messages.insert(
+            key,
+            Incoming {
+                rpc,
+                length,
+                granted: announced.min(length),
+                received: 0,
+                ranges: Vec::new(),
+                counts: false,
+            },
+        );
     }
 
     /// A GRANT is sent for the message `id` (in its sender's form) of `peer`.
@@ -260,6 +274,24 @@ mod tests {
             grant(&mut ledger, 8, 100_000, false).is_ok(),
             "RPCs that are over do not count"
         );
+    }
+
+    #[test]
+    fn all_that_a_message_begun_without_data_is_granted_counts() {
+        let [rpc, _] = keys();
+        let mut ledger = GrantLedger::default();
+        for call in 1..=2 {
+            ledger.begin(1, RpcId::new(call * 2), 500_000, 0, |_, _| Some(rpc));
+            // It does not begin anew, nor does it announce anything.
+            ledger.on_data(1, RpcId::new(call * 2), &data(500_000, 0), 1_000, |_, _| {
+                Some(rpc)
+            });
+        }
+        let mut grant =
+            |id, offset| ledger.on_grant(1, RpcId::new(id), offset, BOUNDS, |_, _| Some(rpc));
+        assert!(grant(2, 400_000).is_ok());
+        assert_eq!(grant(4, 40_000).unwrap_err().0, Invariant::GrantsBounded);
+        assert_eq!(ledger.outstanding, 439_000 - 1_000);
     }
 
     #[test]

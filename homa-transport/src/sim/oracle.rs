@@ -426,12 +426,20 @@ impl Oracle {
         packet: &Result<(Header, Packet<'_>), Malformed>,
         rpc_of: impl Fn(usize, RpcId) -> Option<RpcKey>,
     ) {
-        let Ok((header, Packet::Data(data, bytes))) = packet else {
+        let Some(ledger) = self.ledgers.get_mut(host) else {
             return;
         };
-        let whole = data.offset == 0 && bytes.len() >= data.message_length as usize;
-        if !whole && let Some(ledger) = self.ledgers.get_mut(host) {
-            ledger.on_data(peer, header.sender_id, data, bytes.len(), rpc_of);
+        match packet {
+            Ok((header, Packet::Data(data, bytes))) => {
+                let whole = data.offset == 0 && bytes.len() >= data.message_length as usize;
+                if !whole {
+                    ledger.on_data(peer, header.sender_id, data, bytes.len(), rpc_of);
+                }
+            }
+            Ok((header, Packet::StartMsg(start))) => {
+                ledger.begin(peer, header.sender_id, start.message_length, 0, rpc_of);
+            }
+            _ => {}
         }
     }
 

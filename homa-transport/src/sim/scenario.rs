@@ -8,6 +8,7 @@ use super::random::{Random, nanos};
 use super::topology::Topology;
 use super::workload::{Arrivals, Sizes, Workload};
 use crate::config::{Config, Wire};
+use crate::endpoint::ModuleKind;
 use crate::wire::MESSAGE_BYTES_MAX;
 
 /// Longest message, as the sizes of workloads are counted.
@@ -25,6 +26,8 @@ pub struct Scenario {
     pub config: Config,
     /// Form of the packets.
     pub wire: Wire,
+    /// As which module each host speaks; hosts beyond, and those with `None`, as we do. For protocol 146.
+    pub modules: Vec<Option<ModuleKind>>,
     /// Longest packet, Homa header included.
     pub packet_bytes: usize,
     /// How much a host hands to its link ahead of time; zero: one packet at a time.
@@ -77,6 +80,7 @@ impl Scenario {
             topology: Topology::single_switch(hosts, 10_000),
             config: Config::default(),
             wire: Wire::Encapsulated,
+            modules: Vec::new(),
             packet_bytes: 1_472,
             link_backlog: Duration::ZERO,
             faults: PacketFaults::default(),
@@ -115,6 +119,7 @@ impl Scenario {
             } else {
                 Wire::Encapsulated
             },
+            modules: modules(seed, hosts),
             packet_bytes: random.pick([576, 1_472, 1_472, 4_000, 8_972]),
             link_backlog: random.pick([Duration::ZERO, Duration::from_micros(20)]),
             faults: faults(&mut random, damage),
@@ -127,6 +132,24 @@ impl Scenario {
             patience: Duration::from_secs(60),
         }
     }
+}
+
+/// Modules that hosts speak as, in half of the worlds. Their chance is their own, so that they change
+/// nothing else of a world.
+fn modules(seed: u64, hosts: usize) -> Vec<Option<ModuleKind>> {
+    let mut random = Random::new(seed ^ 0x0d01_e5ed);
+    if random.chance(500_000) {
+        return Vec::new();
+    }
+    let kinds = [
+        None,
+        None,
+        Some(ModuleKind::July),
+        Some(ModuleKind::September),
+        Some(ModuleKind::September),
+        Some(ModuleKind::Upstream),
+    ];
+    (0..hosts).map(|_| random.pick(kinds)).collect()
 }
 
 fn topology(random: &mut Random) -> Topology {

@@ -12,7 +12,7 @@ use super::random::Random;
 use super::report::{Report, Totals, Violation};
 use super::scenario::Scenario;
 use super::trace::{Record, Summary, Trace, What};
-use crate::config::{Config, Wire};
+use crate::config::Wire;
 use crate::endpoint::{Endpoint, RpcKey};
 use crate::error::ConfigError;
 use crate::units::{Instant, Priority, RpcId};
@@ -103,7 +103,7 @@ impl World {
         let number = scenario.topology.hosts();
         let mut hosts = Vec::with_capacity(number);
         for host in 0..number {
-            let mut endpoint = new_endpoint(&scenario.config, scenario.wire, &mut random)?;
+            let mut endpoint = new_endpoint(&scenario, host, &mut random)?;
             let clock = scenario.clocks.get(host).copied().unwrap_or(Clock::TRUE);
             endpoint.handle_timeout(clock.local(Instant::ZERO));
             hosts.push(Host::new(host, endpoint, clock));
@@ -533,12 +533,17 @@ impl World {
 }
 
 pub(super) fn new_endpoint(
-    config: &Config,
-    wire: Wire,
+    scenario: &Scenario,
+    host: usize,
     random: &mut Random,
 ) -> Result<Endpoint, ConfigError> {
     let seed = u128::from(random.next());
-    let mut endpoint = Endpoint::new(config.clone(), wire, port(), seed | seed << 64)?;
+    let (config, wire) = (scenario.config.clone(), scenario.wire);
+    let mut endpoint = Endpoint::new(config, wire, port(), seed | seed << 64)?;
     endpoint.set_serving(true);
+    let module = scenario.modules.get(host).copied().flatten();
+    if let Some(module) = module.filter(|_| wire == Wire::Native) {
+        endpoint.imitate(module);
+    }
     Ok(endpoint)
 }

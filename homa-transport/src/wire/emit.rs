@@ -8,10 +8,11 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 use super::header::{
     AckField, AckHeader, CommonHeader, CutoffsHeader, DATA_OFFSET_CONTROL, DATA_OFFSET_DATA,
     DataHeader, FEW_UNSCHEDULED, FLAGS, GrantHeader, RESEND_ALL, ResendHeader, ShortResendHeader,
-    URGENT,
+    StartMsgHeader, URGENT,
 };
 use super::{
     AckEntry, Acks, Cutoffs, Data, Grant, HEADER_BYTES_MAX, Header, Packet, PacketType, Resend,
+    StartMsg,
 };
 
 /// The bytes of one header, held inline.
@@ -91,6 +92,7 @@ pub fn emit(header: &Header, packet: &Packet<'_>) -> HeaderBytes {
         Packet::Resend(resend) => HeaderBytes::new(&resend_header(common, *resend)),
         Packet::Cutoffs(cutoffs) => HeaderBytes::new(&cutoffs_header(common, cutoffs)),
         Packet::Ack(acks) => HeaderBytes::new(&ack_header(common, acks)),
+        Packet::StartMsg(start) => HeaderBytes::new(&start_msg_header(common, *start)),
         Packet::RpcUnknown(unknown) => HeaderBytes::new(&CommonHeader {
             reason: unknown.bytes(),
             ..common
@@ -182,6 +184,13 @@ fn ack_header(common: CommonHeader, acks: &Acks) -> AckHeader {
     }
 }
 
+fn start_msg_header(common: CommonHeader, start: StartMsg) -> StartMsgHeader {
+    StartMsgHeader {
+        common,
+        message_length: U32::new(start.message_length),
+    }
+}
+
 /// Whatever form the entry's id has: it names the same RPC, and the wire wants the client's.
 fn ack_field(entry: AckEntry) -> AckField {
     AckField {
@@ -254,6 +263,7 @@ mod tests {
             Just(Packet::Freeze),
             Just(Packet::NeedAck),
             acks().prop_map(Packet::Ack),
+            (1..=u32::MAX).prop_map(|message_length| Packet::StartMsg(StartMsg { message_length })),
         ]
     }
 
@@ -289,7 +299,7 @@ mod tests {
         #[test]
         fn random_bytes_are_an_error_or_a_packet_that_can_be_emitted(
             mut bytes in prop::collection::vec(any::<u8>(), 0..200),
-            code in 0x0f..=0x19_u8,
+            code in 0x0f..=0x1a_u8,
             short_fields: bool,
         ) {
             // Without this hardly any packet would pass the type and the range checks.
@@ -310,7 +320,7 @@ mod tests {
                     prop_assert_eq!(parse(&again), Ok((header, packet)));
                 }
                 Err(error) => {
-                    let unknown = bytes.len() >= 28 && matches!(code, 0x0f | 0x19);
+                    let unknown = bytes.len() >= 28 && matches!(code, 0x0f | 0x1a);
                     prop_assert_eq!(error.is_unknown_type(), unknown);
                     prop_assert!(!error.to_string().is_empty());
                 }

@@ -24,7 +24,7 @@ pub enum Malformed {
     #[error(
         "packet types are {:#04x} to {:#04x}, this one is {code:#04x}",
         PacketType::Data as u8,
-        PacketType::Ack as u8
+        PacketType::StartMsg as u8
     )]
     UnknownType {
         /// The type byte.

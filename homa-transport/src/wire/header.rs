@@ -125,6 +125,15 @@ pub(super) struct AckHeader {
     pub(super) acks: [AckField; Acks::MAX],
 }
 
+/// Inferred, see [`super::StartMsg`].
+#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(super) struct StartMsgHeader {
+    pub(super) common: CommonHeader,
+    /// Length of the whole message, in bytes.
+    pub(super) message_length: U32,
+}
+
 /// `flags` of every packet, SYN and RST: together they never occur in TCP, which marks Homa packets
 /// that travel as TCP. Source: homa_hijack.h, homa_hijack_set_hdr.
 pub(super) const FLAGS: u8 = 0x06;
@@ -156,4 +165,5 @@ const _: () = {
     assert!(size_of::<ResendHeader>() == 37);
     assert!(size_of::<CutoffsHeader>() == 62);
     assert!(size_of::<AckHeader>() == HEADER_BYTES_MAX);
+    assert!(size_of::<StartMsgHeader>() == 32);
 };

@@ -3,7 +3,8 @@
 //! [`parse`] takes the bytes of a packet from anyone and yields the fields they stand for, or says
 //! what is wrong with them. [`emit`] does the reverse for the header; the data that follows it in
 //! DATA is not copied. The format is that of the Linux kernel module of Homa (main branch, 2026),
-//! all nine types of packets, in its full and its reduced (upstream) build.
+//! all ten types of packets, in its full and its reduced (upstream) build. One of them, START_MSG, is known
+//! by its code, its length and its use only; see [`StartMsg`].
 //!
 //! ```
 //! use homa_transport::units::{Priority, RpcId};
@@ -34,7 +35,7 @@ use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
 use self::header::{
     AckField, AckHeader, CommonHeader, CutoffsHeader, DataHeader, FEW_UNSCHEDULED, GrantHeader,
-    OFFSET_IN_SEQUENCE, RESEND_ALL, ResendHeader, ShortResendHeader,
+    OFFSET_IN_SEQUENCE, RESEND_ALL, ResendHeader, ShortResendHeader, StartMsgHeader,
 };
 use crate::units::{Priority, RpcId};
 
@@ -76,6 +77,9 @@ pub enum PacketType {
     NeedAck = 0x17,
     /// The client lets the server forget RPCs.
     Ack = 0x18,
+    /// A message begins of which nothing is sent without a GRANT. On protocol 146 only, of modules since
+    /// September 2026.
+    StartMsg = 0x19,
 }
 
 impl PacketType {
@@ -92,6 +96,7 @@ impl PacketType {
             0x16 => Self::Freeze,
             0x17 => Self::NeedAck,
             0x18 => Self::Ack,
+            0x19 => Self::StartMsg,
             _ => return None,
         })
     }
@@ -105,6 +110,7 @@ impl PacketType {
             Self::Resend => size_of::<ResendHeader>(),
             Self::Cutoffs => size_of::<CutoffsHeader>(),
             Self::Ack => size_of::<AckHeader>(),
+            Self::StartMsg => size_of::<StartMsgHeader>(),
             Self::RpcUnknown | Self::Busy | Self::Freeze | Self::NeedAck => {
                 size_of::<CommonHeader>()
             }
@@ -125,6 +131,7 @@ impl fmt::Display for PacketType {
             Self::Freeze => "FREEZE",
             Self::NeedAck => "NEED_ACK",
             Self::Ack => "ACK",
+            Self::StartMsg => "START_MSG",
         })
     }
 }
@@ -162,6 +169,8 @@ pub enum Packet<'a> {
     NeedAck,
     /// The server may forget the RPC of the header, and these.
     Ack(Acks),
+    /// A message begins, and waits for a GRANT.
+    StartMsg(StartMsg),
 }
 
 impl Packet<'_> {
@@ -178,6 +187,7 @@ impl Packet<'_> {
             Self::Freeze => PacketType::Freeze,
             Self::NeedAck => PacketType::NeedAck,
             Self::Ack(_) => PacketType::Ack,
+            Self::StartMsg(_) => PacketType::StartMsg,
         }
     }
 }
@@ -244,6 +254,21 @@ pub struct Cutoffs {
     pub unsched: [u32; Priority::LEVELS],
     /// To be echoed in the DATA sent to this receiver.
     pub version: u16,
+}
+
+/// The beginning of a message that is sent by grants alone.
+///
+/// Modules since September 2026 send a message either wholly without grants or wholly by them. The second
+/// kind begins with this packet, which holds no data. Source: homa_timer.c, "Homa Retransmission
+/// Strategy", and the lengths of headers in test/integration/verify_udp_pcap.py.
+///
+/// Inferred: the module's struct has not been seen. It has 4 bytes more than the common header, and a
+/// receiver cannot grant without the length of the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StartMsg {
+    /// Length of the whole message, in bytes. At least 1; as in [`Data`] it may be above
+    /// [`MESSAGE_BYTES_MAX`].
+    pub message_length: u32,
 }
 
 /// The RPCs that an ACK packet acknowledges besides the one in its header: up to five, held inline.
@@ -341,6 +366,7 @@ pub fn parse(packet: &[u8]) -> Result<(Header, Packet<'_>), Malformed> {
         PacketType::Freeze => Packet::Freeze,
         PacketType::NeedAck => Packet::NeedAck,
         PacketType::Ack => parse_ack(packet)?,
+        PacketType::StartMsg => parse_start_msg(packet)?,
     };
     let header = Header {
         source_port: common.source_port.get(),
@@ -457,6 +483,14 @@ fn parse_ack(packet: &[u8]) -> Result<Packet<'_>, Malformed> {
     Ok(Packet::Ack(acks))
 }
 
+fn parse_start_msg(packet: &[u8]) -> Result<Packet<'_>, Malformed> {
+    let (fields, _) = view::<StartMsgHeader>(packet, PacketType::StartMsg)?;
+    match fields.message_length.get() {
+        0 => Err(Malformed::EmptyMessage),
+        message_length => Ok(Packet::StartMsg(StartMsg { message_length })),
+    }
+}
+
 fn parse_ack_entry(
     field: &AckField,
     packet_type: PacketType,
@@ -528,7 +562,7 @@ mod tests {
     }
 
     /// One packet of each type.
-    fn samples() -> [Packet<'static>; 9] {
+    fn samples() -> [Packet<'static>; 10] {
         let mut acks = Acks::new();
         acks.push(ACK_ENTRY);
         acks.push(ACK_ENTRY);
@@ -551,6 +585,9 @@ mod tests {
             }),
             Packet::Freeze,
             Packet::NeedAck,
+            Packet::StartMsg(StartMsg {
+                message_length: 70_000,
+            }),
             Packet::Ack(acks),
         ]
     }
@@ -575,7 +612,7 @@ mod tests {
         for code in 0..=u8::MAX {
             match PacketType::from_code(code) {
                 Some(packet_type) => assert_eq!(packet_type as u8, code),
-                None => assert!(!(0x10..=0x18).contains(&code), "{code:#x}"),
+                None => assert!(!(0x10..=0x19).contains(&code), "{code:#x}"),
             }
         }
     }
@@ -603,15 +640,15 @@ mod tests {
     }
 
     #[test]
-    fn types_below_0x10_and_above_0x18_are_unknown() {
-        for code in [0, 0x0f, 0x19, 0xff] {
+    fn types_below_0x10_and_above_0x19_are_unknown() {
+        for code in [0, 0x0f, 0x1a, 0xff] {
             let error = error(&patched(&Packet::Busy(Busy::Unexplained), 11, &[code]));
             assert_eq!(error, Malformed::UnknownType { code });
             assert!(error.is_unknown_type() && !error.is_truncated());
         }
         assert_eq!(
             Malformed::UnknownType { code: 9 }.to_string(),
-            "packet types are 0x10 to 0x18, this one is 0x09"
+            "packet types are 0x10 to 0x19, this one is 0x09"
         );
     }
 
@@ -719,6 +756,11 @@ mod tests {
     #[test]
     fn messages_have_bytes() {
         assert_eq!(error(&data_with(28, &[0; 4])), Malformed::EmptyMessage);
+        let [.., start, _] = samples();
+        assert_eq!(
+            error(&patched(&start, 28, &[0; 4])),
+            Malformed::EmptyMessage
+        );
     }
 
     #[test]
@@ -798,6 +840,12 @@ mod tests {
         assert!(matches!(
             parse(&bytes),
             Ok((_, Packet::Data(data, _))) if data.message_length == 1_000_001
+        ));
+        let [.., start, _] = samples();
+        let bytes = patched(&start, 28, &u32::MAX.to_be_bytes());
+        assert!(matches!(
+            parse(&bytes),
+            Ok((_, Packet::StartMsg(start))) if start.message_length == u32::MAX
         ));
         let bytes = data_with(28, &1425_u32.to_be_bytes());
         assert!(matches!(

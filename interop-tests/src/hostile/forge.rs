@@ -2,13 +2,14 @@
 
 use homa_transport::units::{Priority, RpcId};
 use homa_transport::wire::{
-    AckEntry, Acks, Busy, Cutoffs, Data, Grant, Header, Packet, PacketType, Resend, Unknown, emit,
+    AckEntry, Acks, Busy, Cutoffs, Data, Grant, Header, Packet, PacketType, Resend, StartMsg,
+    Unknown, emit,
 };
 
 use super::random::Random;
 
 /// Every type of packet, to be forged.
-pub(super) const TYPES: [PacketType; 9] = [
+pub(super) const TYPES: [PacketType; 10] = [
     PacketType::Data,
     PacketType::Grant,
     PacketType::Resend,
@@ -18,6 +19,7 @@ pub(super) const TYPES: [PacketType; 9] = [
     PacketType::Freeze,
     PacketType::NeedAck,
     PacketType::Ack,
+    PacketType::StartMsg,
 ];
 
 /// Where forged packets go.
@@ -103,6 +105,9 @@ pub(super) fn about(
         }),
         PacketType::Freeze => Packet::Freeze,
         PacketType::NeedAck => Packet::NeedAck,
+        PacketType::StartMsg => Packet::StartMsg(StartMsg {
+            message_length: offset.max(1),
+        }),
         PacketType::Ack => {
             let mut acks = Acks::new();
             while acks.push(entry) {}

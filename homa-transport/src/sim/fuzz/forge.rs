@@ -6,11 +6,11 @@ use super::source::Source;
 use crate::units::{Priority, RpcId};
 use crate::wire::{
     AckEntry, Acks, Busy, Cutoffs, Data, Grant, Header, Packet, PacketType, Refusal, Resend,
-    Unknown, emit,
+    StartMsg, Unknown, emit,
 };
 
 /// Types of packets.
-const TYPES: [PacketType; 9] = [
+const TYPES: [PacketType; 10] = [
     PacketType::Data,
     PacketType::Grant,
     PacketType::Resend,
@@ -20,6 +20,7 @@ const TYPES: [PacketType; 9] = [
     PacketType::Freeze,
     PacketType::NeedAck,
     PacketType::Ack,
+    PacketType::StartMsg,
 ];
 
 /// The bytes of a packet, header and data.
@@ -111,6 +112,9 @@ pub(super) fn packet(
         ])),
         PacketType::Freeze => Packet::Freeze,
         PacketType::NeedAck => Packet::NeedAck,
+        PacketType::StartMsg => Packet::StartMsg(StartMsg {
+            message_length: source.long().max(1),
+        }),
     };
     (header, whole(&header, &packet))
 }

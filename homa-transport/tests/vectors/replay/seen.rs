@@ -65,7 +65,7 @@ impl Seen {
                 kind = Kind::Ack;
                 raw[28..80].fill(0);
             }
-            Packet::Freeze => panic!("nobody sends FREEZE"),
+            Packet::Freeze | Packet::StartMsg(_) => panic!("nobody sends it: {packet:?}"),
         }
         let to = SocketAddr::from(([0; 4], header.destination_port));
         let record = Record::of(
