@@ -145,6 +145,17 @@ impl Target {
         }
     }
 
+    /// Whether this is `homa://`.
+    pub(crate) const fn is_native(&self) -> bool {
+        matches!(
+            self,
+            Self::Net {
+                wire: NetWire::Native,
+                ..
+            }
+        )
+    }
+
     /// Parses where to listen.
     pub(crate) fn to_listen(uri: &str) -> Result<Self, UriError> {
         let Some((scheme, rest)) = uri.split_once("://") else {

@@ -50,7 +50,8 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
     /// Gives up an RPC of [`Transport::start_call`]; the server is told if this transport can.
     fn cancel(&self, call: CallKey);
 
-    /// Whether [`Transport::cancel`] tells the server, so that its handler can stop.
+    /// Whether [`Transport::cancel`] tells the server, so that its handler can stop. Likewise whether this
+    /// transport as a server is told, so that [`Transport::poll_cancelled`] becomes ready.
     fn cancel_reaches_server(&self) -> bool;
 
     /// Hands every incoming request to `sink`, from now on. `sink` runs in the driver task: it

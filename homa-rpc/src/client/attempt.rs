@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::channel::Inner;
 use super::resolve::Route;
 use crate::body::{self, Body, End, Whole};
-use crate::frame::{self, CallHead, FrameError, Kind};
+use crate::frame::{self, CallHead, FrameError, Kind, Reply};
 use crate::metadata::Metadata;
 use crate::status::{Code, Status};
 
@@ -49,13 +49,15 @@ impl Outgoing {
     /// Makes the frame, with the time that is left now, and the RPC that carries it.
     pub(super) fn start(&self, route: Route, message: Bytes) -> Result<Attempt, Status> {
         let call_id = NEXT_CALL_ID.fetch_add(1, Ordering::Relaxed);
-        let cancel_frame = !route.socket.cancel_reaches_server();
+        let routes = &self.channel.routes;
+        let (cancel_frame, checksum) = (routes.needs_cancel_frame(&route), self.channel.checksums);
         let head = CallHead {
             call_id,
             timeout: self
                 .deadline
                 .map(|deadline| deadline.saturating_duration_since(Instant::now())),
             cancel_frame,
+            checksum,
             path: self.uri.path(),
             metadata: &self.headers,
         };
@@ -63,23 +65,26 @@ impl Outgoing {
         let frame = frame::encode_call(head, message, max)?;
         let cancel = if cancel_frame {
             Some(CancelFrame {
-                home: self.channel.routes.home()?.clone(),
+                home: routes.home()?.clone(),
                 socket: Arc::clone(&route.socket),
                 peer: route.peer,
                 call_id,
+                checksum,
                 armed: false,
             })
         } else {
             None
         };
-        let watch = self.channel.routes.has_name().then(|| Watch {
+        let watch = routes.has_name().then(|| Watch {
             channel: Arc::clone(&self.channel),
             begun: None,
         });
+        let learns = routes.cancels_differ().then(|| Arc::clone(&self.channel));
         Ok(Attempt {
             peer: route.peer,
             number: route.number,
             watch,
+            learns,
             call: transport::call(route.socket, route.peer, frame),
             call_id,
             cancel,
@@ -98,6 +103,8 @@ pub(super) struct Attempt {
     cancel: Option<CancelFrame>,
     /// If there may be another route than this one.
     watch: Option<Watch>,
+    /// If the reply has something to say about the server.
+    learns: Option<Arc<Inner>>,
 }
 
 /// Whom to tell that a call was given up in silence.
@@ -146,13 +153,20 @@ impl Future for Attempt {
         if let Some(cancel) = &mut self.cancel {
             cancel.armed = false;
         }
-        Poll::Ready(result.map(|frame| response(frame, self.call_id, self.peer)))
+        Poll::Ready(result.map(|frame| {
+            let reply = read_reply(frame, self.call_id, self.peer)?;
+            if let Some(channel) = &self.learns {
+                channel
+                    .routes
+                    .cancels_are_told(self.number, reply.cancel_told);
+            }
+            Ok(response(reply, self.peer))
+        }))
     }
 }
 
-/// The HTTP view of a reply.
-fn response(frame: Bytes, call_id: u64, peer: SocketAddr) -> Result<http::Response<Body>, Status> {
-    let reply = frame::decode_reply(frame, Kind::Call, call_id).map_err(|error| {
+fn read_reply(frame: Bytes, call_id: u64, peer: SocketAddr) -> Result<Reply, Status> {
+    frame::decode_reply(frame, Kind::Call, call_id).map_err(|error| {
         let text = format!("malformed reply from {peer}: {error}");
         // A server may only use what this side said it can read.
         let code = match error {
@@ -160,7 +174,11 @@ fn response(frame: Bytes, call_id: u64, peer: SocketAddr) -> Result<http::Respon
             error => Status::from(error).code(),
         };
         Status::new(code, text)
-    })?;
+    })
+}
+
+/// The HTTP view of a reply.
+fn response(reply: Reply, peer: SocketAddr) -> http::Response<Body> {
     let mut response = match (reply.message, reply.status) {
         (None, Some(status)) => body::failed(status),
         (message, status) => http::Response::new(Body::whole(Whole {
@@ -183,7 +201,7 @@ fn response(frame: Bytes, call_id: u64, peer: SocketAddr) -> Result<http::Respon
         }
     }
     response.body_mut().info_mut().peer = Some(peer);
-    Ok(response)
+    response
 }
 
 /// Tells the server by a frame that a call is given up, where the transport cannot tell it.
@@ -192,6 +210,7 @@ struct CancelFrame {
     socket: Arc<dyn Transport>,
     peer: SocketAddr,
     call_id: u64,
+    checksum: bool,
     /// True while the call is in progress.
     armed: bool,
 }
@@ -201,7 +220,7 @@ impl Drop for CancelFrame {
         if !self.armed {
             return;
         }
-        let frame = frame::encode_cancel(self.call_id);
+        let frame = frame::encode_cancel(self.call_id, self.checksum);
         let call = transport::call(Arc::clone(&self.socket), self.peer, frame);
         self.home.spawn(async move {
             if let Err(error) = call.await {

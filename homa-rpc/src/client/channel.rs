@@ -46,6 +46,8 @@ pub struct Channel {
 pub(super) struct Inner {
     pub(super) target: Target,
     pub(super) timeout: Option<Duration>,
+    /// Frames have checksums.
+    pub(super) checksums: bool,
     pub(super) routes: Routes,
 }
 
@@ -108,6 +110,7 @@ impl Channel {
 pub struct ChannelBuilder {
     socket: Option<Arc<dyn Transport>>,
     timeout: Option<Duration>,
+    checksums: Option<bool>,
     native_backend: Option<NativeBackend>,
     shards: u32,
 }
@@ -117,6 +120,7 @@ impl Default for ChannelBuilder {
         Self {
             socket: None,
             timeout: None,
+            checksums: None,
             native_backend: None,
             shards: 1,
         }
@@ -136,6 +140,17 @@ impl ChannelBuilder {
     #[must_use]
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
+        self
+    }
+
+    /// Whether the frames of calls and of their replies carry a checksum (CRC32C). A call whose frame came
+    /// damaged, in either direction, fails with INTERNAL. Servers that don't know checksums skip them, and
+    /// their replies have none. A checksum takes 8 of the bytes that a frame may have. Default: on for
+    /// `homa://`, whose packets have no checksum of their own; off for `homa+udp://`, which has that of UDP,
+    /// and within the process.
+    #[must_use]
+    pub const fn checksums(mut self, on: bool) -> Self {
+        self.checksums = Some(on);
         self
     }
 
@@ -171,6 +186,7 @@ impl ChannelBuilder {
                     self.native_backend,
                     self.shards,
                 ),
+                checksums: self.checksums.unwrap_or_else(|| target.is_native()),
                 target,
                 timeout: self.timeout,
             }),

@@ -22,6 +22,9 @@ const SILENCE: Duration = Duration::from_millis(10);
 /// Shorter ones in a row that do the same together.
 const SHORT_SILENCES: u32 = 3;
 
+/// The number of no route.
+const NO_ROUTE: u64 = u64::MAX;
+
 /// A socket and whom to call on it.
 #[derive(Clone, Debug)]
 pub(super) struct Route {
@@ -46,6 +49,8 @@ pub(super) struct Routes {
     /// One look-up at a time. Holds the addresses not tried yet and how the last look-up failed.
     lookup: tokio::sync::Mutex<Lookup>,
     next_number: AtomicU64,
+    /// The route whose server is told by Homa of cancelled calls, by its number, or [`NO_ROUTE`].
+    told_of_cancels: AtomicU64,
     /// Calls in a row that were given up after less than [`SILENCE`] without a sign of life.
     short_silences: AtomicU32,
 }
@@ -79,6 +84,7 @@ impl Routes {
             current: RwLock::new(None),
             lookup: tokio::sync::Mutex::default(),
             next_number: AtomicU64::new(0),
+            told_of_cancels: AtomicU64::new(NO_ROUTE),
             short_silences: AtomicU32::new(0),
         }
     }
@@ -92,6 +98,28 @@ impl Routes {
                 ..
             }
         )
+    }
+
+    /// Whether servers differ in how they learn that a call was cancelled: those of the kernel module by a
+    /// frame only.
+    pub(super) const fn cancels_differ(&self) -> bool {
+        self.target.is_native()
+    }
+
+    /// Whether calls on `route` have to be cancelled by a frame.
+    pub(super) fn needs_cancel_frame(&self, route: &Route) -> bool {
+        !route.socket.cancel_reaches_server()
+            || (self.cancels_differ()
+                && self.told_of_cancels.load(Ordering::Relaxed) != route.number)
+    }
+
+    /// A reply on the route of this number says whether its server is told by Homa of cancelled calls.
+    pub(super) fn cancels_are_told(&self, number: u64, told: bool) {
+        // Hardly ever there is something to write.
+        if (self.told_of_cancels.load(Ordering::Relaxed) == number) != told {
+            let number = if told { number } else { NO_ROUTE };
+            self.told_of_cancels.store(number, Ordering::Relaxed);
+        }
     }
 
     /// The route, if it can be had at once; `None` if a name has to be looked up first, or its

@@ -2,7 +2,7 @@
 
 use bytes::{Buf, Bytes};
 
-use super::FrameError;
+use super::{FrameError, extension};
 
 /// The version spoken here.
 pub(crate) const VERSION: u8 = 1;
@@ -80,6 +80,10 @@ pub(super) mod flag {
     pub(crate) const REFUSED: u16 = 0x0080;
     /// The frame belongs to a call that the server does not know.
     pub(crate) const UNKNOWN_CALL: u16 = 0x0100;
+    /// Hint in replies: Homa tells this server when a client gives an RPC up, it needs no CANCEL frames.
+    pub(crate) const CANCEL_TOLD: u16 = 0x1000;
+    /// Hint: the frame has a checksum, and the reply to it should have one.
+    pub(crate) const CHECKSUM: u16 = 0x2000;
     /// All bits that must be understood.
     pub(super) const KNOWN: u16 = 0x01ff;
     /// Bits that may be ignored.
@@ -112,7 +116,8 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// Takes the header off `frame` and checks that the lengths add up to what is left.
+    /// Takes the header off `frame` and checks that the lengths add up to what is left, that nothing in the
+    /// extensions stands against reading on, and the checksum, if there is one.
     pub(super) fn decode(frame: &mut Bytes) -> Result<Self, FrameError> {
         match frame.first() {
             Some(&VERSION) => {}
@@ -151,8 +156,14 @@ impl Header {
             details_len: bytes.get_u32(),
             message_len: bytes.get_u32(),
         };
+        header.check(frame.len() - HEADER_LEN)?;
+        let extensions_at = HEADER_LEN + usize::from(header.path_len);
+        extension::check(
+            frame,
+            extensions_at..extensions_at + usize::from(header.extensions_len),
+            header.flags & flag::CHECKSUM != 0,
+        )?;
         frame.advance(HEADER_LEN);
-        header.check(frame.len())?;
         Ok(header)
     }
 
@@ -227,7 +238,7 @@ mod tests {
             fragment_offset: 0x3334_3536,
             total_len: 0x3738_3940,
             path_len: 1,
-            extensions_len: 2,
+            extensions_len: 8, // two empty ones of type 0
             initial_len: 3,
             trailing_len: 4,
             status_message_len: 5,
@@ -237,9 +248,9 @@ mod tests {
         let bytes = header.encode();
         assert_eq!(bytes[..8], [1, 0x81, 0, 3, 5, 6, 7, 8]);
         assert_eq!(bytes[60..], [0, 0, 0, 7]);
-        let mut frame = Bytes::from([bytes.as_slice(), &[0; 28]].concat());
+        let mut frame = Bytes::from([bytes.as_slice(), &[0; 34]].concat());
         assert_eq!(Header::decode(&mut frame), Ok(header));
-        assert_eq!(frame.len(), 28);
+        assert_eq!(frame.len(), 34);
     }
 
     #[test]

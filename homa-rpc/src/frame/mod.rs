@@ -4,16 +4,18 @@
 //! header of 64 bytes followed by sections whose lengths the header gives, all big-endian. This
 //! version of the crate speaks CALL and CANCEL; frames of the other kinds are refused.
 
+mod checksum;
+mod extension;
 mod header;
 mod reply;
 mod request;
 mod section;
 
 pub(crate) use header::{Kind, VERSION};
-pub(crate) use reply::{ReplyHead, decode_reply, encode_reply};
+pub(crate) use reply::{Reply, ReplyHead, decode_reply, encode_reply};
 pub(crate) use request::{
-    Call, CallHead, Request, decode_request, encode_call, encode_cancel, peek, peek_service,
-    peek_timeout,
+    Call, CallHead, Request, decode_request, encode_call, encode_cancel, peek, peek_checksum,
+    peek_service, peek_timeout,
 };
 
 /// Single sections, for the fuzz targets.
@@ -80,6 +82,8 @@ pub(crate) enum FrameError {
     StatusMessage,
     #[error("RPC frame without a {0}")]
     Missing(&'static str),
+    #[error("damaged RPC frame: its checksum is {said:#010x}, that of what came {have:#010x}")]
+    Damaged { said: u32, have: u32 },
     #[error("RPC reply to call {have:#x}, expected call {want:#x}")]
     CallId { have: u64, want: u64 },
 }
@@ -133,24 +137,28 @@ mod tests {
     const MESSAGE: &[u8] = &[0x0a, 2, b'h', b'i'];
 
     #[test]
-    fn the_call_of_the_specification_is_made_and_read() {
+    fn the_calls_of_the_specification_are_made_and_read() {
         let mut metadata = HeaderMap::new();
         metadata.insert("k", HeaderValue::from_static("v"));
-        let head = CallHead {
-            call_id: 0x1122_3344_5566_7788,
-            timeout: Some(Duration::from_millis(5)),
-            cancel_frame: false,
-            path: "/test.Echo/Say",
-            metadata: &metadata,
-        };
-        let made = encode_call(head, Bytes::from_static(MESSAGE), 1000).unwrap();
-        assert_eq!(made.into_bytes(), example(0));
-        let Ok(Request::Call(call)) = decode_request(example(0).into()) else {
-            panic!("not a call")
-        };
-        assert_eq!(call.path, "/test.Echo/Say");
-        assert_eq!(call.metadata, metadata);
-        assert_eq!(call.message, MESSAGE);
+        for (checksum, example) in [(false, example(0)), (true, example(2))] {
+            let head = CallHead {
+                call_id: 0x1122_3344_5566_7788,
+                timeout: Some(Duration::from_millis(5)),
+                cancel_frame: false,
+                checksum,
+                path: "/test.Echo/Say",
+                metadata: &metadata,
+            };
+            let made = encode_call(head, Bytes::from_static(MESSAGE), 1000).unwrap();
+            assert_eq!(made.into_bytes(), example);
+            assert_eq!(peek_checksum(&example), checksum);
+            let Ok(Request::Call(call)) = decode_request(example.into()) else {
+                panic!("not a call")
+            };
+            assert_eq!(call.path, "/test.Echo/Say");
+            assert_eq!(call.metadata, metadata);
+            assert_eq!(call.message, MESSAGE);
+        }
     }
 
     #[test]
@@ -159,6 +167,8 @@ mod tests {
         let head = ReplyHead {
             kind: Kind::Call,
             call_id: 0x1122_3344_5566_7788,
+            checksum: false,
+            cancel_told: false,
             load: 1,
             initial: &none,
             trailing: &none,

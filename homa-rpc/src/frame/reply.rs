@@ -5,7 +5,7 @@ use homa_transport::Message;
 use http::HeaderMap;
 
 use super::header::{HEADER_LEN, Header, Kind, flag};
-use super::request::{finish, unary_only};
+use super::request::{extensions_len, finish, unary_only};
 use super::{FrameError, section, too_long};
 use crate::metadata::Metadata;
 use crate::scratch;
@@ -16,6 +16,10 @@ use crate::status::{Code, Status};
 pub(crate) struct ReplyHead<'a> {
     pub(crate) kind: Kind,
     pub(crate) call_id: u64,
+    /// The frame has a checksum.
+    pub(crate) checksum: bool,
+    /// The server is told by Homa when a client gives an RPC up.
+    pub(crate) cancel_told: bool,
     /// Calls in progress at the server.
     pub(crate) load: u32,
     /// HTTP headers of the response; those of the protocol are left out.
@@ -41,11 +45,18 @@ pub(crate) fn encode_reply(
     if head.status.is_some_and(Status::is_refused) {
         flags |= flag::REFUSED;
     }
+    if head.cancel_told {
+        flags |= flag::CANCEL_TOLD;
+    }
+    if head.checksum {
+        flags |= flag::CHECKSUM;
+    }
     let message = message.unwrap_or_default();
     let initial_len = section::metadata_len(head.initial)?;
     let trailing_len = section::metadata_len(head.trailing)?;
     let sections_len = initial_len + trailing_len + text.len() + details.len();
-    let frame_len = HEADER_LEN + sections_len + message.len();
+    let extensions_len = extensions_len(head.checksum);
+    let frame_len = HEADER_LEN + usize::from(extensions_len) + sections_len + message.len();
     let too_long = |_| too_long("response", frame_len, message.len(), max);
     if frame_len > max {
         return Err(too_long(()));
@@ -57,6 +68,7 @@ pub(crate) fn encode_reply(
         code: head.status.map_or(0, |status| status.code().number()),
         call_id: head.call_id,
         time_or_load: u64::from(head.load) << 32,
+        extensions_len,
         initial_len: len(initial_len)?,
         trailing_len: len(trailing_len)?,
         status_message_len: len(text.len())?,
@@ -81,6 +93,8 @@ pub(crate) struct Reply {
     pub(crate) message: Option<Bytes>,
     /// How the call ended; `None` is success. Its metadata is [`trailing`](Self::trailing).
     pub(crate) status: Option<Status>,
+    /// Homa tells the server when this side gives an RPC up.
+    pub(crate) cancel_told: bool,
 }
 
 /// Reads the reply to the frame of `kind` of call `call_id`.
@@ -100,8 +114,7 @@ pub(crate) fn decode_reply(frame: Bytes, kind: Kind, call_id: u64) -> Result<Rep
     if header.path_len != 0 {
         return Err(FrameError::Section("reply: it has a path"));
     }
-    let extensions = section::take(&mut frame, header.extensions_len.into(), "extensions")?;
-    section::check_extensions(extensions)?;
+    section::take(&mut frame, header.extensions_len.into(), "extensions")?;
     unary_only(&header)?;
     let initial = section::take_u32(&mut frame, header.initial_len, "metadata")?;
     let trailing = section::take_u32(&mut frame, header.trailing_len, "metadata")?;
@@ -115,6 +128,7 @@ pub(crate) fn decode_reply(frame: Bytes, kind: Kind, call_id: u64) -> Result<Rep
         trailing,
         message: (header.flags & flag::MESSAGE != 0).then_some(frame),
         status,
+        cancel_told: header.flags & flag::CANCEL_TOLD != 0,
     })
 }
 
@@ -160,6 +174,8 @@ mod tests {
         let head = ReplyHead {
             kind: Kind::Call,
             call_id: 42,
+            checksum: false,
+            cancel_told: false,
             load: 3,
             initial: &initial,
             trailing: &trailing,
@@ -214,6 +230,32 @@ mod tests {
     }
 
     #[test]
+    fn every_bit_flip_of_a_reply_with_a_checksum_is_noticed_and_hints_survive() {
+        let none = HeaderMap::new();
+        for (checksum, cancel_told) in [(false, true), (true, false), (true, true)] {
+            let head = ReplyHead {
+                kind: Kind::Call,
+                call_id: 42,
+                checksum,
+                cancel_told,
+                load: 3,
+                initial: &none,
+                trailing: &none,
+                status: Some(&Status::aborted("why")),
+            };
+            let good = encode_reply(head, Some(Bytes::from_static(b"answer")), MAX);
+            let good = good.unwrap().into_bytes();
+            let reply = decode_reply(good.clone(), Kind::Call, 42).unwrap();
+            assert_eq!(reply.cancel_told, cancel_told);
+            for bit in (0..good.len() * 8).filter(|_| checksum) {
+                let mut bytes = good.to_vec();
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                decode_reply(bytes.into(), Kind::Call, 42).unwrap_err();
+            }
+        }
+    }
+
+    #[test]
     fn wrong_call_kind_version_and_code_are_noticed() {
         let good = encode(Some(&Status::aborted("why")), None);
         let error = decode_reply(good.clone(), Kind::Call, 43).unwrap_err();
@@ -237,6 +279,8 @@ mod tests {
         let head = ReplyHead {
             kind: Kind::Call,
             call_id: 1,
+            checksum: false,
+            cancel_told: false,
             load: 0,
             initial: &none,
             trailing: &none,

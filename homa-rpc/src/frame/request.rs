@@ -9,8 +9,7 @@ use http::HeaderMap;
 use http::uri::PathAndQuery;
 
 use super::header::{HEADER_LEN, Header, Kind, flag};
-use super::section;
-use super::{FrameError, too_long};
+use super::{FrameError, checksum, section, too_long};
 use crate::paths::{self, RecentPaths};
 use crate::scratch;
 use crate::status::Status;
@@ -31,6 +30,8 @@ pub(crate) struct CallHead<'a> {
     pub(crate) timeout: Option<Duration>,
     /// The client will send a CANCEL frame if it gives the call up.
     pub(crate) cancel_frame: bool,
+    /// The frame and the reply to it have a checksum.
+    pub(crate) checksum: bool,
     /// `/service/method`.
     pub(crate) path: &'a str,
     /// HTTP headers; those of the protocol are left out.
@@ -44,7 +45,9 @@ pub(crate) fn encode_call(
     max: usize,
 ) -> Result<Message, Status> {
     let metadata_len = section::metadata_len(head.metadata)?;
-    let frame_len = HEADER_LEN + head.path.len() + metadata_len + message.len();
+    let extensions_len = extensions_len(head.checksum);
+    let head_len = HEADER_LEN + head.path.len() + usize::from(extensions_len);
+    let frame_len = head_len + metadata_len + message.len();
     let too_long = || too_long("call", frame_len, message.len(), max);
     if frame_len > max {
         return Err(too_long());
@@ -53,6 +56,9 @@ pub(crate) fn encode_call(
     if head.cancel_frame {
         flags |= flag::CANCEL_FRAME;
     }
+    if head.checksum {
+        flags |= flag::CHECKSUM;
+    }
     let header = Header {
         kind: Kind::Call.request_byte(),
         flags,
@@ -60,6 +66,7 @@ pub(crate) fn encode_call(
         time_or_load: timeout_nanos(head.timeout),
         path_len: u16::try_from(head.path.len())
             .map_err(|_| Status::internal("the method path is longer than 65,535 bytes"))?,
+        extensions_len,
         initial_len: u32::try_from(metadata_len).map_err(|_| too_long())?,
         message_len: u32::try_from(message.len()).map_err(|_| too_long())?,
         ..Header::default()
@@ -71,23 +78,32 @@ pub(crate) fn encode_call(
 }
 
 /// The frame that gives a call up.
-pub(crate) fn encode_cancel(call_id: u64) -> Message {
+pub(crate) fn encode_cancel(call_id: u64, checksum: bool) -> Message {
     let header = Header {
         kind: Kind::Cancel.request_byte(),
-        flags: flag::END,
+        flags: flag::END | if checksum { flag::CHECKSUM } else { 0 },
         call_id,
+        extensions_len: extensions_len(checksum),
         ..Header::default()
     };
-    header.encode().to_vec().into()
+    finish(&header, "", &[], Bytes::new())
 }
 
-/// The frame of these sections.
+/// Bytes of the extensions of a frame with or without a checksum.
+pub(super) const fn extensions_len(checksum: bool) -> u16 {
+    if checksum { checksum::LEN } else { 0 }
+}
+
+/// The frame of these sections, and of the checksum that the header promises.
 pub(super) fn finish(header: &Header, path: &str, sections: &[u8], message: Bytes) -> Message {
-    let header = header.encode();
-    let head: [&[u8]; 3] = [&header, path.as_bytes(), sections];
+    let checked = header.flags & flag::CHECKSUM != 0;
+    let (header, path) = (header.encode(), path.as_bytes());
+    let checksum = checked.then(|| checksum::extension([&header, path], [sections, &message]));
+    let extensions = checksum.as_ref().map_or(&[][..], |checksum| checksum);
+    let head: [&[u8]; 4] = [&header, path, extensions, sections];
     if message.len() <= INLINE_MAX {
-        let [header, path, sections] = head;
-        return Message::copy_of(&[header, path, sections, &message]);
+        let [header, path, extensions, sections] = head;
+        return Message::copy_of(&[header, path, extensions, sections, &message]);
     }
     let mut out = Message::copy_of(&head);
     out.push(message);
@@ -146,6 +162,12 @@ pub(crate) fn peek_timeout(frame: &[u8]) -> bool {
     frame.get(24..32).is_some_and(|nanos| nanos != [0; 8])
 }
 
+/// Whether a frame seems to have a checksum, without a check of anything else.
+pub(crate) fn peek_checksum(frame: &[u8]) -> bool {
+    let [high, _] = flag::CHECKSUM.to_be_bytes();
+    frame.get(2).is_some_and(|flags| flags & high != 0)
+}
+
 /// Reads a request frame.
 pub(crate) fn decode_request(mut frame: Bytes) -> Result<Request, FrameError> {
     let header = Header::decode(&mut frame)?;
@@ -159,11 +181,7 @@ pub(crate) fn decode_request(mut frame: Bytes) -> Result<Request, FrameError> {
 
 fn decode_call(header: &Header, mut frame: Bytes) -> Result<Call, FrameError> {
     let path = section::take(&mut frame, header.path_len.into(), "path")?;
-    section::check_extensions(section::take(
-        &mut frame,
-        header.extensions_len.into(),
-        "extensions",
-    )?)?;
+    section::take(&mut frame, header.extensions_len.into(), "extensions")?;
     let metadata = section::take_u32(&mut frame, header.initial_len, "metadata")?;
     let unused = header.trailing_len | header.status_message_len | header.details_len;
     if unused != 0 {
@@ -240,6 +258,7 @@ mod tests {
             call_id: 0xabcd,
             timeout: Some(Duration::from_millis(5)),
             cancel_frame: true,
+            checksum: false,
             path: "/pkg.Service/Method",
             metadata,
         }
@@ -286,6 +305,29 @@ mod tests {
             refused += usize::from(decode_request(bytes.into()).is_err());
         }
         assert!(refused > 200, "only {refused} flips were noticed");
+    }
+
+    #[test]
+    fn every_truncation_and_every_bit_flip_of_a_frame_with_a_checksum_is_noticed() {
+        let metadata = HeaderMap::new();
+        let head = CallHead {
+            checksum: true,
+            ..head(&metadata)
+        };
+        let payload = Bytes::from(vec![7; INLINE_MAX + 1]);
+        let call = encode_call(head, payload, MAX).unwrap().into_bytes();
+        let cancel = encode_cancel(77, true).into_bytes();
+        for good in [call, cancel] {
+            assert!(decode_request(good.clone()).is_ok());
+            for len in 0..good.len() {
+                decode_request(good.slice(..len)).unwrap_err();
+            }
+            for bit in 0..good.len() * 8 {
+                let mut bytes = good.to_vec();
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                decode_request(bytes.into()).unwrap_err();
+            }
+        }
     }
 
     #[test]
@@ -370,8 +412,11 @@ mod tests {
 
     #[test]
     fn cancel_survives_a_round_trip() {
-        let frame = encode_cancel(77).into_bytes();
-        assert_eq!(peek(&frame), (Kind::Cancel, 77));
-        assert!(matches!(decode_request(frame), Ok(Request::Cancel)));
+        for checksum in [false, true] {
+            let frame = encode_cancel(77, checksum).into_bytes();
+            assert_eq!(peek(&frame), (Kind::Cancel, 77));
+            assert_eq!(peek_checksum(&frame), checksum);
+            assert!(matches!(decode_request(frame), Ok(Request::Cancel)));
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The sections behind the header: metadata and extensions.
+//! The sections behind the header: metadata, and what cuts sections apart.
 
 use bytes::{Buf, Bytes};
 use homa_transport::Delivery;
@@ -11,9 +11,6 @@ use crate::status::Status;
 
 /// Bytes in front of each pair: length of the key (2) and of the value (4).
 const PAIR_HEADER: usize = 6;
-
-/// Bit of an extension's type that says: do not go on without understanding this.
-const MUST_UNDERSTAND: u16 = 0x8000;
 
 /// Bytes that [`put_metadata`] will append. RESOURCE_EXHAUSTED if the headers that are metadata are
 /// too many or too long.
@@ -108,22 +105,6 @@ pub(super) fn read_metadata(mut section: Bytes) -> Result<HeaderMap, FrameError>
     Ok(headers)
 }
 
-/// Walks the extensions. None is defined yet, so each is skipped unless it must be understood.
-pub(super) fn check_extensions(mut section: Bytes) -> Result<(), FrameError> {
-    while !section.is_empty() {
-        if section.len() < 4 {
-            return Err(FrameError::Section("extension"));
-        }
-        let kind = section.get_u16();
-        let len = usize::from(section.get_u16());
-        take(&mut section, len, "extension")?;
-        if kind & MUST_UNDERSTAND != 0 {
-            return Err(FrameError::Extension(kind));
-        }
-    }
-    Ok(())
-}
-
 /// The next `len` bytes.
 pub(super) fn take(from: &mut Bytes, len: usize, what: &'static str) -> Result<Bytes, FrameError> {
     if len > from.len() {
@@ -214,21 +195,5 @@ mod tests {
         let status = metadata_len(&headers).unwrap_err();
         assert!(status.message().contains("65543 bytes"), "{status}");
         assert!(status.message().contains("65536 bytes"), "{status}");
-    }
-
-    #[test]
-    fn extensions_are_skipped_unless_they_must_be_understood() {
-        let optional = Bytes::from_static(&[0, 1, 0, 2, 9, 9, 0, 2, 0, 0]);
-        assert_eq!(check_extensions(optional), Ok(()));
-        let required = Bytes::from_static(&[0x80, 7, 0, 0]);
-        assert_eq!(
-            check_extensions(required),
-            Err(FrameError::Extension(0x8007))
-        );
-        let truncated = Bytes::from_static(&[0, 1, 0, 2, 9]);
-        assert_eq!(
-            check_extensions(truncated),
-            Err(FrameError::Section("extension"))
-        );
     }
 }

@@ -75,6 +75,7 @@ fn read_request(data: &[u8]) {
         call_id: call.call_id,
         timeout: call.timeout,
         cancel_frame: call.cancel_frame,
+        checksum: frame::peek_checksum(data),
         path: call.path.as_str(),
         metadata: &call.metadata,
     };
@@ -107,6 +108,8 @@ fn read_reply(data: &[u8], call_id: u64) {
     let head = ReplyHead {
         kind: Kind::Call,
         call_id,
+        checksum: frame::peek_checksum(data),
+        cancel_told: reply.cancel_told,
         load: 0,
         initial: &reply.initial,
         trailing: &reply.trailing,
@@ -115,6 +118,7 @@ fn read_reply(data: &[u8], call_id: u64) {
     let written = frame::encode_reply(head, reply.message.clone(), MAX).unwrap();
     let again = frame::decode_reply(written.into_bytes(), Kind::Call, call_id).unwrap();
     assert_eq!(again.message, reply.message);
+    assert_eq!(again.cancel_told, reply.cancel_told);
     assert_same(&again.initial, &reply.initial);
     assert_same(&again.trailing, &reply.trailing);
     match (&again.status, &reply.status) {
@@ -137,6 +141,7 @@ fn make_call(source: &mut Source<'_>) -> Option<Vec<u8>> {
             .chance(128)
             .then(|| Duration::from_nanos(source.word())),
         cancel_frame: source.chance(128),
+        checksum: source.chance(128),
         path: source.pick(paths),
         metadata: &headers(source),
     };
@@ -169,6 +174,8 @@ fn make_reply(source: &mut Source<'_>) -> Option<(Vec<u8>, u64)> {
     let head = ReplyHead {
         kind: Kind::Call,
         call_id,
+        checksum: source.chance(128),
+        cancel_told: source.chance(128),
         load: source.long(),
         initial: &headers(source),
         trailing: &headers(source),

@@ -191,7 +191,9 @@ impl BoundServer {
         for listener in &self.sockets {
             let dispatcher = Arc::clone(&self.dispatcher);
             let runtime = runtime.clone();
-            let sink = move |incoming| Arc::clone(&dispatcher).accept(&runtime, incoming);
+            let cancel_told = listener.socket.cancel_reaches_server();
+            let sink =
+                move |incoming| Arc::clone(&dispatcher).accept(&runtime, incoming, cancel_told);
             listener.socket.serve(Arc::new(sink))?;
         }
         let ended = self.until_signal_or_failure(signal).await;

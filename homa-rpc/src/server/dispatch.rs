@@ -87,7 +87,8 @@ impl Shared {
 /// Takes requests; hides the type of the service.
 pub(super) trait Accept: Send + Sync {
     /// Takes a request. Runs in the driver of the socket, so the work is spawned on `runtime`.
-    fn accept(self: Arc<Self>, runtime: &Handle, incoming: Incoming);
+    /// `cancel_told` if the socket is told when a client gives an RPC up.
+    fn accept(self: Arc<Self>, runtime: &Handle, incoming: Incoming, cancel_told: bool);
 }
 
 /// The service with all its layers.
@@ -104,8 +105,8 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    fn accept(self: Arc<Self>, runtime: &Handle, incoming: Incoming) {
-        let (peer, frame, reply) = PendingReply::new(incoming, &self.shared.gate);
+    fn accept(self: Arc<Self>, runtime: &Handle, incoming: Incoming, cancel_told: bool) {
+        let (peer, frame, reply) = PendingReply::new(incoming, &self.shared.gate, cancel_told);
         if reply.kind() == Kind::Cancel {
             return self.cancel(peer, frame, reply);
         }
@@ -154,13 +155,16 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    fn cancel(&self, peer: SocketAddr, frame: Bytes, reply: PendingReply) {
+    fn cancel(&self, peer: SocketAddr, frame: Bytes, mut reply: PendingReply) {
         match frame::decode_request(frame) {
             Ok(_) => {
                 self.shared.cancellations.cancel(peer, reply.call_id());
                 reply.send(Answer::default());
             }
-            Err(error) => reply.send(Status::from(error).refused().into()),
+            Err(error) => {
+                reply.doubt(&error);
+                reply.send(Status::from(error).refused().into());
+            }
         }
     }
 
@@ -169,7 +173,7 @@ where
         peer: SocketAddr,
         frame: Bytes,
         mut entered: Entered,
-        reply: PendingReply,
+        mut reply: PendingReply,
         arrived: Option<Instant>,
     ) {
         let shared = &self.shared;
@@ -178,6 +182,7 @@ where
             Ok(Request::Cancel) => return reply.send(Answer::default()),
             Err(error) => {
                 tracing::debug!(%peer, %error, "a request frame was refused");
+                reply.doubt(&error);
                 return shared.refuse(reply, error.into());
             }
         };

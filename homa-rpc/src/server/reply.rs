@@ -8,7 +8,7 @@ use homa_transport::{Incoming, Responder, RpcError};
 use http::HeaderMap;
 
 use super::gate::Gate;
-use crate::frame::{self, Kind, ReplyHead};
+use crate::frame::{self, FrameError, Kind, ReplyHead};
 use crate::status::Status;
 
 /// What is sent back.
@@ -37,18 +37,29 @@ pub(super) struct PendingReply {
     responder: Option<Responder>,
     kind: Kind,
     call_id: u64,
+    /// The request had a checksum.
+    checksum: bool,
+    /// Homa tells this side when the client gives the RPC up.
+    cancel_told: bool,
     gate: Arc<Gate>,
 }
 
 impl PendingReply {
-    /// Takes a request apart: sender, frame, and the way to answer.
-    pub(super) fn new(incoming: Incoming, gate: &Arc<Gate>) -> (SocketAddr, Bytes, Self) {
+    /// Takes a request apart: sender, frame, and the way to answer. `cancel_told` as in
+    /// [`ReplyHead`].
+    pub(super) fn new(
+        incoming: Incoming,
+        gate: &Arc<Gate>,
+        cancel_told: bool,
+    ) -> (SocketAddr, Bytes, Self) {
         let (kind, call_id) = frame::peek(&incoming.message);
         let reply = Self {
-            responder: Some(incoming.responder),
             kind,
             call_id,
+            checksum: frame::peek_checksum(&incoming.message),
+            cancel_told,
             gate: Arc::clone(gate),
+            responder: Some(incoming.responder),
         };
         (incoming.peer, incoming.message, reply)
     }
@@ -63,6 +74,13 @@ impl PendingReply {
 
     pub(super) const fn responder(&self) -> Option<&Responder> {
         self.responder.as_ref()
+    }
+
+    /// The frame cannot be read. Of one that is damaged the call id cannot be believed either.
+    pub(super) const fn doubt(&mut self, error: &FrameError) {
+        if matches!(error, FrameError::Damaged { .. }) {
+            self.call_id = 0;
+        }
     }
 
     /// Answers. What fits into no frame becomes a status that says so.
@@ -113,6 +131,8 @@ impl PendingReply {
         let head = ReplyHead {
             kind: self.kind,
             call_id: self.call_id,
+            checksum: self.checksum,
+            cancel_told: self.cancel_told,
             load: u32::try_from(self.gate.in_progress()).unwrap_or(u32::MAX),
             initial: &answer.initial,
             trailing: &answer.trailing,

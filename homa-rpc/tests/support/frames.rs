@@ -16,6 +16,10 @@ pub const END: u16 = 0x0002;
 pub const SINGLE: u16 = 0x0020;
 pub const CANCEL_FRAME: u16 = 0x0040;
 pub const REFUSED: u16 = 0x0080;
+pub const CANCEL_TOLD: u16 = 0x1000;
+pub const CHECKSUM: u16 = 0x2000;
+/// Flags that who does not know them ignores.
+pub const HINTS: u16 = 0xf000;
 
 /// The fields of a frame that the tests set.
 #[derive(Clone, Debug)]
@@ -66,6 +70,20 @@ impl Raw {
         }
     }
 
+    /// The bytes of the same frame with a checksum, in front of its other extensions.
+    pub fn checked(&self) -> Vec<u8> {
+        let other = &self.extensions;
+        let frame = |value: &[u8]| Self {
+            flags: self.flags | CHECKSUM,
+            extensions: [&[0, 1, 0, 4], value, other.as_slice()].concat(),
+            ..self.clone()
+        };
+        let value_at = 64 + self.path.len() + 4;
+        let mut covered = frame(&[0; 4]).bytes();
+        covered.drain(value_at..value_at + 4);
+        frame(&crc32c(&covered).to_be_bytes()).bytes()
+    }
+
     pub fn bytes(&self) -> Vec<u8> {
         let mut out = vec![self.version, self.kind];
         out.extend(self.flags.to_be_bytes());
@@ -99,6 +117,16 @@ impl Raw {
     }
 }
 
+/// CRC32C, bit by bit.
+pub fn crc32c(bytes: &[u8]) -> u32 {
+    let crc = bytes.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            (crc >> 1) ^ if crc & 1 == 1 { 0x82f6_3b78 } else { 0 }
+        })
+    });
+    !crc
+}
+
 /// What the tests look at in a reply.
 #[derive(Clone, Debug)]
 pub struct RawReply {
@@ -107,6 +135,7 @@ pub struct RawReply {
     pub flags: u16,
     pub code: u8,
     pub call_id: u64,
+    pub extensions: Vec<u8>,
     pub status_message: String,
     pub message: Vec<u8>,
 }
@@ -114,7 +143,8 @@ pub struct RawReply {
 impl RawReply {
     pub fn read(frame: &[u8]) -> Self {
         let long = |at: usize| u32::from_be_bytes(frame[at..at + 4].try_into().unwrap()) as usize;
-        let status_at = 64 + long(44) + long(48);
+        let extensions_len = usize::from(u16::from_be_bytes([frame[42], frame[43]]));
+        let status_at = 64 + extensions_len + long(44) + long(48);
         let message_at = status_at + long(52) + long(56);
         assert_eq!(frame.len(), message_at + long(60), "lengths add up");
         let status = frame[status_at..status_at + long(52)].to_vec();
@@ -124,6 +154,7 @@ impl RawReply {
             flags: u16::from_be_bytes([frame[2], frame[3]]),
             code: frame[4],
             call_id: u64::from_be_bytes(frame[8..16].try_into().unwrap()),
+            extensions: frame[64..64 + extensions_len].to_vec(),
             status_message: String::from_utf8(status).unwrap(),
             message: frame[message_at..].to_vec(),
         }

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Waker};
 
@@ -24,11 +24,18 @@ static NODES: Mutex<Option<HashMap<SocketAddr, Weak<Node>>>> = Mutex::new(None);
 static NEXT_PORT: AtomicU16 = AtomicU16::new(1);
 static NEXT_RPC: AtomicU64 = AtomicU64::new(1);
 
+/// No bit of a message.
+pub const NO_BIT: usize = usize::MAX;
+
 /// One socket of the switch.
 pub struct Node {
     addr: SocketAddr,
     me: Weak<Self>,
     pub carries_cancel: AtomicBool,
+    /// The bit of each message sent as a client that is flipped on its way, or [`NO_BIT`].
+    pub flips_sent: AtomicUsize,
+    /// The same of each response.
+    pub flips_received: AtomicUsize,
     inner: Mutex<Inner>,
 }
 
@@ -69,6 +76,8 @@ pub fn node() -> Arc<Node> {
         addr,
         me: me.clone(),
         carries_cancel: AtomicBool::new(true),
+        flips_sent: AtomicUsize::new(NO_BIT),
+        flips_received: AtomicUsize::new(NO_BIT),
         inner: Mutex::default(),
     });
     let mut nodes = NODES.lock().unwrap();
@@ -76,6 +85,16 @@ pub fn node() -> Arc<Node> {
         .get_or_insert_default()
         .insert(addr, Arc::downgrade(&node));
     node
+}
+
+/// The message with one of its bits flipped.
+fn flip(message: Bytes, bit: &AtomicUsize) -> Bytes {
+    let bit = bit.load(Ordering::Relaxed);
+    let mut bytes = message.to_vec();
+    if let Some(byte) = bytes.get_mut(bit / 8) {
+        *byte ^= 1 << (bit % 8);
+    }
+    bytes.into()
 }
 
 /// A client node and a server node.
@@ -89,7 +108,7 @@ impl Node {
         let Some(slot) = inner.calls.get_mut(&call) else {
             return;
         };
-        slot.result = Some(result);
+        slot.result = Some(result.map(|response| flip(response, &self.flips_received)));
         let waker = slot.waker.take();
         drop(inner);
         if let Some(waker) = waker {
@@ -158,7 +177,10 @@ impl Transport for Node {
         match server.filter(|server| !server.inner.lock().unwrap().closed) {
             Some(server) => {
                 let me = self.me.upgrade().unwrap();
-                let at = server.clone().deliver(me, rpc, request.into_bytes());
+                let at =
+                    server
+                        .clone()
+                        .deliver(me, rpc, flip(request.into_bytes(), &self.flips_sent));
                 if let Some(slot) = self.inner.lock().unwrap().calls.get_mut(&rpc) {
                     slot.server = Some((server, at));
                 }
@@ -198,7 +220,9 @@ impl Transport for Node {
         if !self.carries_cancel.load(Ordering::Relaxed) {
             return;
         }
-        if let Some((server, at)) = slot.and_then(|slot| slot.server) {
+        if let Some((server, at)) = slot.and_then(|slot| slot.server)
+            && server.carries_cancel.load(Ordering::Relaxed)
+        {
             let mut inner = server.inner.lock().unwrap();
             if let Some(served) = inner.served.get_mut(&at) {
                 served.cancelled = true;
