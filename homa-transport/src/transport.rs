@@ -1,7 +1,7 @@
 //! The seam between messages and what carries them.
 //!
-//! [`Transport`] is all that an RPC layer sees: `Socket` implements it over the userspace
-//! protocol, other backends may join beside it. It is chosen at run time, hence usable as
+//! [`Transport`] is all that an RPC layer sees: `Socket` implements it by the protocol in userspace,
+//! `KernelSocket` by the Linux kernel module. It is chosen at run time, hence usable as
 //! `dyn Transport`, and poll-based, so that a call costs no boxed future.
 
 use std::fmt;

@@ -219,7 +219,9 @@ impl BoundServer {
     /// Waits for `signal`, or for a socket that fails.
     async fn until_signal_or_failure(&self, signal: impl Future) -> Result<(), ServerError> {
         let mut signal = pin!(signal);
+        let mut telling = pin!(self.shared.overload.tell());
         poll_fn(|cx| {
+            let _endless = telling.as_mut().poll(cx);
             if signal.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Ok(()));
             }

@@ -16,6 +16,7 @@ use super::bound::{BoundServer, ServerError};
 use super::cancel::Cancellations;
 use super::dispatch::{Dispatcher, Shared};
 use super::gate::Gate;
+use super::overload::Overload;
 use super::quota::{MethodQuota, PeerQuota};
 use super::router::{NamedService, Route, Router, ServiceRoute};
 use super::stats::Counters;
@@ -251,6 +252,7 @@ where
             gate: Gate::new(self.concurrency_limit, self.request_bytes_limit),
             cancellations: Arc::new(Cancellations::default()),
             counters: Counters::default(),
+            overload: Overload::default(),
             peer_quota: self.concurrency_limit_per_peer.map(PeerQuota::new),
             method_quotas: limits
                 .map(|(path, limit)| (path, MethodQuota::new(limit)))

@@ -17,6 +17,7 @@ use tower::Service;
 
 use super::cancel::{Cancellable, Cancellations};
 use super::gate::{Gate, Permit};
+use super::overload::{Overload, Reason, Refusal};
 use super::quota::{MethodPermit, MethodQuota, PeerPermit, PeerQuota};
 use super::reply::{Answer, PendingReply};
 use super::stats::Counters;
@@ -37,6 +38,7 @@ pub(super) struct Shared {
     pub(super) gate: Arc<Gate>,
     pub(super) cancellations: Arc<Cancellations>,
     pub(super) counters: Counters,
+    pub(super) overload: Overload,
     pub(super) peer_quota: Option<Arc<PeerQuota>>,
     /// By path.
     pub(super) method_quotas: ByName<String, Arc<MethodQuota>>,
@@ -54,7 +56,7 @@ struct Entered {
 
 impl Shared {
     /// Lets a call in whose frame has `len` bytes, or says why not.
-    fn enter(&self, peer: SocketAddr, len: usize) -> Result<Entered, Status> {
+    fn enter(&self, peer: SocketAddr, len: usize) -> Result<Entered, Refusal> {
         Ok(Entered {
             server: self.gate.enter(len)?,
             peer: match &self.peer_quota {
@@ -64,7 +66,7 @@ impl Shared {
         })
     }
 
-    fn enter_method(&self, path: &str) -> Result<Option<MethodPermit>, Status> {
+    fn enter_method(&self, path: &str) -> Result<Option<MethodPermit>, Refusal> {
         if self.method_quotas.is_empty() {
             return Ok(None);
         }
@@ -78,9 +80,10 @@ impl Shared {
     }
 
     /// Turns a call away.
-    fn refuse(&self, reply: PendingReply, status: Status) {
+    fn refuse(&self, reply: PendingReply, refusal: Refusal) {
         self.counters.calls_refused.add_one();
-        reply.send(status.refused().into());
+        self.overload.note(refusal.reason);
+        reply.send(refusal.status.refused().into());
     }
 }
 
@@ -112,7 +115,7 @@ where
         }
         let entered = match self.shared.enter(peer, frame.len()) {
             Ok(entered) => entered,
-            Err(status) => return self.shared.refuse(reply, status),
+            Err(refusal) => return self.shared.refuse(reply, refusal),
         };
         // Reading the clock costs as much as a small allocation.
         let arrived = frame::peek_timeout(&frame).then(Instant::now);
@@ -183,7 +186,7 @@ where
             Err(error) => {
                 tracing::debug!(%peer, %error, "a request frame was refused");
                 reply.doubt(&error);
-                return shared.refuse(reply, error.into());
+                return shared.refuse(reply, Refusal::new(Reason::Malformed, error.into()));
             }
         };
         let deadline = arrived
@@ -191,11 +194,11 @@ where
             .and_then(|(arrived, timeout)| arrived.checked_add(timeout));
         if deadline::has_passed(deadline) {
             let status = Status::deadline_exceeded("the deadline passed before dispatch");
-            return shared.refuse(reply, status);
+            return shared.refuse(reply, Refusal::new(Reason::Expired, status));
         }
         let method_permit = match shared.enter_method(call.path.path()) {
             Ok(permit) => permit,
-            Err(status) => return shared.refuse(reply, status),
+            Err(refusal) => return shared.refuse(reply, refusal),
         };
         let mut cancellable = None;
         if call.cancel_frame {
@@ -204,7 +207,7 @@ where
                 let status = Status::cancelled(
                     "the call was cancelled before it came, or another one has its id",
                 );
-                return shared.refuse(reply, status);
+                return shared.refuse(reply, Refusal::new(Reason::Usual, status));
             }
         }
         let path = call.path.clone();
@@ -219,7 +222,7 @@ where
             .map_or(usize::MAX, homa_transport::Responder::message_bytes_max);
         let outcome = {
             // Pinned here: passed on by value it would be stored twice in the task.
-            let handler = handle(&self.service, call, info, message_max);
+            let handler = handle(&self.service, call, info, message_max, &shared.overload);
             let mut handler = pin!(Some(Context::of(info).scope(handler)));
             let gate = &shared.gate;
             let outcome = race(handler.as_mut(), gate, &reply, deadline, cancellable).await;
@@ -346,7 +349,13 @@ async fn race(
 }
 
 /// Layers, router and handler, to the end of the response's body.
-async fn handle<S, B>(service: &S, call: Call, info: CallInfo, message_max: usize) -> Answer
+async fn handle<S, B>(
+    service: &S,
+    call: Call,
+    info: CallInfo,
+    message_max: usize,
+    overload: &Overload,
+) -> Answer
 where
     S: Service<http::Request<Body>, Response = http::Response<B>> + Clone,
     S::Error: Into<BoxError>,
@@ -354,7 +363,11 @@ where
     B::Error: Into<BoxError>,
 {
     let mut service = service.clone();
-    let failed = |error: S::Error| Answer::from(Status::from_error(error.into()).of_handler());
+    let failed = |error: S::Error| {
+        let error = error.into();
+        overload.note_failure(&*error);
+        Answer::from(Status::from_error(error).of_handler())
+    };
     if let Err(error) = poll_fn(|cx| service.poll_ready(cx)).await {
         return failed(error);
     }

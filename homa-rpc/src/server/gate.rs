@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
+use super::overload::{Reason, Refusal};
 use crate::status::Status;
 
 /// Requests up to this length, in bytes, are bounded by their number alone.
@@ -46,7 +47,7 @@ impl Gate {
     }
 
     /// Lets one call in whose request has `len` bytes, or says why not.
-    pub(super) fn enter(self: &Arc<Self>, len: usize) -> Result<Permit, Status> {
+    pub(super) fn enter(self: &Arc<Self>, len: usize) -> Result<Permit, Refusal> {
         let before = self.state.fetch_add(1, Ordering::AcqRel);
         let running = self.running.fetch_add(1, Ordering::AcqRel);
         let mut permit = Permit {
@@ -55,25 +56,26 @@ impl Gate {
             bytes: 0,
         };
         if before & CLOSED != 0 {
-            return Err(Status::unavailable("the server is shutting down").refused());
+            let status = Status::unavailable("the server is shutting down");
+            return Err(Refusal::new(Reason::Usual, status));
         }
         if running >= self.limit {
-            return Err(Status::resource_exhausted(format!(
+            let status = Status::resource_exhausted(format!(
                 "{} calls are in progress, the limit of this server (`concurrency_limit`)",
                 self.limit
-            ))
-            .refused());
+            ));
+            return Err(Refusal::new(Reason::Calls, status));
         }
         if len > SHORT_MAX {
             let held = self.bytes.fetch_add(len, Ordering::AcqRel);
             permit.bytes = len;
             if held.saturating_add(len) > self.bytes_limit {
-                return Err(Status::resource_exhausted(format!(
+                let status = Status::resource_exhausted(format!(
                     "a request of {len} bytes beside {held} bytes of requests in progress is over \
                      the limit of {} bytes of this server (`request_bytes_limit`)",
                     self.bytes_limit
-                ))
-                .refused());
+                ));
+                return Err(Refusal::new(Reason::Bytes, status));
             }
         }
         Ok(permit)
@@ -161,9 +163,8 @@ mod tests {
         let gate = Gate::new(2, 0);
         let first = gate.enter(1).unwrap();
         let _second = gate.enter(1).unwrap();
-        let status = gate.enter(1).unwrap_err();
+        let status = gate.enter(1).unwrap_err().status;
         assert_eq!(status.code(), Code::ResourceExhausted);
-        assert!(status.is_refused());
         assert_eq!(gate.in_progress(), 2);
         drop(first);
         assert!(gate.enter(1).is_ok());
@@ -188,9 +189,8 @@ mod tests {
         let gate = Gate::new(100, 10_000);
         let first = gate.enter(5_000).unwrap();
         let mut second = gate.enter(5_000).unwrap();
-        let status = gate.enter(SHORT_MAX + 1).unwrap_err();
+        let status = gate.enter(SHORT_MAX + 1).unwrap_err().status;
         assert_eq!(status.code(), Code::ResourceExhausted);
-        assert!(status.is_refused());
         for named in ["4097", "10000", "request_bytes_limit"] {
             assert!(status.message().contains(named), "{status}");
         }
@@ -209,9 +209,8 @@ mod tests {
         let gate = Gate::new(10, 0);
         let permit = gate.enter(1).unwrap();
         gate.close();
-        let status = gate.enter(1).unwrap_err();
+        let status = gate.enter(1).unwrap_err().status;
         assert_eq!(status.code(), Code::Unavailable);
-        assert!(status.is_refused());
         let waiting = tokio::spawn({
             let gate = Arc::clone(&gate);
             async move { gate.idle().await }

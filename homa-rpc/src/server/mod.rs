@@ -7,6 +7,7 @@ mod dispatch;
 mod gate;
 mod layered;
 mod listen;
+mod overload;
 mod quota;
 mod reply;
 mod router;

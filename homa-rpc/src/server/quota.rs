@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::overload::{Reason, Refusal};
 use crate::status::Status;
 
 /// Calls in progress of each peer, by address and port. A peer without calls takes no memory.
@@ -23,12 +24,13 @@ impl PeerQuota {
     }
 
     /// Lets a call of `peer` in, or says why not.
-    pub(super) fn enter(self: &Arc<Self>, peer: SocketAddr) -> Result<PeerPermit, Status> {
+    pub(super) fn enter(self: &Arc<Self>, peer: SocketAddr) -> Result<PeerPermit, Refusal> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let calls = running.get(&peer).copied().unwrap_or(0);
         if calls >= self.limit {
             drop(running);
-            return Err(over(self.limit, "a client", "concurrency_limit_per_peer"));
+            let status = over(self.limit, "a client", "concurrency_limit_per_peer");
+            return Err(Refusal::new(Reason::CallsOfPeer, status));
         }
         running.insert(peer, calls + 1);
         Ok(PeerPermit {
@@ -74,11 +76,12 @@ impl MethodQuota {
     }
 
     /// Lets a call in, or says why not.
-    pub(super) fn enter(self: &Arc<Self>, path: &str) -> Result<MethodPermit, Status> {
+    pub(super) fn enter(self: &Arc<Self>, path: &str) -> Result<MethodPermit, Refusal> {
         let before = self.running.fetch_add(1, Ordering::AcqRel);
         let permit = MethodPermit(Arc::clone(self));
         if before >= self.limit {
-            return Err(over(self.limit, path, "method_concurrency_limit"));
+            let status = over(self.limit, path, "method_concurrency_limit");
+            return Err(Refusal::new(Reason::CallsOfMethod, status));
         }
         Ok(permit)
     }
@@ -97,7 +100,7 @@ impl Drop for MethodPermit {
 /// The refusal of a call over a limit.
 fn over(limit: usize, whose: &str, option: &str) -> Status {
     let text = format!("{limit} calls are in progress, the limit of {whose} (`{option}`)");
-    Status::resource_exhausted(text).refused()
+    Status::resource_exhausted(text)
 }
 
 #[cfg(test)]
@@ -113,8 +116,7 @@ mod tests {
         let quota = PeerQuota::new(2);
         let first = quota.enter(peer(1)).unwrap();
         let second = quota.enter(peer(1)).unwrap();
-        let status = quota.enter(peer(1)).unwrap_err();
-        assert!(status.is_refused());
+        let status = quota.enter(peer(1)).unwrap_err().status;
         assert!(status.message().contains("concurrency_limit_per_peer"));
         let other = quota.enter(peer(2)).unwrap();
         drop(first);
@@ -127,9 +129,8 @@ mod tests {
     fn a_method_has_its_limit_and_is_named() {
         let quota = MethodQuota::new(1);
         let only = quota.enter("/a/B").unwrap();
-        let status = quota.enter("/a/B").unwrap_err();
+        let status = quota.enter("/a/B").unwrap_err().status;
         assert!(status.message().contains("/a/B"), "{status}");
-        assert!(status.is_refused());
         drop(only);
         assert!(quota.enter("/a/B").is_ok());
     }

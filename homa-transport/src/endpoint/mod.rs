@@ -62,6 +62,7 @@ use self::grant::{GrantLimits, GrantScheduler};
 use self::pacer::{Pacer, PacerLimits};
 use self::peer::{PeerKey, PeerTable};
 use self::priority::{SizesSeen, UnscheduledCutoffs};
+use self::release::BurstWatch;
 use self::replay::ReplayMemory;
 use self::rpc::{Liveness, Rpc, State};
 use self::rules::Rules;
@@ -136,6 +137,7 @@ pub struct Endpoint {
     due: Vec<RpcKey>,
     /// When to look for memory to give back.
     next_release: Instant,
+    bursts: BurstWatch,
 }
 
 /// Something the application has to know.
@@ -252,6 +254,7 @@ impl Endpoint {
             },
             due: Vec::new(),
             next_release: Instant::ZERO,
+            bursts: BurstWatch::default(),
             config,
         })
     }

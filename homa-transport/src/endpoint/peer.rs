@@ -465,7 +465,11 @@ impl PeerTable {
         }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    pub(crate) const fn len(&self) -> usize {
+        self.peers.len()
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
         self.peers.is_empty()
     }
 }

@@ -32,6 +32,8 @@ mod train;
 pub(crate) mod udp_socket;
 mod write_waiter;
 
+pub(crate) use sys::trim_heap;
+
 /// A way to move packets.
 pub trait Link: fmt::Debug + Send + Sync + 'static {
     /// Address of this end. The port is the Homa port.

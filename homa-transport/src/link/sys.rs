@@ -22,6 +22,14 @@ pub(super) const SO_SELECT_ERR_QUEUE: c_int = 45;
 /// Memory and drop counters of a socket. Source: asm-generic/socket.h, exceptions as above.
 const SO_MEMINFO: c_int = 55;
 
+/// Has glibc give memory back to the system that it has no use for.
+/// Source: malloc_trim(3).
+pub(crate) fn trim_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it may be called at any time, by any thread.
+    let _given_back = unsafe { libc::malloc_trim(0) };
+}
+
 /// Registers a socket with the tokio runtime of the calling task.
 pub(super) fn register(socket: Socket, interest: Interest) -> io::Result<AsyncFd<Socket>> {
     // SAFETY: a `Socket` owns its descriptor, which stays the same and open until it is dropped, and

@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::time::Sleep;
 
 use super::core::Work;
+use super::memory;
 use super::overload::OverloadLog;
 use super::polling::BusyPolling;
 use super::shard::Shard;
@@ -192,7 +193,11 @@ impl Driver {
         }
         core.collect_events(&mut self.work);
         core.plan_trains(self.work.wakers.len());
+        let burst_over = core.endpoint.take_burst_over();
         drop(core);
+        if burst_over {
+            memory::give_back();
+        }
         if self.overload.is_due(now) {
             let stats = Transport::stats(&**shard);
             self.overload.look(now, shard.link().local_addr(), stats);

@@ -4,6 +4,7 @@ mod core;
 mod driver;
 mod key;
 mod link_slot;
+mod memory;
 mod overload;
 mod polling;
 mod shard;
