@@ -3,7 +3,11 @@
 //! ```sh
 //! cargo run --release -p homa-rpc --example checksum
 //! ```
-#![allow(clippy::unwrap_used, reason = "it measures, and ends where it cannot")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "it measures, and ends where it cannot"
+)]
 
 #[path = "../tests/support/mod.rs"]
 mod support;
