@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use homa_rpc::{Code, Request, Response, Server};
 use homa_transport::sim::{PacketFaults, SimNetwork, Topology};
-use homa_transport::{Config, Socket, Transport};
+use homa_transport::{Config, Socket, Transport, Wire};
 use support::{EchoServer, Handle, Msg, Running, echo, handler, run};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -31,7 +31,7 @@ fn world(service: EchoServer<Handle>, faults: PacketFaults, seed: u64) -> (SimNe
     let network = SimNetwork::new(Topology::single_switch(2, 1_000), faults, seed).unwrap();
     let open = |host| -> Arc<dyn Transport> {
         let link = network.host(host, 4_000).unwrap();
-        Arc::new(Socket::over(Arc::new(link), Config::default()).unwrap())
+        Arc::new(Socket::over(Arc::new(link), Wire::Encapsulated, Config::default()).unwrap())
     };
     let pair = (open(0), open(1));
     let running = run(Server::builder().add_service(service), pair);
@@ -248,7 +248,7 @@ async fn a_server_that_begins_anew_is_found_by_the_same_channel() {
             Err(_) => tokio::task::yield_now().await,
         }
     };
-    let socket = Socket::over(Arc::new(link), Config::default()).unwrap();
+    let socket = Socket::over(Arc::new(link), Wire::Encapsulated, Config::default()).unwrap();
     let service = handler(async |_| {
         let data = Bytes::from_static(b"second");
         Ok(Response::new(Msg { data }))

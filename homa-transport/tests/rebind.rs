@@ -6,13 +6,20 @@
 mod netns;
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use homa_transport::transport::{Incoming, call};
 use homa_transport::{BindError, Config, RpcError, Socket, Transport};
 use tokio::runtime::{Builder, Runtime};
 
 const ROUNDS: usize = 30;
+
+/// The tests of this file run one at a time: a process that one of them starts holds copies of all sockets for
+/// a moment, until it executes its program.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn runtimes() -> [Runtime; 2] {
     let mut many = Builder::new_multi_thread();
@@ -85,6 +92,7 @@ async fn a_request_that_is_still_held_keeps_nothing(place: &str, open: &Open, cl
 
 #[test]
 fn a_place_is_free_when_its_socket_is_closed_or_dropped() {
+    let _alone = alone();
     for (runtime, name) in runtimes().iter().zip(["current", "multi"]) {
         runtime.block_on(async {
             for (place, open) in &places(name) {
@@ -103,6 +111,7 @@ fn a_place_is_free_when_its_socket_is_closed_or_dropped() {
 #[test]
 fn ports_of_protocol_146_are_free_at_once_too() {
     needs_root!();
+    let _alone = alone();
     let host = netns::Host::new();
     host.block_on(async {
         for shards in [1, 2] {
@@ -122,6 +131,7 @@ fn ports_of_protocol_146_are_free_at_once_too() {
 
 #[test]
 fn who_waits_for_the_end_finds_the_port_free() {
+    let _alone = alone();
     for runtime in runtimes() {
         runtime.block_on(async {
             for shards in [1, 3] {
@@ -143,6 +153,7 @@ fn who_waits_for_the_end_finds_the_port_free() {
 
 #[test]
 fn counters_outlive_the_link() {
+    let _alone = alone();
     let [runtime, _] = runtimes();
     runtime.block_on(async {
         let server = Socket::udp(SocketAddr::from(([127, 0, 0, 1], 0)), Config::default()).unwrap();

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use homa_transport::link::{Link, RecvBatch};
 use homa_transport::sim::{NetworkCounts, PacketFaults, SimNetwork, Topology};
 use homa_transport::transport::call;
-use homa_transport::{BindError, Config, RpcError, Socket, Stats, Transport, Unreachable};
+use homa_transport::{BindError, Config, RpcError, Socket, Stats, Transport, Unreachable, Wire};
 use tokio::time::Instant;
 
 const MEGABYTE: usize = 1_000_000;
@@ -30,7 +30,7 @@ fn open(network: &SimNetwork, host: usize, port: u16) -> Arc<dyn Transport> {
 
 fn open_with(network: &SimNetwork, host: usize, port: u16, config: Config) -> Arc<dyn Transport> {
     let link = network.host(host, port).unwrap();
-    Arc::new(Socket::over(Arc::new(link), config).unwrap())
+    Arc::new(Socket::over(Arc::new(link), Wire::Encapsulated, config).unwrap())
 }
 
 fn open_echo(network: &SimNetwork, host: usize, port: u16) -> Arc<dyn Transport> {

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use homa_transport::Incoming;
 use http::HeaderMap;
 use http::response::Parts;
+use http::uri::PathAndQuery;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tower::Service;
@@ -84,6 +85,34 @@ impl Shared {
         self.counters.calls_refused.add_one();
         self.overload.note(refusal.reason);
         reply.send(refusal.status.refused().into());
+    }
+
+    /// Answers a call by how it ended, if anybody waits for that.
+    fn end(&self, outcome: Outcome, reply: PendingReply, path: &PathAndQuery) {
+        match outcome {
+            Outcome::Answer(answer) => reply.send(answer),
+            Outcome::Cancelled => {
+                self.counters.calls_cancelled.add_one();
+                reply.abandon();
+            }
+            Outcome::Panicked => {
+                self.counters.handlers_panicked.add_one();
+                tracing::error!(%path, "a handler panicked");
+                reply.send(Status::unknown("the handler panicked").into());
+            }
+            Outcome::DeadlinePassed => {
+                self.counters.calls_expired.add_one();
+                let status = Status::deadline_exceeded(format!(
+                    "the deadline passed while the server worked on {path}"
+                ));
+                reply.send(status.into());
+            }
+            Outcome::Stopped => {
+                self.counters.calls_stopped.add_one();
+                let status = Status::unavailable("the server shut down before the call was over");
+                reply.send(status.into());
+            }
+        }
     }
 }
 
@@ -233,30 +262,7 @@ where
         // A client that has its reply may call again before this task is over.
         drop((method_permit, entered.peer.take()));
         entered.server.make_room();
-        match outcome {
-            Outcome::Answer(answer) => reply.send(answer),
-            Outcome::Cancelled => {
-                shared.counters.calls_cancelled.add_one();
-                reply.abandon();
-            }
-            Outcome::Panicked => {
-                shared.counters.handlers_panicked.add_one();
-                tracing::error!(%path, "a handler panicked");
-                reply.send(Status::unknown("the handler panicked").into());
-            }
-            Outcome::DeadlinePassed => {
-                shared.counters.calls_expired.add_one();
-                let status = Status::deadline_exceeded(format!(
-                    "the deadline passed while the server worked on {path}"
-                ));
-                reply.send(status.into());
-            }
-            Outcome::Stopped => {
-                shared.counters.calls_stopped.add_one();
-                let status = Status::unavailable("the server shut down before the call was over");
-                reply.send(status.into());
-            }
-        }
+        shared.end(outcome, reply, &path);
         // Leaves after the reply, so that a server that waits for its calls has sent them.
         drop(entered);
     }

@@ -59,14 +59,14 @@ const EPHEMERAL: std::ops::RangeInclusive<u16> = 49_152..=u16::MAX;
 /// use std::sync::Arc;
 ///
 /// use homa_transport::sim::{PacketFaults, SimNetwork, Topology};
-/// use homa_transport::{Config, Socket, Transport, transport};
+/// use homa_transport::{Config, Socket, Transport, Wire, transport};
 ///
 /// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
 /// let faults = PacketFaults { loss: 100_000, ..PacketFaults::default() };
 /// let network = SimNetwork::new(Topology::single_switch(2, 1_000), faults, 7).unwrap();
 /// let open = |host| {
 ///     let link = network.host(host, 4_000).unwrap();
-///     Arc::new(Socket::over(Arc::new(link), Config::default()).unwrap())
+///     Arc::new(Socket::over(Arc::new(link), Wire::Encapsulated, Config::default()).unwrap())
 /// };
 /// let (client, server) = (open(0), open(1));
 /// server

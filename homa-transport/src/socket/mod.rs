@@ -197,7 +197,7 @@ impl Socket {
     /// # Errors
     /// If the name is taken, a setting is out of range, or there is no tokio runtime.
     pub fn mem_listen(name: &str, config: Config) -> Result<Self, BindError> {
-        Self::over(Arc::new(MemLink::listen(name)?), config)
+        Self::over(Arc::new(MemLink::listen(name)?), Wire::Encapsulated, config)
     }
 
     /// Opens an in-process socket for calls.
@@ -205,7 +205,7 @@ impl Socket {
     /// # Errors
     /// If a setting is out of range, or there is no tokio runtime.
     pub fn mem_client(config: Config) -> Result<Self, BindError> {
-        Self::over(Arc::new(MemLink::client()), config)
+        Self::over(Arc::new(MemLink::client()), Wire::Encapsulated, config)
     }
 
     /// Address of the in-process socket that listens by `name`.
@@ -214,7 +214,7 @@ impl Socket {
         MemLink::resolve(name)
     }
 
-    /// Joins the protocol core to any link that only we speak over: packets are those of `homa+udp`.
+    /// Joins the protocol core to any link. `wire` says whose packets it carries.
     ///
     /// # Errors
     /// If a setting is out of range, the system has no random numbers, or there is no tokio
@@ -222,8 +222,8 @@ impl Socket {
     ///
     /// # Panics
     /// If the tokio runtime was built without timers.
-    pub fn over(link: Arc<dyn Link>, config: Config) -> Result<Self, BindError> {
-        Self::start(link, Vec::new(), None, Wire::Encapsulated, config)
+    pub fn over(link: Arc<dyn Link>, wire: Wire, config: Config) -> Result<Self, BindError> {
+        Self::start(link, Vec::new(), None, wire, config)
     }
 
     fn start(

@@ -62,7 +62,8 @@ impl Observed {
     /// Opens the client, and has it make one call of each kind.
     pub(super) async fn open(uri: &Uri) -> Result<Self, BoxError> {
         let server = uri.resolve().await?;
-        let (tapped, forger) = if uri.wire() == Wire::Homa {
+        let raw_sockets = uri.wire() == Wire::Homa;
+        let (tapped, forger) = if raw_sockets {
             let link = Arc::new(Tapped::new(Arc::new(RawLink::client()?)));
             let port = homa_transport::link::Link::local_addr(&*link).port();
             let socket = raw(server, loopback(server.ip()))?;
@@ -75,6 +76,11 @@ impl Observed {
         };
         let transport: Arc<dyn Transport> = Arc::new(Socket::over(
             Arc::<Tapped>::clone(&tapped),
+            if raw_sockets {
+                homa_transport::Wire::Native
+            } else {
+                homa_transport::Wire::Encapsulated
+            },
             Config::default(),
         )?);
         let channel = Channel::builder()
