@@ -12,7 +12,7 @@ use crate::units::Instant;
 const TICK_NANOS: u64 = 1_000_000;
 /// Slots of the wheel; a later time waits in the last one and is set again from there.
 const SLOTS: u64 = 1024;
-/// Entries for which a slot that was run keeps its memory.
+/// Entries for which an empty slot keeps its memory.
 const SLOT_KEEPS: usize = 16;
 /// RPCs looked at in one run of the timers. A driver looks for packets between two of them.
 const DUE_MAX: usize = 1_024;
@@ -75,6 +75,10 @@ impl Timers {
     /// Gives memory back that is no longer used.
     pub(crate) fn release(&mut self) {
         shrink_queue(&mut self.overdue);
+        // Not when a slot is run: a steady load would make it grow again each time.
+        for entries in self.slots.iter_mut().filter(|slot| slot.is_empty()) {
+            entries.shrink_to(SLOT_KEEPS);
+        }
     }
 
     /// The first tick whose slot is not empty.
@@ -105,8 +109,6 @@ impl Timers {
             if let Some(entries) = self.slots.get_mut(slot) {
                 self.entries -= entries.len();
                 self.overdue.extend(entries.drain(..));
-                // A burst of RPCs must not leave its memory in every slot.
-                entries.shrink_to(SLOT_KEEPS);
             }
             if let Some(word) = self.occupied.get_mut(slot / 64) {
                 *word &= !(1 << (slot % 64));
