@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use homa_rpc::{Code, Delivery, Metadata, Request, Response, Server, Status};
 use homa_transport::sim::{PacketFaults, SimNetwork, Topology};
-use homa_transport::{Config, Socket, Transport, Wire};
+use homa_transport::{Config, Socket, Transport};
 use support::frames::{self, Raw};
 use support::{EchoClient, Msg, Running, Wire, echo, handler, run};
 use tokio::task::{JoinSet, yield_now};
@@ -138,7 +138,14 @@ async fn duplicate_delivery_executes_no_call_twice() {
     let network = SimNetwork::new(Topology::single_switch(2, 1_000), faults, 9).unwrap();
     let open = |host| -> Arc<dyn Transport> {
         let link = network.host(host, 4_000).unwrap();
-        Arc::new(Socket::over(Arc::new(link), Wire::Encapsulated, Config::default()).unwrap())
+        Arc::new(
+            Socket::over(
+                Arc::new(link),
+                homa_transport::Wire::Encapsulated,
+                Config::default(),
+            )
+            .unwrap(),
+        )
     };
     let running = run(Server::builder().add_service(echo()), (open(0), open(1)));
     let mut calls = JoinSet::new();
