@@ -201,7 +201,11 @@ impl Endpoint {
         // A server that has just been started need not have had a predecessor, and if it had one, that had
         // shown nothing of the call: the one case in which both may execute it.
         let proven = proven || (restarted && heard_nothing);
-        liveness.not_delivered_at = liveness.not_delivered_at.max(liveness.asked);
+        if proven {
+            // Only a chain of proofs from the first packet on is one: a server that has forgotten the call
+            // says the same again.
+            liveness.not_delivered_at = liveness.not_delivered_at.max(liveness.asked);
+        }
         if proven && rpc.state == State::Outgoing {
             // Others answer RESENDs from before the request was sent again.
             if std::mem::take(&mut liveness.asked_since_unknown) {
