@@ -12,6 +12,9 @@ use crate::units::{Instant, RpcId};
 const PROBE_MAX: Duration = Duration::from_secs(1);
 /// Longest time for which a copy is taken to be on its way.
 const COPY_MAX: Duration = Duration::from_millis(250);
+/// Shortest and longest time after which a copy is known not to have arrived, if it is asked for again.
+const IN_VAIN_MIN: Duration = Duration::from_millis(25);
+const IN_VAIN_MAX: Duration = Duration::from_millis(250);
 /// Shortest and longest wait for an ack of a peer whose delay is known.
 const ACK_MIN: Duration = Duration::from_millis(2);
 const ACK_MAX: Duration = Duration::from_secs(1);
@@ -70,6 +73,14 @@ impl Delay {
             .map_or(least, |bound| bound.clamp(least, least.max(COPY_MAX)))
     }
 
+    /// How long after a copy was sent a RESEND shows that it has not arrived. Without a measured delay it
+    /// is longer than a round trip of nearly all networks.
+    pub(crate) fn in_vain(&self) -> Duration {
+        self.bound().map_or(IN_VAIN_MAX, |bound| {
+            (2 * bound).clamp(IN_VAIN_MIN, IN_VAIN_MAX)
+        })
+    }
+
     /// How long the ack of a response may be on its way. `unknown`: the same of a peer of which nothing is
     /// known. Twice the delay: the ack may wait for the next request.
     pub(crate) fn ack_wait(&self, unknown: Duration) -> Duration {
@@ -95,6 +106,7 @@ mod tests {
         let mut delay = Delay::default();
         assert_eq!(delay.ack_wait(UNKNOWN), UNKNOWN);
         assert_eq!(delay.copy_pause(INTERVAL), INTERVAL / 2);
+        assert_eq!(delay.in_vain(), IN_VAIN_MAX);
         for _ in 0..100 {
             delay.on_sample(Duration::from_millis(40));
         }
@@ -106,6 +118,7 @@ mod tests {
             delay.on_sample(Duration::from_micros(50));
         }
         assert_eq!(delay.ack_wait(UNKNOWN), ACK_MIN);
+        assert_eq!(delay.in_vain(), IN_VAIN_MIN);
         assert_eq!(delay.copy_pause(INTERVAL), INTERVAL / 2);
         delay.on_sample(Duration::MAX);
         assert_eq!(delay.ack_wait(UNKNOWN), ACK_MAX);

@@ -21,9 +21,6 @@ const STEPS: [usize; 2] = [1_400, 512];
 /// packets must not go on in long ones.
 const NARROW: Duration = Duration::from_secs(60);
 
-/// How long a packet must have been asked for in vain: longer than a round trip of any network.
-const IN_VAIN_MIN: Duration = Duration::from_millis(500);
-
 /// A proof that packets arrive counts for so long against proofs by shorter ones.
 const PROOF: Duration = Duration::from_secs(1);
 
@@ -97,7 +94,7 @@ impl Endpoint {
         };
         // A peer far away asks again before the first copy can have arrived.
         if let Some((bytes, since)) = out.stuck()
-            && now.saturating_since(since) >= IN_VAIN_MIN
+            && now.saturating_since(since) >= peer.delay.in_vain()
         {
             out.forget_stuck();
             let narrowed = peer.width.on_stuck(bytes, since, now);
