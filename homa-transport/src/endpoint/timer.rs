@@ -28,6 +28,8 @@ pub(crate) struct Timers {
     entries: usize,
     /// RPCs whose time has come and that have not been looked at yet, in the order of their times.
     overdue: VecDeque<RpcKey>,
+    /// Slots kept their memory at the last release because of the entries in them.
+    release_when_empty: bool,
 }
 
 impl Timers {
@@ -38,6 +40,7 @@ impl Timers {
             next_tick: 0,
             entries: 0,
             overdue: VecDeque::new(),
+            release_when_empty: false,
         }
     }
 
@@ -79,6 +82,7 @@ impl Timers {
         for entries in self.slots.iter_mut().filter(|slot| slot.is_empty()) {
             entries.shrink_to(SLOT_KEEPS);
         }
+        self.release_when_empty = self.entries > 0;
     }
 
     /// The first tick whose slot is not empty.
@@ -118,6 +122,9 @@ impl Timers {
         self.next_tick = self.next_tick.max(now_tick);
         let taken = self.overdue.len().min(DUE_MAX);
         due.extend(self.overdue.drain(..taken));
+        if self.release_when_empty && self.entries == 0 && self.overdue.is_empty() {
+            self.release();
+        }
     }
 }
 
