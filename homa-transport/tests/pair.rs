@@ -316,6 +316,28 @@ fn a_server_restarted_before_anything_was_heard_gets_the_request_again() {
 }
 
 #[test]
+fn a_request_that_a_killed_server_had_is_not_executed_by_its_successor_however_often_it_says_no() {
+    // The client is heard again only a while after the new server was started: what that says first
+    // proves nothing, and the next reply reaches back no further than to the first.
+    for down in [50, 150, 400, 900] {
+        let mut pair = Pair::new();
+        pair.answer = Box::new(|_| None);
+        pair.call(pattern(100, 0), 5);
+        pair.run_for(Duration::from_millis(300));
+        let (open, executed) = (pair.open.len(), pair.server.stats().requests_received);
+        assert_eq!((open, executed), (1, 1));
+        pair.fate = Box::new(|_| Fate::Drop);
+        pair.restart_server();
+        pair.run_for(Duration::from_millis(down));
+        pair.fate = Box::new(|_| Fate::Deliver);
+        pair.run(LONG);
+        assert_eq!(pair.server.stats().requests_received, 0, "{down} ms");
+        let error = pair.outcomes[&5].clone().unwrap_err();
+        assert_eq!(error.delivery(), Delivery::Unknown, "{down} ms: {error}");
+    }
+}
+
+#[test]
 fn a_server_restarted_after_it_had_the_request_fails_the_call_as_maybe_executed() {
     let mut pair = Pair::new();
     pair.answer = Box::new(|_| None);

@@ -179,6 +179,7 @@ impl Pair {
         let port = server_addr().port();
         self.server = Endpoint::new(Config::default(), Wire::Encapsulated, port, 0x9999).unwrap();
         self.server.set_serving(true);
+        self.server.handle_timeout(self.now);
         self.open.clear();
     }
 
