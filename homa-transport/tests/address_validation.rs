@@ -175,6 +175,44 @@ fn a_call_of_100_bytes_with_a_megabyte_back_costs_one_round_trip_more_once() {
 }
 
 #[test]
+fn first_calls_at_once_tell_one_token_and_none_is_held_longer_than_a_round_trip() {
+    let mut pair = Pair::new();
+    pair.answer = Box::new(|_| Some(pattern(3_000, 5).into()));
+    for call in 0..200 {
+        pair.call(pattern(100, 1), call);
+        pair.run_for(Duration::from_micros(1));
+    }
+    pair.run_for(Duration::from_millis(2));
+    assert_eq!(pair.outcomes.len(), 200);
+    assert!(pair.outcomes.values().all(Result::is_ok));
+}
+
+#[test]
+fn a_response_that_is_ready_after_the_client_has_changed_its_tokens_goes_out_at_once() {
+    // Clients make new tokens every ten minutes.
+    for (minutes, calls) in [(11, 1), (11, 50), (25, 50)] {
+        let mut pair = Pair::new().acquaint();
+        pair.answer = Box::new(|_| None);
+        for call in 0..calls {
+            pair.call(pattern(100, 1), call);
+        }
+        pair.run_for(Duration::from_secs(60 * minutes));
+        // Another call shows the new token.
+        pair.answer = Box::new(|_| Some(pattern(1, 5).into()));
+        pair.call(pattern(100, 1), calls);
+        pair.run_for(Duration::from_millis(2));
+        assert!(pair.outcomes.remove(&calls).is_some());
+        for rpc in std::mem::take(&mut pair.open) {
+            pair.respond(rpc, pattern(3_000, 5)).unwrap();
+            pair.run_for(Duration::from_micros(1));
+        }
+        pair.run_for(Duration::from_millis(2));
+        let ended = pair.outcomes.values().filter(|end| end.is_ok()).count();
+        assert_eq!(ended as u64, calls, "{minutes} minutes");
+    }
+}
+
+#[test]
 fn a_first_contact_that_loses_any_packet_of_its_start_recovers() {
     for response in [10, 200, 1_000, 30_000] {
         for lost in 0..12 {

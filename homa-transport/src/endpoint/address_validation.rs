@@ -111,11 +111,13 @@ impl Endpoint {
             return;
         }
         let told = arrival.tokens.own;
-        if let Some(rpc) = rpc.and_then(|key| self.table.get_mut(key))
+        if let Some(key) = rpc
+            && let Some(rpc) = self.table.get_mut(key)
             && !rpc.is_client()
         {
             rpc.shown = told;
             self.strangers -= usize::from(std::mem::take(&mut rpc.counted_as_stranger));
+            self.release_held(key);
         }
         let Some(key) = self.sender_key(arrival) else {
             return;
