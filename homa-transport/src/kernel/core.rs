@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::endpoint::RpcKey;
 use crate::error::{CloseReason, Delivery, Limit, RpcError};
 use crate::message::Message;
-use crate::slab::Slab;
+use homa_protocol::slab::Slab;
 use crate::stats::Stats;
 use crate::transport::{CallKey, RequestSink};
 

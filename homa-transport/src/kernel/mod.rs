@@ -61,7 +61,7 @@ use tokio::runtime::Handle as Runtime;
 use self::core::Limits;
 use self::driver::Driver;
 use self::lane::Lane;
-pub use self::probe::{KernelError, Variant};
+pub use crate::error::{KernelError, Variant};
 use self::sys::Port;
 use crate::config::Config;
 use crate::endpoint::RpcKey;

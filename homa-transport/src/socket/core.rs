@@ -10,7 +10,7 @@ use slotmap::{Key, KeyData};
 use crate::endpoint::{Endpoint, Event, RpcKey, Transmit};
 use crate::error::{CloseReason, Delivery, Limit, Report, RpcError};
 use crate::message::Message;
-use crate::slab::{SideTable, Slab};
+use homa_protocol::slab::{SideTable, Slab};
 use crate::transport::{CallKey, RequestSink};
 use crate::units::Instant;
 

@@ -1,0 +1,532 @@
+//! The oracle: knows every call there is, and says whether what the endpoints do is right.
+
+use std::collections::HashMap;
+
+use super::fault::Damaged;
+use super::ledger::{GrantBounds, GrantLedger};
+use super::scenario::Scenario;
+use homa_protocol::config::Config;
+use homa_protocol::endpoint::RpcKey;
+use homa_protocol::error::{Delivery, RpcError};
+use homa_protocol::units::{Instant, Priority, RpcId};
+use homa_protocol::wire::{Header, Malformed, Packet};
+
+/// What must hold in every world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Invariant {
+    /// A process delivers a request at most once. (A restarted one has forgotten what its
+    /// predecessor delivered.)
+    RequestOnce,
+    /// A request that is delivered belongs to a call and has its bytes.
+    RequestExact,
+    /// A response that is delivered was given for that call and has its bytes.
+    ResponseExact,
+    /// A call has one outcome.
+    OneOutcome,
+    /// A request of which the client was told that it was not sent is not delivered.
+    NotSentMeansNotSent,
+    /// A request is cancelled only after its client has given it up, or was silent for long.
+    CancelledForCause,
+    /// Packets are well-formed and go to a host.
+    WellFormed,
+    /// Packets are no longer than the path allows.
+    PacketLength,
+    /// Control packets have the highest priority configured.
+    PriorityLegal,
+    /// Grants are for messages that are coming in, and lie within them.
+    GrantWithinMessage,
+    /// What was granted and has not come is within twice `max_incoming_bytes`.
+    GrantsBounded,
+    /// Memory for incoming messages is within `inbound_bytes_max`.
+    MemoryBounded,
+    /// The number of RPCs is within `rpcs_max`, as client and as server.
+    RpcsBounded,
+    /// When the faults are over, every call ends; and when the network has gone bad for good.
+    EveryCallEnds,
+    /// An endpoint does not keep itself busy for ever.
+    ComesToRest,
+    /// When every call has ended, no RPC and no packet is left.
+    TablesEmpty,
+    /// When every call has ended, no memory is reserved.
+    BudgetsZero,
+    /// When the faults are over, new calls succeed.
+    WorksAgain,
+}
+
+/// An invariant that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Breach {
+    pub(super) invariant: Invariant,
+    /// Host at which it showed.
+    pub(super) host: usize,
+    /// Another host that has to do with it.
+    pub(super) peer: Option<usize>,
+    pub(super) detail: String,
+}
+
+/// Levels of an endpoint that have bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Levels {
+    /// [`homa_protocol::Endpoint::inbound_bytes`].
+    pub inbound_bytes: usize,
+    /// RPCs in its table.
+    pub rpcs_live: u64,
+    /// [`homa_protocol::Endpoint::is_idle`].
+    pub idle: bool,
+}
+
+/// A call.
+#[derive(Clone, Debug)]
+pub(super) struct Call {
+    pub(super) client: usize,
+    pub(super) server: usize,
+    pub(super) state: CallState,
+    pub(super) request: Content,
+    pub(super) response: Content,
+    /// Made after the faults: it must succeed.
+    pub(super) probe: bool,
+    pub(super) begun: Instant,
+    /// Number of the server's process to which the request was delivered last; 0: to none.
+    delivered_in: u32,
+    answered: bool,
+    /// Its client was told that it was not sent.
+    not_sent: bool,
+}
+
+/// A message by its place in the common text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Content {
+    pub(super) start: usize,
+    pub(super) len: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CallState {
+    Open,
+    Succeeded,
+    Failed,
+    /// The application gave it up.
+    GivenUp,
+    /// Its process has died.
+    Gone,
+}
+
+/// Calls that ended, by how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Outcomes {
+    pub(super) succeeded: u64,
+    pub(super) failed: u64,
+    pub(super) given_up: u64,
+    pub(super) gone: u64,
+    pub(super) delivered: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Oracle {
+    config: Config,
+    packet_bytes: usize,
+    /// Damaged packets may be delivered, so that contents prove nothing.
+    lenient: bool,
+    /// Packets may arrive twice.
+    duplicates: bool,
+    /// Hosts may fall silent, and be taken for dead.
+    disturbed: bool,
+    calls: Vec<Call>,
+    by_id: HashMap<(usize, RpcId), usize>,
+    ledgers: Vec<GrantLedger>,
+    open: usize,
+    outcomes: Outcomes,
+}
+
+impl Oracle {
+    pub(super) fn new(hosts: usize, scenario: &Scenario) -> Self {
+        let faults = &scenario.faults;
+        Self {
+            config: scenario.config.clone(),
+            packet_bytes: scenario.packet_bytes,
+            lenient: faults.damaged == Damaged::Delivered,
+            duplicates: faults.duplication > 0,
+            disturbed: !scenario.disturbances.is_empty(),
+            calls: Vec::new(),
+            by_id: HashMap::new(),
+            ledgers: (0..hosts).map(|_| GrantLedger::default()).collect(),
+            open: 0,
+            outcomes: Outcomes::default(),
+        }
+    }
+
+    /// Number of the next call.
+    pub(super) const fn next_call(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// True if damaged packets may have been taken for sound ones, so that nothing but bounds is
+    /// sure.
+    pub(super) const fn is_lenient(&self) -> bool {
+        self.lenient
+    }
+
+    pub(super) const fn open(&self) -> usize {
+        self.open
+    }
+
+    pub(super) const fn outcomes(&self) -> Outcomes {
+        self.outcomes
+    }
+
+    pub(super) fn call(&self, call: usize) -> Option<&Call> {
+        self.calls.get(call)
+    }
+
+    /// The call with this id (in any form) of `client`.
+    pub(super) fn call_of(&self, client: usize, id: RpcId) -> Option<usize> {
+        self.by_id.get(&(client, id.client_form())).copied()
+    }
+
+    pub(super) fn begin(&mut self, id: RpcId, call: NewCall) {
+        let client = call.client;
+        self.by_id.insert((client, id), self.calls.len());
+        self.open += 1;
+        self.calls.push(Call {
+            client,
+            server: call.server,
+            state: CallState::Open,
+            request: call.request,
+            response: call.response,
+            probe: call.probe,
+            begun: call.begun,
+            delivered_in: 0,
+            answered: false,
+            not_sent: false,
+        });
+    }
+
+    /// The process of `host` has died.
+    pub(super) fn on_crash(&mut self, host: usize) {
+        for call in &mut self.calls {
+            if call.client == host && call.state == CallState::Open {
+                call.state = CallState::Gone;
+                self.open -= 1;
+                self.outcomes.gone += 1;
+            }
+        }
+        if let Some(ledger) = self.ledgers.get_mut(host) {
+            *ledger = GrantLedger::default();
+        }
+    }
+
+    /// A request is delivered by process number `process` of `host`. `exact` says whether it has
+    /// the bytes of a content.
+    pub(super) fn on_request(
+        &mut self,
+        host: usize,
+        process: u32,
+        client: usize,
+        id: RpcId,
+        exact: impl FnOnce(Content) -> bool,
+    ) -> Result<Option<usize>, Breach> {
+        let breach = |invariant, detail| Err(Breach::new(invariant, host, Some(client), detail));
+        let number = self.call_of(client, id);
+        let Some((number, call)) = number.and_then(|n| Some((n, self.calls.get_mut(n)?))) else {
+            if self.lenient {
+                return Ok(None);
+            }
+            let detail = format!("a request {id:?} that nobody made");
+            return breach(Invariant::RequestExact, detail);
+        };
+        if self.lenient && (call.server != host || call.state != CallState::Open) {
+            // A damaged id that happens to be that of another call.
+            return Ok(None);
+        }
+        if !self.lenient && (call.server != host || !exact(call.request)) {
+            let detail =
+                format!("call {number} came with other bytes than were sent, or elsewhere");
+            return breach(Invariant::RequestExact, detail);
+        }
+        // A second copy of a packet that was refused can reach the next process.
+        if call.not_sent && !self.duplicates {
+            let detail = format!("call {number} failed as not sent and is delivered");
+            return breach(Invariant::NotSentMeansNotSent, detail);
+        }
+        // A damaged id can be that of another call.
+        if !self.lenient && call.delivered_in >= process {
+            let detail = format!("call {number} is delivered to one process a second time");
+            return breach(Invariant::RequestOnce, detail);
+        }
+        call.delivered_in = process;
+        self.outcomes.delivered += 1;
+        Ok(Some(number))
+    }
+
+    pub(super) fn on_answer(&mut self, call: usize) {
+        if let Some(call) = self.calls.get_mut(call) {
+            call.answered = true;
+        }
+    }
+
+    pub(super) fn on_response(
+        &mut self,
+        host: usize,
+        number: usize,
+        exact: impl FnOnce(Content) -> bool,
+    ) -> Result<(), Breach> {
+        let lenient = self.lenient;
+        let call = self.end(host, number, CallState::Succeeded)?;
+        let right = call.answered && exact(call.response);
+        if !lenient && !right {
+            let detail = format!("call {number} got bytes that were not its answer");
+            return Err(Breach::new(
+                Invariant::ResponseExact,
+                host,
+                Some(call.server),
+                detail,
+            ));
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_failure(
+        &mut self,
+        host: usize,
+        number: usize,
+        error: &RpcError,
+    ) -> Result<(), Breach> {
+        let call = self.end(host, number, CallState::Failed)?;
+        let server = Some(call.server);
+        if call.probe {
+            let detail = format!("call {number} after the faults failed: {error}");
+            return Err(Breach::new(Invariant::WorksAgain, host, server, detail));
+        }
+        if error.delivery() == Delivery::NotSent {
+            if call.delivered_in > 0 {
+                let detail = format!("call {number} was delivered and fails as not sent: {error}");
+                return Err(Breach::new(
+                    Invariant::NotSentMeansNotSent,
+                    host,
+                    server,
+                    detail,
+                ));
+            }
+            call.not_sent = true;
+        }
+        Ok(())
+    }
+
+    /// The application gives a call up; true if it was open.
+    pub(super) fn on_give_up(&mut self, host: usize, number: usize) -> bool {
+        let open = self
+            .calls
+            .get(number)
+            .is_some_and(|call| call.state == CallState::Open);
+        open && self.end(host, number, CallState::GivenUp).is_ok()
+    }
+
+    fn end(&mut self, host: usize, number: usize, state: CallState) -> Result<&mut Call, Breach> {
+        let breach = |peer, detail| Err(Breach::new(Invariant::OneOutcome, host, peer, detail));
+        let Some(call) = self.calls.get_mut(number) else {
+            return breach(None, format!("call {number} ended and was never made"));
+        };
+        if call.client != host || call.state != CallState::Open {
+            let detail = format!(
+                "call {number} is {:?} and ends again: {state:?}",
+                call.state
+            );
+            return breach(Some(call.server), detail);
+        }
+        call.state = state;
+        self.open -= 1;
+        match state {
+            CallState::Succeeded => self.outcomes.succeeded += 1,
+            CallState::GivenUp => self.outcomes.given_up += 1,
+            _ => self.outcomes.failed += 1,
+        }
+        Ok(call)
+    }
+
+    pub(super) fn on_cancelled(&self, host: usize, call: Option<usize>) -> Result<(), Breach> {
+        let Some((number, call)) = call.and_then(|n| Some((n, self.calls.get(n)?))) else {
+            return Ok(());
+        };
+        let sure = !self.disturbed && !self.lenient;
+        if call.state == CallState::Open && sure {
+            let detail = format!("call {number} is cancelled while its client waits for it");
+            return Err(Breach::new(
+                Invariant::CancelledForCause,
+                host,
+                Some(call.client),
+                detail,
+            ));
+        }
+        Ok(())
+    }
+
+    /// A host sends a packet. `rpc_of` finds an RPC in its table.
+    pub(super) fn on_sent(
+        &mut self,
+        host: usize,
+        sent: &Sent<'_>,
+        rpc_of: impl Fn(usize, RpcId) -> Option<RpcKey>,
+    ) -> Result<(), Breach> {
+        let Sent {
+            to: peer,
+            level,
+            len,
+            packet,
+        } = *sent;
+        let breach = |invariant, detail| Err(Breach::new(invariant, host, peer, detail));
+        let (header, packet) = match packet {
+            Ok(parsed) => parsed,
+            Err(malformed) => return breach(Invariant::WellFormed, malformed.to_string()),
+        };
+        let Some(to) = peer else {
+            return breach(
+                Invariant::WellFormed,
+                "a packet to an address of nobody".to_owned(),
+            );
+        };
+        if len > self.packet_bytes {
+            let detail = format!(
+                "a packet of {len} bytes where {} are allowed",
+                self.packet_bytes
+            );
+            return breach(Invariant::PacketLength, detail);
+        }
+        let highest = Priority::saturating(self.config.num_priorities.saturating_sub(1));
+        // The level of DATA is up to the receiver, which may have more of them.
+        if !matches!(packet, Packet::Data(..)) && level != highest {
+            let detail = format!("{} at level {}", packet.packet_type(), level.level());
+            return breach(Invariant::PriorityLegal, detail);
+        }
+        if let Packet::Grant(grant) = packet
+            && let Some(ledger) = self.ledgers.get_mut(host)
+        {
+            let id = header.sender_id.other_side();
+            let bounds = GrantBounds {
+                // Who comes first may go beyond the ceiling.
+                outstanding_max: 2 * u64::from(self.config.max_incoming_bytes),
+                fifo_permille: u64::from(self.config.grant_fifo_permille),
+                fifo_increment: u64::from(self.config.fifo_grant_increment_bytes),
+            };
+            let granted = ledger.on_grant(to, id, grant.offset, bounds, rpc_of);
+            if let Err((invariant, detail)) = granted
+                // The ledger may have the length of a damaged packet that the endpoint did not keep.
+                && !(self.lenient && invariant == Invariant::GrantWithinMessage)
+            {
+                return breach(invariant, detail);
+            }
+        }
+        Ok(())
+    }
+
+    /// A host was handed a packet, and `rpc_of` finds its RPC in the host's table now.
+    pub(super) fn on_received(
+        &mut self,
+        host: usize,
+        peer: usize,
+        packet: &Result<(Header, Packet<'_>), Malformed>,
+        rpc_of: impl Fn(usize, RpcId) -> Option<RpcKey>,
+    ) {
+        let Some(ledger) = self.ledgers.get_mut(host) else {
+            return;
+        };
+        match packet {
+            Ok((header, Packet::Data(data, bytes))) => {
+                let whole = data.offset == 0 && bytes.len() >= data.message_length as usize;
+                if !whole {
+                    ledger.on_data(peer, header.sender_id, data, bytes.len(), rpc_of);
+                }
+            }
+            Ok((header, Packet::StartMsg(start))) => {
+                ledger.begin(peer, header.sender_id, start.message_length, 0, rpc_of);
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn on_levels(&self, host: usize, levels: &Levels) -> Result<(), Breach> {
+        let bound = self.config.inbound_bytes_max;
+        if levels.inbound_bytes > bound {
+            let detail = format!(
+                "{} bytes reserved, the bound is {bound}",
+                levels.inbound_bytes
+            );
+            return Err(Breach::new(Invariant::MemoryBounded, host, None, detail));
+        }
+        if levels.rpcs_live > 2 * self.config.rpcs_max as u64 {
+            let detail = format!(
+                "{} RPCs, the bound is {}",
+                levels.rpcs_live,
+                2 * self.config.rpcs_max
+            );
+            return Err(Breach::new(Invariant::RpcsBounded, host, None, detail));
+        }
+        Ok(())
+    }
+
+    /// The faults are over for long, and `levels` are those of each host.
+    pub(super) fn on_end(&self, levels: &[Levels]) -> Result<(), Breach> {
+        let open = |(_, call): &(usize, &Call)| call.state == CallState::Open;
+        if let Some((number, call)) = self.calls.iter().enumerate().find(open) {
+            let detail = format!("call {number}, begun at {:?}, has no end", call.begun);
+            let invariant = if call.probe {
+                Invariant::WorksAgain
+            } else {
+                Invariant::EveryCallEnds
+            };
+            return Err(Breach::new(
+                invariant,
+                call.client,
+                Some(call.server),
+                detail,
+            ));
+        }
+        for (host, levels) in levels.iter().enumerate() {
+            if !levels.idle || levels.rpcs_live > 0 {
+                let detail = format!("every call has ended, and there is {levels:?}");
+                return Err(Breach::new(Invariant::TablesEmpty, host, None, detail));
+            }
+            if levels.inbound_bytes > 0 {
+                let detail = format!("{} bytes are reserved for nothing", levels.inbound_bytes);
+                return Err(Breach::new(Invariant::BudgetsZero, host, None, detail));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A packet that a host sends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sent<'a> {
+    /// Receiver, if there is one with that address.
+    pub(super) to: Option<usize>,
+    pub(super) level: Priority,
+    pub(super) len: usize,
+    pub(super) packet: &'a Result<(Header, Packet<'a>), Malformed>,
+}
+
+/// What a call begins with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NewCall {
+    pub(super) client: usize,
+    pub(super) server: usize,
+    pub(super) request: Content,
+    pub(super) response: Content,
+    pub(super) probe: bool,
+    pub(super) begun: Instant,
+}
+
+impl Breach {
+    pub(super) const fn new(
+        invariant: Invariant,
+        host: usize,
+        peer: Option<usize>,
+        detail: String,
+    ) -> Self {
+        Self {
+            invariant,
+            host,
+            peer,
+            detail,
+        }
+    }
+}
