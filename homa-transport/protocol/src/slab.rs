@@ -317,6 +317,12 @@ impl<K: Key, V> Slab<K, V> {
     }
 }
 
+impl<K: Key, V> Default for SideTable<K, V> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<K: Key, V> SideTable<K, V> {
     /// An empty table.
     pub const fn new() -> Self {

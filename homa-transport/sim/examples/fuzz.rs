@@ -1,8 +1,8 @@
 //! Feeds the fuzz targets with random bytes for a while, on any toolchain and without a corpus.
 //!
 //! ```text
-//! cargo run -p homa-transport --features sim --example fuzz -- endpoint --seconds 60 --seed 1
-//! cargo run -p homa-transport --features sim --example fuzz -- endpoint --input 00ff17
+//! cargo run -p homa-sim --example fuzz -- endpoint --seconds 60 --seed 1
+//! cargo run -p homa-sim --example fuzz -- endpoint --input 00ff17
 //! ```
 //!
 //! See [`command`] for the arguments. With `FUZZ_TRACE=1` in the environment the target `endpoint`

@@ -1,8 +1,8 @@
 //! Runs simulated worlds, one per seed, and says whether every invariant held in all of them.
 //!
 //! ```text
-//! cargo run --release -p homa-transport --features sim --example worlds -- --seeds 0..10000
-//! cargo run --release -p homa-transport --features sim --example worlds -- --seed 42
+//! cargo run --release -p homa-sim --example worlds -- --seeds 0..10000
+//! cargo run --release -p homa-sim --example worlds -- --seed 42
 //! ```
 //!
 //! The first form prints totals; a range of 500 seeds or more in which some kind of fault never
