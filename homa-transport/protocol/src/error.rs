@@ -1,8 +1,8 @@
 //! How calls fail, and what is wrong with a configuration.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
-use std::fmt;
 
 use crate::units::RpcId;
 

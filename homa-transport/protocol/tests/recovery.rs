@@ -9,12 +9,10 @@ use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::time::Duration;
 
-use homa_sim::{
-    Arrivals, Disturbance, DisturbanceKind, Scenario, Sizes, Topology, What, World,
-};
 use homa_protocol::units::Instant;
 use homa_protocol::wire::PacketType;
 use homa_protocol::{Config, Wire};
+use homa_sim::{Arrivals, Disturbance, DisturbanceKind, Scenario, Sizes, Topology, What, World};
 use support::{Fate, Pair, Side, pattern};
 
 /// DATA sent in a world, and what would have been enough, in bytes.

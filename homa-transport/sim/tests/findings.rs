@@ -4,10 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use homa_protocol::endpoint::Event;
-use homa_sim::{Arrivals, Scenario, Sizes, World, fuzz};
 use homa_protocol::units::{Instant, Priority, RpcId};
 use homa_protocol::wire::{Busy, Data, Header, Packet, Resend, Tokens, emit, parse, quoted_id};
 use homa_protocol::{Config, Delivery, Endpoint, Message, Report, Unreachable, Wire};
+use homa_sim::{Arrivals, Scenario, Sizes, World, fuzz};
 
 fn peer(last: u8) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, last], 4_000))

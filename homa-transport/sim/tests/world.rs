@@ -4,15 +4,15 @@
 use std::time::Duration;
 
 use homa_protocol::endpoint::{Event, ModuleKind};
-use homa_sim::{
-    Arrivals, Defect, Disturbance, DisturbanceKind, Invariant, Levels, PacketFaults, Report,
-    Scenario, Sizes, Topology, Violation, What, World,
-};
 use homa_protocol::units::{Priority, RpcId};
 use homa_protocol::wire::{
     self, Busy, DATA_HEADER_BYTES, Grant, Header, Packet, PacketType, Resend,
 };
 use homa_protocol::{RpcError, Unreachable, Wire};
+use homa_sim::{
+    Arrivals, Defect, Disturbance, DisturbanceKind, Invariant, Levels, PacketFaults, Report,
+    Scenario, Sizes, Topology, Violation, What, World,
+};
 
 fn run(scenario: Scenario) -> Result<Report, Box<Violation>> {
     World::new(scenario).expect("valid settings").run()

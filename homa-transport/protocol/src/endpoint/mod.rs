@@ -15,45 +15,15 @@
 //! A driver that was stopped for a while hands in all packets that are waiting before it calls
 //! [`Endpoint::handle_timeout`]; then a stall of its own is not taken for the peer's silence.
 
-mod address;
-mod address_validation;
-mod admission;
-mod allowance;
-mod announce;
-mod budget;
-mod control;
-mod copies;
-mod delay;
-mod delivered;
-mod end;
-#[cfg(feature = "sim")]
-mod experiment;
-mod grant;
-mod inbound;
-mod inspect;
-mod intervals;
-mod lateness;
-mod migration;
-mod outbound;
-mod outgoing;
-mod pacer;
-mod peer;
-mod priority;
-mod receive;
-mod release;
-mod replay;
-mod rpc;
-mod rules;
-mod send;
-mod start_msg;
-mod table;
-mod timeout;
-mod timer;
-mod token;
-mod trace;
-mod transmit;
-mod wait_list;
-mod width;
+mod diagnostics;
+mod grants;
+mod memory;
+mod peers;
+mod profile;
+mod rpcs;
+mod rx;
+mod timers;
+mod tx;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -62,20 +32,20 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use self::admission::Waiting;
-use self::delivered::MemoryClock;
-use self::grant::{GrantLimits, GrantScheduler};
-use self::pacer::{Pacer, PacerLimits};
-use self::peer::{PeerKey, PeerTable};
-use self::priority::{SizesSeen, UnscheduledCutoffs};
-use self::release::BurstWatch;
-use self::replay::ReplayMemory;
-use self::rpc::{Liveness, Rpc, State};
-use self::rules::Rules;
-use self::send::Control;
-use self::table::RpcTable;
-use self::timer::Timers;
-use self::token::TokenKey;
+use self::grants::priority::{SizesSeen, UnscheduledCutoffs};
+use self::grants::scheduler::{GrantLimits, GrantScheduler};
+use self::memory::admission::Waiting;
+use self::memory::release::BurstWatch;
+use self::peers::peer::{PeerKey, PeerTable};
+use self::peers::replay_memory::ReplayMemory;
+use self::peers::replay_window::MemoryClock;
+use self::peers::token::TokenKey;
+use self::profile::rules::Rules;
+use self::rpcs::rpc::{Liveness, Rpc, State};
+use self::rpcs::table::RpcTable;
+use self::timers::wheel::Timers;
+use self::tx::pacer::{Pacer, PacerLimits};
+use self::tx::send::Control;
 use crate::config::{Config, Wire};
 use crate::error::{ConfigError, Limit, Report, RpcError, Unreachable};
 use crate::list::Links;
@@ -84,12 +54,12 @@ use crate::stats::Stats;
 use crate::units::{Instant, RpcId};
 use crate::wire::Packet;
 
-pub use self::budget::LinkBudget;
+pub use self::diagnostics::trace::{Record, Trace};
+pub use self::grants::budget::LinkBudget;
+pub use self::peers::token::Seed;
 #[cfg(feature = "sim")]
-pub use self::experiment::ModuleKind;
-pub use self::token::Seed;
-pub use self::trace::{Record, Trace};
-pub use self::transmit::Transmit;
+pub use self::profile::experiment::ModuleKind;
+pub use self::tx::transmit::Transmit;
 
 slotmap::new_key_type! {
     /// Handle of an RPC at its endpoint. Generational: the handle of an RPC that is over never

@@ -1,0 +1,42 @@
+//! What only a simulated experiment does with an endpoint.
+
+use crate::endpoint::{Endpoint, RpcKey};
+
+impl Endpoint {
+    /// Ends an RPC of either side at no cost: nothing is sent, no event follows, nothing is
+    /// remembered. The other end has to be told in the same way. Returns the cookie of a call.
+    pub fn end_silently(&mut self, rpc: RpcKey) -> Option<u64> {
+        self.remove(rpc).map(|rpc| rpc.cookie)
+    }
+
+    /// False if [`Endpoint::poll_transmit`] would yield nothing. A simulated network card need not ask
+    /// for the next packet then.
+    #[must_use]
+    pub fn may_transmit(&self) -> bool {
+        !self.control.is_empty()
+            || !self.pacer.is_empty()
+            || self.grants.may_grant()
+            || self.waiting.room_freed
+    }
+}
+
+/// A Linux module that an endpoint can be made to speak like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModuleKind {
+    /// Of July 2026: the beginning of a long message goes unasked, START_MSG is not known.
+    July,
+    /// Since September 2026: long messages go by grants alone, and begin by START_MSG.
+    September,
+    /// Stripped for the kernel's own sources: no grants, everything goes unasked.
+    Upstream,
+}
+
+impl Endpoint {
+    /// Speaks like a module from now on, as far as the beginnings of messages are concerned. Only on
+    /// protocol 146, and before anything is sent.
+    pub const fn imitate(&mut self, module: ModuleKind) {
+        self.rules.takes_start_msg = matches!(module, ModuleKind::September);
+        self.rules.always_starts = matches!(module, ModuleKind::September);
+        self.rules.knows_grants = !matches!(module, ModuleKind::Upstream);
+    }
+}
