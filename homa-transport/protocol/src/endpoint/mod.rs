@@ -16,6 +16,7 @@
 //! [`Endpoint::handle_timeout`]; then a stall of its own is not taken for the peer's silence.
 
 mod diagnostics;
+mod event;
 mod grants;
 mod memory;
 mod peers;
@@ -30,15 +31,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use self::grants::priority::{SizesSeen, UnscheduledCutoffs};
 use self::grants::scheduler::{GrantLimits, GrantScheduler};
 use self::memory::admission::Waiting;
 use self::memory::release::BurstWatch;
-use self::peers::peer::{PeerKey, PeerTable};
+use self::peers::peer::PeerKey;
 use self::peers::replay_memory::ReplayMemory;
 use self::peers::replay_window::MemoryClock;
+use self::peers::table::PeerTable;
 use self::peers::token::TokenKey;
 use self::profile::rules::Rules;
 use self::rpcs::rpc::{Liveness, Rpc, State};
@@ -47,7 +47,7 @@ use self::timers::wheel::Timers;
 use self::tx::pacer::{Pacer, PacerLimits};
 use self::tx::send::Control;
 use crate::config::{Config, Wire};
-use crate::error::{ConfigError, Limit, Report, RpcError, Unreachable};
+use crate::error::{ConfigError, Limit, RpcError};
 use crate::list::Links;
 use crate::message::Message;
 use crate::stats::Stats;
@@ -55,6 +55,7 @@ use crate::units::{Instant, RpcId};
 use crate::wire::Packet;
 
 pub use self::diagnostics::trace::{Record, Trace};
+pub use self::event::Event;
 pub use self::grants::budget::LinkBudget;
 pub use self::peers::token::Seed;
 #[cfg(feature = "sim")]
@@ -116,42 +117,6 @@ pub struct Endpoint {
     /// When to look for memory to give back.
     next_release: Instant,
     bursts: BurstWatch,
-}
-
-/// Something the application has to know.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Event {
-    /// A request has arrived. Answer it with [`Endpoint::send_response`], or give it up with
-    /// [`Endpoint::abort`].
-    Request {
-        /// Handle for the answer.
-        rpc: RpcKey,
-        /// The client.
-        peer: SocketAddr,
-        /// The request.
-        message: Bytes,
-    },
-    /// The response to a request of ours has arrived; the RPC is over.
-    Response {
-        /// What was given to [`Endpoint::send_request`].
-        cookie: u64,
-        /// The response.
-        message: Bytes,
-    },
-    /// A request of ours has failed; the RPC is over.
-    Failed {
-        /// What was given to [`Endpoint::send_request`].
-        cookie: u64,
-        /// Why.
-        error: RpcError,
-    },
-    /// A peer asked for a look at the trace ([`Endpoint::trace`]), and the configuration allows it.
-    Frozen,
-    /// The client has given up a request before it was answered; the RPC is over.
-    Cancelled {
-        /// Handle of the request.
-        rpc: RpcKey,
-    },
 }
 
 impl Endpoint {
@@ -366,12 +331,6 @@ impl Endpoint {
         }
     }
 
-    /// The other end of an RPC.
-    #[must_use]
-    pub fn peer_of(&self, rpc: RpcKey) -> Option<SocketAddr> {
-        self.table.get(rpc).map(|rpc| rpc.addr)
-    }
-
     /// Closes: forgets all RPCs of ours, telling their servers, and queues the acks owed. Send what
     /// [`Endpoint::poll_transmit`] yields afterwards.
     pub fn close(&mut self) {
@@ -388,29 +347,6 @@ impl Endpoint {
         for (addr, first, others) in owed {
             self.stats.acks_sent += 1;
             self.send_to_server(addr, None, first.id, Packet::Ack(others));
-        }
-    }
-
-    /// Takes the report that a peer cannot be reached: calls to it end, and on protocol 146 those to the
-    /// other ports of its address too if the report is about the whole host. Requests of a peer end only if
-    /// its socket is gone. A host that cannot be reached may be back before there is anything to send; if
-    /// not, silence ends them. What our own system refuses to send is one lost packet, unless it is the
-    /// first of a call.
-    ///
-    /// Source: homa_plumbing.c, `homa_err_handler_v4`; homa_rpc.c, `homa_abort_rpcs`.
-    pub fn handle_unreachable(&mut self, report: &Report) {
-        use Unreachable::{Host, Network, Protocol};
-        let peers = match (self.wire, report.reason) {
-            (Wire::Native, Protocol | Host | Network) => self.peers.of_host(report.peer.ip()),
-            _ => self.peers.find(report.peer).into_iter().collect(),
-        };
-        for peer_key in peers {
-            for key in self.rpcs_of(peer_key) {
-                self.end_unreachable(key, report);
-            }
-            if report.reason != Unreachable::Denied {
-                self.forget_peer(peer_key);
-            }
         }
     }
 
@@ -445,27 +381,6 @@ impl Endpoint {
             rpcs_live: self.table.len() as u64,
             ..self.stats
         }
-    }
-
-    /// True if there is no RPC and nothing to send.
-    #[must_use]
-    pub fn is_idle(&self) -> bool {
-        self.table.len() == 0
-            && self.control.is_empty()
-            && self.parts.is_empty()
-            && self.pacer.is_empty()
-    }
-
-    /// Bytes granted and not received, over all messages that need grants.
-    #[must_use]
-    pub const fn incoming_bytes(&self) -> u64 {
-        self.grants.incoming()
-    }
-
-    /// Bytes reserved for incoming messages at present.
-    #[must_use]
-    pub const fn inbound_bytes(&self) -> usize {
-        self.inbound_bytes
     }
 
     /// The peer of a new call, if it can be called and there is room.

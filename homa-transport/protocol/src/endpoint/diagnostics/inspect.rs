@@ -37,4 +37,31 @@ impl Endpoint {
     pub fn rpcs_live(&self) -> usize {
         self.table.len()
     }
+
+    /// The other end of an RPC.
+    #[must_use]
+    pub fn peer_of(&self, rpc: RpcKey) -> Option<SocketAddr> {
+        self.table.get(rpc).map(|rpc| rpc.addr)
+    }
+
+    /// True if there is no RPC and nothing to send.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.table.len() == 0
+            && self.control.is_empty()
+            && self.parts.is_empty()
+            && self.pacer.is_empty()
+    }
+
+    /// Bytes granted and not received, over all messages that need grants.
+    #[must_use]
+    pub const fn incoming_bytes(&self) -> u64 {
+        self.grants.incoming()
+    }
+
+    /// Bytes reserved for incoming messages at present.
+    #[must_use]
+    pub const fn inbound_bytes(&self) -> usize {
+        self.inbound_bytes
+    }
 }

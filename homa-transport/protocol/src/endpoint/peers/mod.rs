@@ -10,4 +10,5 @@ pub(in crate::endpoint) mod probe_rate;
 pub(in crate::endpoint) mod replay_memory;
 pub(in crate::endpoint) mod replay_window;
 pub(in crate::endpoint) mod round_trip;
+pub(in crate::endpoint) mod table;
 pub(in crate::endpoint) mod token;

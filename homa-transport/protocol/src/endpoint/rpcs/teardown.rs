@@ -8,11 +8,35 @@ use crate::endpoint::tx::outbound::OutMessage;
 use crate::endpoint::{Endpoint, Event, RpcKey};
 use std::net::SocketAddr;
 
-use crate::error::RpcError;
+use crate::config::Wire;
+use crate::error::{Report, RpcError, Unreachable};
 use crate::units::RpcId;
 use crate::wire::{AckEntry, Packet, Unknown};
 
 impl Endpoint {
+    /// Takes the report that a peer cannot be reached: calls to it end, and on protocol 146 those to the
+    /// other ports of its address too if the report is about the whole host. Requests of a peer end only if
+    /// its socket is gone. A host that cannot be reached may be back before there is anything to send; if
+    /// not, silence ends them. What our own system refuses to send is one lost packet, unless it is the
+    /// first of a call.
+    ///
+    /// Source: homa_plumbing.c, `homa_err_handler_v4`; homa_rpc.c, `homa_abort_rpcs`.
+    pub fn handle_unreachable(&mut self, report: &Report) {
+        use Unreachable::{Host, Network, Protocol};
+        let peers = match (self.wire, report.reason) {
+            (Wire::Native, Protocol | Host | Network) => self.peers.of_host(report.peer.ip()),
+            _ => self.peers.find(report.peer).into_iter().collect(),
+        };
+        for peer_key in peers {
+            for key in self.rpcs_of(peer_key) {
+                self.end_unreachable(key, report);
+            }
+            if report.reason != Unreachable::Denied {
+                self.forget_peer(peer_key);
+            }
+        }
+    }
+
     /// Ends an RPC of ours of which the application no longer wants to hear: its server is told
     /// at once, and owed an ack in case that gets lost.
     pub(in crate::endpoint) fn end_call_early(&mut self, key: RpcKey) {
