@@ -189,6 +189,39 @@ fn a_response_that_is_late_is_not_asked_for_again() {
 }
 
 /// The tail of a response is behind a full queue, and a NEED_ACK overtakes it.
+/// DATA packets that were sent beside those that were needed, in thousandths of these.
+fn copies_permille(pair: &Pair) -> usize {
+    let is_data = |sent: &&support::Sent| sent.packet_type == PacketType::Data;
+    let all: Vec<_> = pair.log.iter().filter(is_data).collect();
+    let distinct: HashSet<_> = all
+        .iter()
+        .map(|sent| (sent.id.value(), &sent.text))
+        .collect();
+    (all.len() - distinct.len()) * 1_000 / distinct.len()
+}
+
+#[test]
+fn over_a_long_way_hardly_anything_is_sent_twice() {
+    for wire in [Wire::Native, Wire::Encapsulated] {
+        for delay in [10, 50, 100] {
+            for (len, calls) in [(100, 1_000), (40_000, 100), (100_000, 100)] {
+                // Over UDP the first responses are held back for a round trip, and asked for meanwhile.
+                let most = if wire == Wire::Native { 50 } else { 400 };
+                let mut pair = far(wire, Duration::from_millis(delay));
+                for call in 0..calls {
+                    pair.call(pattern(len, 1), call);
+                    pair.run_for(Duration::from_millis(2 * delay / 10));
+                }
+                pair.run(Duration::from_secs(30));
+                assert!(pair.outcomes.values().all(Result::is_ok));
+                let copies = copies_permille(&pair);
+                let what = format!("{wire:?}, {delay} ms, {len} bytes: {copies} of 1000");
+                assert!(copies <= most, "{what}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_need_ack_that_overtakes_the_tail_draws_no_resends() {
     let mut pair = Pair::with(Config::default(), Wire::Native);

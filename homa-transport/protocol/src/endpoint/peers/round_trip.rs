@@ -1,11 +1,12 @@
 //! How long a peer takes to answer: what decides when a copy was lost, and when to ask for an ack.
 //!
 //! Only what cannot be the answer to something earlier is measured: DATA for a GRANT that was not sent
-//! again, for the first RESEND of an RPC, the ACK for its first NEED_ACK. Smoothed as TCP does it.
-//! Source: RFC 6298, section 2.
+//! again, for the first RESEND of an RPC, the ACK for its first NEED_ACK, and for how long RESENDs for a
+//! message go on to come. Smoothed as TCP does it. Source: RFC 6298, section 2.
 
 use std::time::Duration;
 
+use crate::endpoint::{Endpoint, RpcKey};
 use crate::units::{Instant, RpcId};
 
 /// A NEED_ACK that is not answered for so long is not measured any more.
@@ -26,6 +27,8 @@ pub(crate) struct RoundTrip {
     deviation: u64,
     /// Zero: nothing was measured.
     samples: u64,
+    /// What the first GRANT took.
+    first_grant: Option<Duration>,
     /// The NEED_ACK whose answer is measured.
     need_ack: Option<(RpcId, Instant)>,
 }
@@ -43,6 +46,14 @@ impl RoundTrip {
             self.smoothed = (7 * self.smoothed + took) / 8;
         }
         self.samples += 1;
+    }
+
+    /// The first GRANT for a message came so long after its beginning. The receiver may have let it wait, so
+    /// that counts for copies alone, as long as nothing else is known.
+    pub(crate) fn on_first_grant(&mut self, took: Duration) {
+        if self.samples == 0 {
+            self.first_grant = Some(took);
+        }
     }
 
     /// The first NEED_ACK about an RPC is sent.
@@ -70,6 +81,7 @@ impl RoundTrip {
     pub(crate) fn copy_pause(&self, interval: Duration) -> Duration {
         let least = interval / 2;
         self.bound()
+            .or(self.first_grant)
             .map_or(least, |bound| bound.clamp(least, least.max(COPY_MAX)))
     }
 
@@ -87,6 +99,19 @@ impl RoundTrip {
         let (least, most) = (ACK_MIN.min(unknown), ACK_MAX.max(unknown));
         self.bound()
             .map_or(unknown, |bound| (2 * bound).clamp(least, most))
+    }
+}
+
+impl Endpoint {
+    /// All of the RPC's message has arrived.
+    pub(in crate::endpoint) fn measure_resends(&mut self, key: RpcKey) {
+        let Some(rpc) = self.table.get(key) else {
+            return;
+        };
+        let took = rpc.out.as_ref().and_then(|out| out.resends_went_on_for());
+        if let (Some(took), Some(peer)) = (took, self.peers.get_mut(rpc.peer)) {
+            peer.round_trip.on_sample(took);
+        }
     }
 }
 

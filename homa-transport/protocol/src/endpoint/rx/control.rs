@@ -27,9 +27,13 @@ impl Endpoint {
             return;
         }
         if let Some(out) = rpc.out.as_mut() {
+            let began = out.began_unrepeated();
             let raised = out.grant(grant.offset, grant.priority);
             rpc.liveness.on_progress(now);
             if raised {
+                if let (Some(began), Some(peer)) = (began, self.peers.get_mut(rpc.peer)) {
+                    peer.round_trip.on_first_grant(now.saturating_since(began));
+                }
                 rpc.liveness.advanced = self.memory_clock.latest();
                 self.packets_arrived(now, key);
             }
@@ -337,6 +341,7 @@ impl Endpoint {
             return;
         };
         self.packets_arrived(arrival.now, key);
+        self.measure_resends(key);
         if self
             .table
             .get(key)

@@ -108,6 +108,12 @@ impl Endpoint {
             return fits;
         }
         rpc.local.get_or_insert(arrival.local);
+        if rpc.is_client() {
+            self.measure_resends(key);
+        }
+        let Some(rpc) = self.table.get(key) else {
+            return false;
+        };
         let len = data.message_length as usize;
         if len > self.rules.message_bytes_max && !rpc.is_client() {
             self.stats.data_contradictory += 1;

@@ -28,6 +28,7 @@ pub(crate) struct OutMessage {
     retransmits: Retransmits,
     stuck: Stuck,
     round: Round,
+    flight: Flight,
     /// Up to here everything has arrived, as far as RESENDs have shown.
     arrived: u32,
     /// It goes by grants alone.
@@ -42,6 +43,23 @@ struct Stuck {
     first: Instant,
     last: Instant,
 }
+
+/// For how long RESENDs came for a message after its last byte was sent.
+#[derive(Clone, Copy, Debug, Default)]
+struct Flight {
+    /// When its first and its last byte were sent for the first time.
+    began: Instant,
+    ended: Instant,
+    /// The byte from which on RESENDs ask since then, how many have, and when the last of them came.
+    start: u32,
+    asked: u32,
+    asked_last: Instant,
+}
+
+/// RESENDs in a row after which the message is rather on its way than lost.
+const ON_ITS_WAY: u32 = 3;
+/// The pause between copies of one packet doubles up to this many times.
+const PAUSE_DOUBLINGS_MAX: u32 = 5;
 
 /// The bytes that RESENDs ask for at one time.
 #[derive(Clone, Copy, Debug, Default)]
@@ -77,6 +95,19 @@ pub(crate) enum SegmentKind {
     Unscheduled,
     /// Granted bytes, or such that are lost, at the level the receiver named.
     Scheduled(Priority),
+}
+
+impl Flight {
+    /// A RESEND asks for the bytes from `start` on. The others that come with it do not count.
+    fn on_asked(&mut self, start: u32, now: Instant) {
+        if self.asked > 0 && now.saturating_since(self.asked_last) < ROUND {
+            return;
+        }
+        // What lies before another start has arrived.
+        let again = self.asked > 0 && start == self.start;
+        self.asked = if again { self.asked + 1 } else { 1 };
+        (self.start, self.asked_last) = (start, now);
+    }
 }
 
 impl Round {
@@ -127,6 +158,7 @@ impl OutMessage {
             retransmits: Retransmits::default(),
             stuck: Stuck::default(),
             round: Round::default(),
+            flight: Flight::default(),
             arrived: 0,
             start: None,
         }
@@ -230,6 +262,9 @@ impl OutMessage {
         }
         let end = length.map_or(self.sent, |length| offset.saturating_add(length));
         let sent_before = self.sent;
+        if self.is_all_sent() && !pause.is_zero() {
+            self.flight.on_asked(offset, now);
+        }
         let range = offset..end.min(self.sent);
         let bytes = range.end.saturating_sub(range.start);
         if self.round.asks_for_less(bytes, now) {
@@ -275,6 +310,13 @@ impl OutMessage {
             incoming: range.end,
             priority,
         };
+        // A packet that is asked for again and again is rather on a long way than lost each time.
+        let doublings = if asked.range.contains(&self.stuck.start) {
+            self.stuck.times.min(PAUSE_DOUBLINGS_MAX)
+        } else {
+            0
+        };
+        let pause = pause.saturating_mul(1 << doublings);
         let sent_before = Instant::from_nanos(
             now.as_nanos()
                 .saturating_sub(u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX)),
@@ -306,6 +348,20 @@ impl OutMessage {
         let segment = self.segment_at(self.stuck.start.min(self.length - 1));
         let stuck = self.stuck.times >= SENT_IN_VAIN;
         stuck.then(|| (segment.end - segment.start, self.stuck.first))
+    }
+
+    /// How long after its last byte was sent RESENDs for the message went on to come: about what it takes to
+    /// the receiver and back, if nothing of it had to be granted.
+    pub(crate) fn resends_went_on_for(&self) -> Option<Duration> {
+        let flight = &self.flight;
+        let unasked = self.is_all_sent() && self.unscheduled == self.length;
+        (unasked && flight.asked >= ON_ITS_WAY)
+            .then(|| flight.asked_last.saturating_since(flight.ended))
+    }
+
+    /// When its first byte was sent, if nothing was sent again since.
+    pub(crate) fn began_unrepeated(&self) -> Option<Instant> {
+        (self.sent > 0 && self.stuck.times == 0).then_some(self.flight.began)
     }
 
     /// Begins to count anew.
@@ -353,7 +409,11 @@ impl OutMessage {
                 resent: true,
             });
         }
+        if self.sent == 0 {
+            self.flight.began = now;
+        }
         self.sent = range.end;
+        self.flight.ended = now;
         Some(Segment {
             range,
             // 0 would say that all comes unasked.
