@@ -7,8 +7,8 @@
 //! by its code, its length and its use only; see [`StartMsg`].
 //!
 //! ```
-//! use homa_transport::units::{Priority, RpcId};
-//! use homa_transport::wire::{self, Grant, Header, Packet, PacketType};
+//! use homa_protocol::units::{Priority, RpcId};
+//! use homa_protocol::wire::{self, Grant, Header, Packet, PacketType};
 //!
 //! let header = Header {
 //!     source_port: 4000,
