@@ -59,7 +59,7 @@ struct Flight {
 /// RESENDs in a row after which the message is rather on its way than lost.
 const ON_ITS_WAY: u32 = 3;
 /// The pause between copies of one packet doubles up to this many times.
-const PAUSE_DOUBLINGS_MAX: u32 = 5;
+const PAUSE_DOUBLINGS_MAX: u32 = 3;
 
 /// The bytes that RESENDs ask for at one time.
 #[derive(Clone, Copy, Debug, Default)]
@@ -272,11 +272,21 @@ impl OutMessage {
             self.forget_stuck();
         }
         let lost = bytes <= LOST_BYTES_MAX;
+        let pause = pause.saturating_mul(1 << self.pause_doublings(&range));
         self.queue_copies(range, lost.then_some(priority), now, pause);
         if end > self.granted {
             self.granted = end.min(self.length);
         }
         offset < sent_before
+    }
+
+    /// A packet that is asked for again and again is rather on a long way than lost each time.
+    fn pause_doublings(&self, asked: &Range<u32>) -> u32 {
+        if asked.contains(&self.stuck.start) {
+            self.stuck.times.min(PAUSE_DOUBLINGS_MAX)
+        } else {
+            0
+        }
     }
 
     /// Sends everything again that was sent, except within `pause`, because the receiver knows nothing of
@@ -310,13 +320,6 @@ impl OutMessage {
             incoming: range.end,
             priority,
         };
-        // A packet that is asked for again and again is rather on a long way than lost each time.
-        let doublings = if asked.range.contains(&self.stuck.start) {
-            self.stuck.times.min(PAUSE_DOUBLINGS_MAX)
-        } else {
-            0
-        };
-        let pause = pause.saturating_mul(1 << doublings);
         let sent_before = Instant::from_nanos(
             now.as_nanos()
                 .saturating_sub(u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX)),
