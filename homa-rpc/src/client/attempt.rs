@@ -19,8 +19,8 @@ use super::channel::Inner;
 use super::resolve::Route;
 use crate::body::{self, Body, End, Whole};
 use crate::frame::{self, CallHead, FrameError, Kind, Reply};
-use crate::metadata::Metadata;
-use crate::status::{Code, Status};
+use crate::message::metadata::Metadata;
+use crate::message::status::{Code, Status};
 
 /// Ids of calls: unique in this process, with a random start, so that a process that gets the
 /// port of a dead one doesn't repeat its ids.

@@ -14,21 +14,21 @@ use http::uri::PathAndQuery;
 use tower::Service;
 
 use crate::body::{self, Body, End, Whole};
-use crate::codec::Codec;
-use crate::context::Context;
-use crate::deadline;
-use crate::error::BoxError;
-use crate::limits::{DECODING_LIMIT, MessageLimits};
-use crate::metadata::Metadata;
-use crate::method::{CallInfo, MethodDescriptor, deadline_after};
-use crate::paths::{self, RecentPaths};
-use crate::request::Request;
-use crate::response::Response;
-use crate::status::Status;
+use crate::call::context::Context;
+use crate::call::deadline;
+use crate::message::BoxError;
+use crate::message::codec::Codec;
+use crate::message::limits::{DECODING_LIMIT, MessageLimits};
+use crate::message::metadata::Metadata;
+use crate::message::method::{CallInfo, MethodDescriptor};
+use crate::message::request::Request;
+use crate::message::response::Response;
+use crate::message::status::Status;
+use crate::util::intern::{self, Cache};
 
 thread_local! {
     /// Paths of methods that were called.
-    static RECENT: RefCell<RecentPaths> = const { RefCell::new(RecentPaths::new()) };
+    static PATHS: RefCell<Cache<PathAndQuery>> = const { RefCell::new(Cache::new()) };
 }
 
 /// A service that carries calls: [`Channel`](crate::Channel), bare or under tower layers.
@@ -136,9 +136,9 @@ impl<T: CallService> Caller<T> {
         async move {
             let (metadata, extensions, options, inherited, message) = request.into_parts();
             caller.limits = caller.limits.for_call(&options);
-            let own = options.timeout.and_then(deadline_after);
+            let own = options.timeout.and_then(deadline::after);
             let outer = Context::current().deadline();
-            let deadline = [inherited.deadline, own, outer].into_iter().flatten().min();
+            let deadline = deadline::earliest([inherited.deadline, own, outer]);
             let info = CallInfo {
                 peer: None,
                 deadline,
@@ -219,16 +219,14 @@ fn reply<C: Codec>(
 }
 
 fn uri(method: &'static MethodDescriptor) -> Result<Uri, Status> {
-    paths::path(
-        &RECENT,
-        method.path().as_bytes(),
-        PathAndQuery::from_maybe_shared,
-    )
-    .map(Uri::from)
-    .map_err(|error| {
-        Status::internal(format!("method path {:?}: {error}", method.path()))
-            .with_delivery(Delivery::NotSent)
-    })
+    let path = method.path();
+    let parse = || PathAndQuery::from_maybe_shared(Bytes::from_static(path.as_bytes()));
+    intern::intern(&PATHS, path.as_bytes(), parse)
+        .map(Uri::from)
+        .map_err(|error| {
+            Status::internal(format!("method path {path:?}: {error}"))
+                .with_delivery(Delivery::NotSent)
+        })
 }
 
 fn expired(method: &MethodDescriptor, timeout: Option<Duration>) -> Status {

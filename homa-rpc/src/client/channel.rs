@@ -6,30 +6,16 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use homa_transport::{BindError, NativeBackend, RpcError, Stats, Transport};
+use homa_transport::{NativeBackend, RpcError, Stats, Transport};
 use tower::Service;
 
 use super::future::ResponseFuture;
 use super::resolve::Routes;
 use crate::body::Body;
-use crate::error::BoxError;
-use crate::status::Status;
-use crate::uri::{Target, UriError};
-
-/// Why a channel cannot be made, or cannot send.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ChannelError {
-    /// The URI is not one that can be called.
-    #[error(transparent)]
-    Uri(#[from] UriError),
-    /// A call was made outside a tokio runtime. It is the source of the call's [`Status`].
-    #[error("a call must be made inside a tokio runtime")]
-    NoRuntime,
-    /// The client's socket could not be opened. It is the source of the call's [`Status`].
-    #[error("cannot open a socket to call from: {0}")]
-    Socket(#[from] BindError),
-}
+use crate::message::BoxError;
+use crate::message::status::Status;
+use crate::net::ChannelError;
+use crate::net::uri::Target;
 
 /// Carries calls to one server. Cheap to clone; there is no connection.
 ///

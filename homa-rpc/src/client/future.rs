@@ -14,14 +14,12 @@ use tokio::time::Instant;
 use super::attempt::{Attempt, Outgoing};
 use super::channel::Inner;
 use crate::body::{self, Body};
-use crate::cast::try_cast;
-use crate::context::Context;
-use crate::deadline;
-use crate::error::BoxError;
-use crate::limits::FRAME_LIMIT;
-use crate::method::{deadline_after, parse_grpc_timeout};
-use crate::status::{Code, Status};
-use crate::timer::Timer;
+use crate::call::context::Context;
+use crate::call::deadline::{self, Timer};
+use crate::message::BoxError;
+use crate::message::limits::FRAME_LIMIT;
+use crate::message::status::{Code, Status};
+use crate::util::downcast::try_cast;
 
 /// Addresses of one host that a call tries at most.
 const ADDRESSES_MAX: usize = 8;
@@ -115,13 +113,10 @@ fn effective_deadline(
         .then(|| headers.get("grpc-timeout"))
         .flatten()
         .and_then(|value| value.to_str().ok())
-        .and_then(parse_grpc_timeout);
+        .and_then(deadline::parse_grpc_timeout);
     let own = [header, channel.timeout].into_iter().flatten().min();
-    let own = own.and_then(deadline_after);
-    let own = [own, other, Context::current().deadline()]
-        .into_iter()
-        .flatten()
-        .min();
+    let own = own.and_then(deadline::after);
+    let own = deadline::earliest([own, other, Context::current().deadline()]);
     match (stub, own) {
         (Some(stub), Some(own)) if own < stub => (Some(own), Some(own)),
         (Some(stub), _) => (Some(stub), None),

@@ -9,5 +9,7 @@ mod resolve;
 mod tests;
 
 pub use caller::{CallService, Caller};
-pub use channel::{Channel, ChannelBuilder, ChannelError};
+pub use channel::{Channel, ChannelBuilder};
 pub use future::ResponseFuture;
+
+pub use crate::net::ChannelError;

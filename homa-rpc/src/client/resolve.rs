@@ -10,11 +10,11 @@ use homa_transport::{CloseReason, Delivery, NativeBackend, RpcError, Stats, Tran
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use super::channel::ChannelError;
-use crate::error::not_sent;
-use crate::sockets::{self, Wire};
-use crate::status::{Code, Status};
-use crate::uri::{Host, NetWire, Target};
+use crate::message::not_sent;
+use crate::message::status::{Code, Status};
+use crate::net::ChannelError;
+use crate::net::sockets::{self, Wire};
+use crate::net::uri::{Host, NetWire, Target};
 
 /// A call that nothing was heard of for so long and was given up speaks against its route: twice the time
 /// after which a transport asks a server that lives whether it has the call.

@@ -11,8 +11,8 @@ use super::channel::{Channel, ChannelBuilder};
 use super::resolve::Route;
 use super::*;
 use crate::body::Body;
+use crate::message::status::{Code, Status};
 use crate::server::Server;
-use crate::status::{Code, Status};
 
 /// A channel to a name with addresses of the test's choice, which a look-up would have brought.
 async fn channel(builder: ChannelBuilder, addresses: &[SocketAddr]) -> Channel {
@@ -185,8 +185,8 @@ async fn the_end_of_one_call_by_the_system_keeps_the_shared_socket() {
     };
     assert_eq!(Status::from(error.clone()).code(), Code::Unavailable);
     assert!(!routes.failed(&route, &error));
-    let wire = crate::sockets::Wire::Udp { shards: 1 };
+    let wire = crate::net::sockets::Wire::Udp { shards: 1 };
     let home = tokio::runtime::Handle::current();
-    let shared = crate::sockets::client(&home, wire).unwrap();
+    let shared = crate::net::sockets::client(&home, wire).unwrap();
     assert!(std::sync::Arc::ptr_eq(&shared, &route.socket));
 }

@@ -25,7 +25,7 @@ pub(crate) mod fuzz {
     use http::HeaderMap;
 
     use super::{FrameError, section};
-    use crate::status::Status;
+    use crate::message::status::Status;
 
     pub(crate) fn put_metadata(headers: &HeaderMap) -> Result<Bytes, Status> {
         let len = section::metadata_len(headers)?;
@@ -40,8 +40,8 @@ pub(crate) mod fuzz {
     }
 }
 
-use crate::metadata;
-use crate::status::{Code, Status};
+use crate::message::metadata;
+use crate::message::status::{Code, Status};
 
 /// Why bytes are not a frame that this version accepts.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

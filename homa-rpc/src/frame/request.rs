@@ -10,16 +10,16 @@ use http::uri::PathAndQuery;
 
 use super::header::{HEADER_LEN, Header, Kind, flag};
 use super::{FrameError, checksum, section, too_long};
-use crate::paths::{self, RecentPaths};
-use crate::scratch;
-use crate::status::Status;
+use crate::message::status::Status;
+use crate::util::intern::{self, Cache};
+use crate::util::thread_buffer;
 
 /// Payloads up to this length are copied behind the header: cheaper than a further slice.
 pub(super) const INLINE_MAX: usize = 512;
 
 thread_local! {
     /// Paths of requests that came.
-    static RECENT: RefCell<RecentPaths> = const { RefCell::new(RecentPaths::new()) };
+    static PATHS: RefCell<Cache<PathAndQuery>> = const { RefCell::new(Cache::new()) };
 }
 
 /// What a CALL frame says besides its message.
@@ -71,7 +71,7 @@ pub(crate) fn encode_call(
         message_len: u32::try_from(message.len()).map_err(|_| too_long())?,
         ..Header::default()
     };
-    scratch::with(metadata_len, |sections| {
+    thread_buffer::with(metadata_len, |sections| {
         section::put_metadata(sections, head.metadata)?;
         Ok(finish(&header, head.path, sections, message))
     })
@@ -192,7 +192,8 @@ fn decode_call(header: &Header, mut frame: Bytes) -> Result<Call, FrameError> {
         call_id: header.call_id,
         timeout: (header.time_or_load != 0).then(|| Duration::from_nanos(header.time_or_load)),
         cancel_frame: header.flags & flag::CANCEL_FRAME != 0,
-        path: paths::path(&RECENT, &path, parse_path)?,
+        // Of a copy, so that what is remembered keeps no frame in memory.
+        path: intern::intern(&PATHS, &path, || parse_path(Bytes::copy_from_slice(&path)))?,
         metadata: section::read_metadata(metadata)?,
         message: frame,
     })

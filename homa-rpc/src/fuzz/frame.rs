@@ -8,8 +8,8 @@ use http::HeaderMap;
 
 use super::{assert_same, bytes, damage, headers, text};
 use crate::frame::{self, CallHead, Kind, ReplyHead, Request};
-use crate::metadata::{BYTES_MAX, PAIRS_MAX};
-use crate::status::{Code, Status};
+use crate::message::metadata::{BYTES_MAX, PAIRS_MAX};
+use crate::message::status::{Code, Status};
 
 /// Longest frame, in bytes.
 const MAX: usize = 1_000_000;

@@ -9,10 +9,10 @@ use bytes::Bytes;
 use tower::{Layer, Service};
 
 use crate::body::Body;
-use crate::error::BoxError;
-use crate::method::MethodDescriptor;
+use crate::message::BoxError;
+use crate::message::method::MethodDescriptor;
+use crate::message::status::Status;
 use crate::server::NamedService;
-use crate::status::Status;
 
 /// A layer that runs an asynchronous function around each call, on a client or a server. It gets the
 /// request and what comes [`Next`], sees the response, with

@@ -13,10 +13,9 @@ use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
 
 use super::dispatch::{Accept, Shared};
-use super::listen;
 use super::stats::ServerStats;
-use crate::sockets;
-use crate::uri::{Host, Target, UriError};
+use crate::net::uri::{Host, Target, UriError};
+use crate::net::{listen, sockets};
 
 /// How long a server that ends waits for its last replies to arrive.
 const LINGER_MAX: Duration = Duration::from_secs(2);

@@ -21,9 +21,9 @@ use super::quota::{MethodQuota, PeerQuota};
 use super::router::{NamedService, Route, Router, ServiceRoute};
 use super::stats::Counters;
 use crate::body::Body;
-use crate::by_name::{ByName, Names};
-use crate::error::BoxError;
-use crate::method::MethodDescriptor;
+use crate::message::BoxError;
+use crate::message::method::MethodDescriptor;
+use crate::util::name_map::{ByName, Names};
 
 /// Serves calls. See [`Server::builder`].
 #[derive(Debug)]

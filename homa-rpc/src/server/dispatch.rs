@@ -23,15 +23,14 @@ use super::quota::{MethodPermit, MethodQuota, PeerPermit, PeerQuota};
 use super::reply::{Answer, PendingReply};
 use super::stats::Counters;
 use crate::body::{self, Body, End, Whole};
-use crate::by_name::{ByName, Names};
-use crate::context::{Cause, Context};
-use crate::deadline;
-use crate::error::BoxError;
+use crate::call::context::{Cause, Context};
+use crate::call::deadline::{self, Timer};
 use crate::frame::{self, Call, Kind, Request};
-use crate::limits::FRAME_LIMIT;
-use crate::method::{CallInfo, MethodDescriptor};
-use crate::status::Status;
-use crate::timer::Timer;
+use crate::message::BoxError;
+use crate::message::limits::FRAME_LIMIT;
+use crate::message::method::{CallInfo, MethodDescriptor};
+use crate::message::status::Status;
+use crate::util::name_map::{ByName, Names};
 
 /// What the calls of one server share.
 #[derive(Debug)]

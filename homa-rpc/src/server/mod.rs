@@ -6,7 +6,6 @@ mod cancel;
 mod dispatch;
 mod gate;
 mod layered;
-mod listen;
 mod overload;
 mod quota;
 mod reply;
@@ -21,4 +20,4 @@ pub use router::{NamedService, Router};
 pub use stats::ServerStats;
 pub use unary::{unary, unimplemented_method};
 
-pub use crate::limits::MessageLimits;
+pub use crate::message::limits::MessageLimits;

@@ -9,7 +9,7 @@ use http::HeaderMap;
 
 use super::gate::Gate;
 use crate::frame::{self, FrameError, Kind, ReplyHead};
-use crate::status::Status;
+use crate::message::status::Status;
 
 /// What is sent back.
 #[derive(Debug, Default)]

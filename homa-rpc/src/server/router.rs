@@ -11,11 +11,11 @@ use bytes::Bytes;
 use tower::Service;
 
 use crate::body::{self, Body};
-use crate::by_name::ByName;
-use crate::cast::try_cast;
-use crate::error::BoxError;
-use crate::method::MethodDescriptor;
-use crate::status::Status;
+use crate::message::BoxError;
+use crate::message::method::MethodDescriptor;
+use crate::message::status::Status;
+use crate::util::downcast::try_cast;
+use crate::util::name_map::ByName;
 
 /// A service with the name under which it is called.
 #[diagnostic::on_unimplemented(

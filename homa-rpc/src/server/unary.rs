@@ -6,14 +6,14 @@ use bytes::Bytes;
 use http::{Extensions, HeaderMap};
 
 use crate::body::{self, Body, End, Reading, Whole};
-use crate::codec::Codec;
-use crate::error::BoxError;
-use crate::limits::{DECODING_LIMIT, MessageLimits};
-use crate::metadata::Metadata;
-use crate::method::CallInfo;
-use crate::request::Request;
-use crate::response::Response;
-use crate::status::Status;
+use crate::message::BoxError;
+use crate::message::codec::Codec;
+use crate::message::limits::{DECODING_LIMIT, MessageLimits};
+use crate::message::metadata::Metadata;
+use crate::message::method::CallInfo;
+use crate::message::request::Request;
+use crate::message::response::Response;
+use crate::message::status::Status;
 
 /// Serves one unary call: decodes the request, runs `handler`, encodes its response or status.
 ///

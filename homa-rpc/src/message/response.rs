@@ -2,7 +2,7 @@
 
 use http::Extensions;
 
-use crate::metadata::Metadata;
+use super::metadata::Metadata;
 
 /// A response: message, metadata before it and metadata behind it.
 #[derive(Clone, Debug)]

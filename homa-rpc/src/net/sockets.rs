@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use homa_transport::{BindError, Config, NativeBackend, Socket, Transport, native};
 use tokio::runtime::{self, Handle};
 
-use crate::uri::NetWire;
+use super::uri::NetWire;
 
 /// What a client socket can reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use homa_transport::{BindError, Transport};
 
-use crate::uri::NetWire;
+use super::uri::NetWire;
 
 /// Ports that the system may choose before one is free on all addresses.
 const PORTS_MAX: usize = 16;
 
 /// Opens sockets on `addresses`, of which there is at least one, with the same port. Addresses that this host
 /// does not have are left out if it has another: `localhost` often has one of IPv6 where there is none.
-pub(super) fn on_all(
+pub(crate) fn on_all(
     wire: NetWire,
     addresses: &[SocketAddr],
     open: impl Fn(SocketAddr) -> Result<Arc<dyn Transport>, BindError>,

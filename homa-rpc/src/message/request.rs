@@ -6,8 +6,8 @@ use std::time::Duration;
 use http::Extensions;
 use tokio::time::Instant;
 
-use crate::metadata::Metadata;
-use crate::method::{CallInfo, MethodDescriptor};
+use super::metadata::Metadata;
+use super::method::{CallInfo, MethodDescriptor};
 
 /// A request: message, metadata, time limit.
 #[derive(Clone, Debug)]
