@@ -15,8 +15,8 @@ use http::{HeaderMap, Uri};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use super::channel::Inner;
 use super::resolve::Route;
+use super::shared::Shared;
 use crate::body::{self, Body, End, Whole};
 use crate::frame::{self, CallHead, FrameError, Kind, Reply};
 use crate::message::metadata::Metadata;
@@ -29,7 +29,7 @@ static NEXT_CALL_ID: LazyLock<AtomicU64> =
 
 /// A call that can be sent, more than once if need be.
 pub(super) struct Outgoing {
-    pub(super) channel: Arc<Inner>,
+    pub(super) channel: Arc<Shared>,
     pub(super) uri: Uri,
     pub(super) headers: HeaderMap,
     pub(super) deadline: Option<Instant>,
@@ -104,12 +104,12 @@ pub(super) struct Attempt {
     /// If there may be another route than this one.
     watch: Option<Watch>,
     /// If the reply has something to say about the server.
-    learns: Option<Arc<Inner>>,
+    learns: Option<Arc<Shared>>,
 }
 
 /// Whom to tell that a call was given up in silence.
 struct Watch {
-    channel: Arc<Inner>,
+    channel: Arc<Shared>,
     begun: Option<Instant>,
 }
 

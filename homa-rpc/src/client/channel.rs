@@ -6,11 +6,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use homa_transport::{NativeBackend, RpcError, Stats, Transport};
+use homa_transport::{NativeBackend, Stats, Transport};
 use tower::Service;
 
 use super::future::ResponseFuture;
 use super::resolve::Routes;
+use super::shared::Shared;
 use crate::body::Body;
 use crate::message::BoxError;
 use crate::message::status::Status;
@@ -25,37 +26,7 @@ use crate::net::uri::Target;
 /// (`enable_all`): without them calls panic, as in tokio.
 #[derive(Clone)]
 pub struct Channel {
-    pub(super) inner: Arc<Inner>,
-}
-
-/// What the clones of a channel share.
-pub(super) struct Inner {
-    pub(super) target: Target,
-    pub(super) timeout: Option<Duration>,
-    /// Frames have checksums.
-    pub(super) checksums: bool,
-    pub(super) routes: Routes,
-}
-
-impl Inner {
-    /// The status for a failed RPC, which names the server.
-    pub(super) fn failure(&self, error: RpcError) -> Status {
-        let delivery = error.delivery();
-        let status = Status::from(error.clone());
-        if !matches!(
-            error,
-            RpcError::Closed { .. }
-                | RpcError::TooManyRpcs { .. }
-                | RpcError::TooManyPeers { .. }
-                | RpcError::MessageTooLong { .. }
-        ) {
-            return status;
-        }
-        // These don't say whom the call was for.
-        Status::new(status.code(), format!("call to {}: {error}", self.target))
-            .with_delivery(delivery)
-            .with_source(Arc::new(error))
-    }
+    pub(super) shared: Arc<Shared>,
 }
 
 impl Channel {
@@ -72,7 +43,7 @@ impl Channel {
     /// share: packets, calls, waiters woken. All are zero before the first call.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.inner.routes.stats()
+        self.shared.routes.stats()
     }
 
     /// Always ready. The same as [`Service::poll_ready`], which needs to be told the type of the body where
@@ -165,7 +136,7 @@ impl ChannelBuilder {
     pub fn build(self, uri: impl AsRef<str>) -> Result<Channel, ChannelError> {
         let target = Target::to_call(uri.as_ref())?;
         Ok(Channel {
-            inner: Arc::new(Inner {
+            shared: Arc::new(Shared {
                 routes: Routes::new(
                     target.clone(),
                     self.socket,
@@ -183,7 +154,7 @@ impl ChannelBuilder {
 impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Channel")
-            .field("target", &format_args!("{}", self.inner.target))
+            .field("target", &format_args!("{}", self.shared.target))
             .finish_non_exhaustive()
     }
 }
@@ -203,6 +174,6 @@ where
     }
 
     fn call(&mut self, request: http::Request<B>) -> ResponseFuture {
-        ResponseFuture::new(Arc::clone(&self.inner), request)
+        ResponseFuture::new(Arc::clone(&self.shared), request)
     }
 }

@@ -12,7 +12,7 @@ use http::{HeaderMap, Uri};
 use tokio::time::Instant;
 
 use super::attempt::{Attempt, Outgoing};
-use super::channel::Inner;
+use super::shared::Shared;
 use crate::body::{self, Body};
 use crate::call::context::Context;
 use crate::call::deadline::{self, Timer};
@@ -28,7 +28,7 @@ pin_project_lite::pin_project! {
     /// Future of a call. Dropped before its end, the call is cancelled.
     #[must_use = "a call is sent by polling its future"]
     pub struct ResponseFuture {
-        channel: Arc<Inner>,
+        channel: Arc<Shared>,
         uri: Uri,
         deadline: Option<Instant>,
         state: State,
@@ -52,7 +52,7 @@ enum State {
 }
 
 impl ResponseFuture {
-    pub(super) fn new<B>(channel: Arc<Inner>, request: http::Request<B>) -> Self
+    pub(super) fn new<B>(channel: Arc<Shared>, request: http::Request<B>) -> Self
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
@@ -103,7 +103,7 @@ impl ResponseFuture {
 
 /// When the call must be over, and that again if nobody else watches over it.
 fn effective_deadline(
-    channel: &Inner,
+    channel: &Shared,
     stub: Option<Instant>,
     other: Option<Instant>,
     headers: &HeaderMap,
@@ -124,7 +124,7 @@ fn effective_deadline(
     }
 }
 
-fn expired(channel: &Inner, uri: &Uri) -> Status {
+fn expired(channel: &Shared, uri: &Uri) -> Status {
     Status::deadline_exceeded(format!(
         "the deadline passed while waiting for {} ({})",
         channel.target,

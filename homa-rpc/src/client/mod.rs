@@ -5,6 +5,7 @@ mod caller;
 mod channel;
 mod future;
 mod resolve;
+mod shared;
 #[cfg(test)]
 mod tests;
 

@@ -11,6 +11,9 @@ mod reply;
 mod request;
 mod section;
 
+use crate::message::metadata;
+use crate::message::status::{Code, Status};
+
 pub(crate) use header::{Kind, VERSION};
 pub(crate) use reply::{Reply, ReplyHead, decode_reply, encode_reply};
 pub(crate) use request::{
@@ -40,8 +43,8 @@ pub(crate) mod fuzz {
     }
 }
 
-use crate::message::metadata;
-use crate::message::status::{Code, Status};
+/// Bytes in front of the value of each extension: type (2) and length (2).
+const EXTENSION_HEAD_LEN: usize = 4;
 
 /// Why bytes are not a frame that this version accepts.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
