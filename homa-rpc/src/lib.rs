@@ -38,6 +38,7 @@
 //! |---|---|
 //! | [`client`] | [`Channel`], the typed [`client::Caller`], look-up of hosts |
 //! | [`server`] | [`Server`], routing, dispatch, shutdown |
+//! | [`transport`] | both, with the sockets, settings and errors that they take and give |
 //! | [`Request`], [`Response`], [`Status`], [`Metadata`] | what users see of a call |
 //! | [`Body`], [`CallInfo`] | a call as tower layers see it: HTTP requests and responses |
 //! | [`Codec`] | messages to bytes and back |
@@ -58,6 +59,7 @@ pub mod layer;
 mod message;
 mod net;
 pub mod server;
+pub mod transport;
 mod util;
 
 pub use async_trait::async_trait;
@@ -65,6 +67,7 @@ pub use body::{Body, final_status, try_clone_request};
 pub use call::{Context, Scope, detached};
 pub use client::{Channel, ChannelBuilder, ChannelError};
 pub use homa_transport::{Delivery, NativeBackend, Stats};
+pub use http;
 pub use message::BoxError;
 pub use message::codec::{Codec, ProstCodec};
 pub use message::limits::MessageLimits;
@@ -77,6 +80,9 @@ pub use message::status::{Code, Status};
 pub use message::types;
 pub use net::uri::UriError;
 pub use server::{BoundServer, Server, ServerBuilder, ServerError, ServerMonitor, ServerStats};
+
+/// What a handler and a client's method return.
+pub type Result<T, E = Status> = std::result::Result<T, E>;
 
 /// Includes the code that `homa-rpc-build` generated for a protobuf package.
 ///

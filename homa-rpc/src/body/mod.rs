@@ -11,6 +11,7 @@
 mod collect;
 pub(crate) mod foreign;
 mod status;
+mod unary;
 
 use std::any::Any;
 use std::fmt;
@@ -29,8 +30,9 @@ use crate::message::method::CallInfo;
 use crate::message::status::Status;
 use crate::util::downcast::try_cast;
 
-pub(crate) use collect::{Reading, collect, take_or_read};
+pub(crate) use collect::{collect, take_or_read};
 pub(crate) use status::{as_told, failed, failure_in_parts, read_status};
+pub use unary::{UnaryCall, UnaryFuture, UnaryReply};
 
 /// Length of gRPC's prefix: a flag byte and the message's length.
 const PREFIX_LEN: usize = 5;

@@ -50,15 +50,7 @@ impl Status {
 
 /// The response that says how a call failed: status in the headers, no message.
 pub(crate) fn failed(status: Status) -> http::Response<Body> {
-    // Status 0 in the headers would read as success without a message.
-    let status = if status.code() == Code::Ok {
-        Status::unknown(format!(
-            "a call failed with the code OK: {}",
-            status.message()
-        ))
-    } else {
-        status
-    };
+    let status = status.of_failure();
     let mut response = http::Response::new(Body::empty());
     put_status(response.headers_mut(), &status);
     if status.says_more_than_headers() {

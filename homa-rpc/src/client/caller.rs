@@ -1,5 +1,6 @@
 //! Typed calls over any service: what generated clients are made of.
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -8,12 +9,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use homa_transport::Delivery;
-use http::Uri;
-use http::response::Parts;
 use http::uri::PathAndQuery;
 use tower::Service;
 
-use crate::body::{self, Body, End, Whole};
+use super::channel::Channel;
+use crate::body::{self, Body, End, UnaryCall, UnaryReply};
 use crate::call::context::Context;
 use crate::call::deadline;
 use crate::message::BoxError;
@@ -134,7 +134,7 @@ impl<T: CallService> Caller<T> {
     {
         let mut caller = self.clone();
         async move {
-            let (metadata, extensions, options, inherited, message) = request.into_parts();
+            let (metadata, extensions, options, inherited, message) = request.into_call();
             caller.limits = caller.limits.for_call(&options);
             let own = options.timeout.and_then(deadline::after);
             let outer = Context::current().deadline();
@@ -148,33 +148,22 @@ impl<T: CallService> Caller<T> {
             let call = pin!(Context::of(info).scope(async move {
                 let encoded = caller.limits.encode(&codec, message);
                 let message = encoded.map_err(|status| status.with_delivery(Delivery::NotSent))?;
-                poll_fn(|cx| caller.service.poll_ready(cx))
-                    .await
-                    .map_err(|error| Status::from_error(error.into()))?;
-                let mut body = Body::request(message);
-                *body.info_mut() = info;
-                let mut request = http::Request::new(body);
-                *request.uri_mut() = uri(method)?;
-                *request.method_mut() = http::Method::POST;
-                *request.version_mut() = http::Version::HTTP_2;
-                *request.headers_mut() = metadata.into_headers();
-                *request.extensions_mut() = extensions;
-                let responding = caller.service.call(request);
-                let response = responding
-                    .await
-                    .map_err(|error| Status::from_error(error.into()))?;
-                let (parts, body) = response.into_parts();
-                if parts.status != http::StatusCode::OK
-                    && let Some(status) = body::failure_in_parts(&parts)
-                {
-                    return Err(status);
-                }
-                let max = caller.limits.decoding_max();
-                let (whole, _) = match body::take_or_read(body, max, DECODING_LIMIT) {
-                    Ok(contents) => contents,
-                    Err(reading) => reading.await?,
+                let call = UnaryCall {
+                    path: path(method)?,
+                    headers: metadata.into_headers(),
+                    extensions,
+                    message,
+                    info,
+                    method: None,
                 };
-                reply(parts, whole, caller.limits, &codec)
+                let reply = if let Some(channel) = as_channel(&caller.service) {
+                    // Without layers nobody wants to see HTTP.
+                    channel.carry(call).await?
+                } else {
+                    let max = caller.limits.decoding_max();
+                    call_http(&mut caller.service, call, max).await?
+                };
+                response(reply, caller.limits, &codec)
             }));
             // The timeout of the call itself, if that is what counts.
             let timeout = options.timeout.filter(|_| own == deadline);
@@ -183,50 +172,78 @@ impl<T: CallService> Caller<T> {
     }
 }
 
-/// What a response with these contents says.
-fn reply<C: Codec>(
-    parts: Parts,
-    whole: Whole,
+fn as_channel<T: 'static>(service: &T) -> Option<&Channel> {
+    (service as &dyn Any).downcast_ref()
+}
+
+/// Makes a call as layers see it.
+async fn call_http<T: CallService>(
+    service: &mut T,
+    call: UnaryCall,
+    message_max: usize,
+) -> Result<UnaryReply, Status> {
+    let failed = |error: T::CallError| Status::from_error(error.into());
+    poll_fn(|cx| service.poll_ready(cx)).await.map_err(failed)?;
+    let responding = service.call(call.into_http());
+    let (parts, body) = responding.await.map_err(failed)?.into_parts();
+    if parts.status != http::StatusCode::OK
+        && let Some(status) = body::failure_in_parts(&parts)
+    {
+        return Err(status);
+    }
+    let (whole, info) = match body::take_or_read(body, message_max, DECODING_LIMIT) {
+        Ok(contents) => contents,
+        Err(reading) => reading.await?,
+    };
+    match whole.end {
+        End::Failed(status) if whole.message.is_none() => {
+            Err(body::as_told(&parts.headers, status))
+        }
+        // Not a response of ours, so the status can stand in the headers.
+        End::Request => Err(body::failure_in_parts(&parts)
+            .unwrap_or_else(|| Status::unknown("the response ended without a status"))),
+        _ => Ok(UnaryReply {
+            headers: parts.headers,
+            extensions: parts.extensions,
+            whole,
+            info,
+        }),
+    }
+}
+
+/// What a reply says.
+fn response<C: Codec>(
+    reply: UnaryReply,
     limits: MessageLimits,
     codec: &C,
 ) -> Result<Response<C::Decode>, Status> {
-    let trailing = match whole.end {
-        End::Failed(status) if whole.message.is_none() => {
-            return Err(body::as_told(&parts.headers, status));
-        }
+    let trailing = match reply.whole.end {
         End::Failed(status) => return Err(status),
         End::Ok(trailing) => trailing,
-        // Not a response of ours, so the status can stand in the headers.
-        End::Request => {
-            return Err(body::failure_in_parts(&parts)
-                .unwrap_or_else(|| Status::unknown("the response ended without a status")));
-        }
+        End::Request => return Err(Status::unknown("the response ended without a status")),
     };
-    let Some(message) = whole.message else {
+    let Some(message) = reply.whole.message else {
         return Err(Status::unimplemented(
             "the response has no message, a unary call needs one",
         ));
     };
     limits.check_decoding(message.len())?;
     let message = codec.decode(message)?;
-    let metadata = Metadata::from_headers(parts.headers);
-    Ok(Response::from_parts(
+    let metadata = Metadata::from_headers(reply.headers);
+    Ok(Response::of_call(
         metadata,
         trailing,
-        parts.extensions,
+        reply.extensions,
         message,
     ))
 }
 
-fn uri(method: &'static MethodDescriptor) -> Result<Uri, Status> {
+fn path(method: &'static MethodDescriptor) -> Result<PathAndQuery, Status> {
     let path = method.path();
     let parse = || PathAndQuery::from_maybe_shared(Bytes::from_static(path.as_bytes()));
-    intern::intern(&PATHS, path.as_bytes(), parse)
-        .map(Uri::from)
-        .map_err(|error| {
-            Status::internal(format!("method path {path:?}: {error}"))
-                .with_delivery(Delivery::NotSent)
-        })
+    intern::intern(&PATHS, path.as_bytes(), parse).map_err(|error| {
+        Status::internal(format!("method path {path:?}: {error}")).with_delivery(Delivery::NotSent)
+    })
 }
 
 fn expired(method: &MethodDescriptor, timeout: Option<Duration>) -> Status {

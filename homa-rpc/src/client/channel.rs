@@ -6,17 +6,18 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use homa_transport::{NativeBackend, Stats, Transport};
+use homa_transport::{Config, NativeBackend, Stats, Transport};
 use tower::Service;
 
-use super::future::ResponseFuture;
+use super::future::{CallFuture, ResponseFuture};
 use super::resolve::Routes;
 use super::shared::Shared;
-use crate::body::Body;
+use crate::body::{Body, UnaryCall};
 use crate::message::BoxError;
 use crate::message::status::Status;
 use crate::net::ChannelError;
-use crate::net::uri::Target;
+use crate::net::sockets::Kind;
+use crate::net::uri::{Uri, Wire};
 
 /// Carries calls to one server. Cheap to clone; there is no connection.
 ///
@@ -55,6 +56,11 @@ impl Channel {
         Poll::Ready(Ok(()))
     }
 
+    /// Carries a call that no layer wants to see.
+    pub(super) fn carry(&self, call: UnaryCall) -> CallFuture {
+        CallFuture::new(Arc::clone(&self.shared), call)
+    }
+
     /// A builder, to set more than the URI.
     #[must_use]
     pub fn builder() -> ChannelBuilder {
@@ -63,25 +69,13 @@ impl Channel {
 }
 
 /// Settings of a [`Channel`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ChannelBuilder {
     socket: Option<Arc<dyn Transport>>,
     timeout: Option<Duration>,
     checksums: Option<bool>,
     native_backend: Option<NativeBackend>,
-    shards: u32,
-}
-
-impl Default for ChannelBuilder {
-    fn default() -> Self {
-        Self {
-            socket: None,
-            timeout: None,
-            checksums: None,
-            native_backend: None,
-            shards: 1,
-        }
-    }
+    config: Config,
 }
 
 impl ChannelBuilder {
@@ -125,7 +119,16 @@ impl ChannelBuilder {
     /// [`socket`](Self::socket) of the caller's is used as it is. Default: 1.
     #[must_use]
     pub const fn shards(mut self, shards: u32) -> Self {
-        self.shards = shards;
+        self.config.shards = shards;
+        self
+    }
+
+    /// The settings of the socket to call from, [`shards`](Self::shards) among them. It is shared with the
+    /// runtime's other channels of the same wire and settings. A [`socket`](Self::socket) of the caller's is
+    /// used as it is.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
         self
     }
 
@@ -134,16 +137,16 @@ impl ChannelBuilder {
     /// # Errors
     /// [`ChannelError::Uri`].
     pub fn build(self, uri: impl AsRef<str>) -> Result<Channel, ChannelError> {
-        let target = Target::to_call(uri.as_ref())?;
+        let target = Uri::to_call(uri.as_ref())?;
+        let kind = Kind {
+            wire: target.wire(),
+            backend: self.native_backend,
+            config: Arc::new(self.config),
+        };
         Ok(Channel {
             shared: Arc::new(Shared {
-                routes: Routes::new(
-                    target.clone(),
-                    self.socket,
-                    self.native_backend,
-                    self.shards,
-                ),
-                checksums: self.checksums.unwrap_or_else(|| target.is_native()),
+                checksums: self.checksums.unwrap_or(target.wire() == Wire::Homa),
+                routes: Routes::new(target.clone(), self.socket, kind),
                 target,
                 timeout: self.timeout,
             }),

@@ -7,11 +7,11 @@ use homa_transport::RpcError;
 
 use super::resolve::Routes;
 use crate::message::status::Status;
-use crate::net::uri::Target;
+use crate::net::uri::Uri;
 
 /// What the clones of a channel share.
 pub(super) struct Shared {
-    pub(super) target: Target,
+    pub(super) target: Uri,
     pub(super) timeout: Option<Duration>,
     /// Frames have checksums.
     pub(super) checksums: bool,

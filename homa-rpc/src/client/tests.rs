@@ -185,8 +185,12 @@ async fn the_end_of_one_call_by_the_system_keeps_the_shared_socket() {
     };
     assert_eq!(Status::from(error.clone()).code(), Code::Unavailable);
     assert!(!routes.failed(&route, &error));
-    let wire = crate::net::sockets::Wire::Udp { shards: 1 };
+    let kind = crate::net::sockets::Kind {
+        wire: crate::net::uri::Wire::Udp,
+        backend: None,
+        config: std::sync::Arc::default(),
+    };
     let home = tokio::runtime::Handle::current();
-    let shared = crate::net::sockets::client(&home, wire).unwrap();
+    let shared = crate::net::sockets::client(&home, &kind).unwrap();
     assert!(std::sync::Arc::ptr_eq(&shared, &route.socket));
 }

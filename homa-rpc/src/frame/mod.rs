@@ -7,6 +7,7 @@
 mod checksum;
 mod extension;
 mod header;
+mod peek;
 mod reply;
 mod request;
 mod section;
@@ -15,11 +16,9 @@ use crate::message::metadata;
 use crate::message::status::{Code, Status};
 
 pub(crate) use header::{Kind, VERSION};
+pub(crate) use peek::Peek;
 pub(crate) use reply::{Reply, ReplyHead, decode_reply, encode_reply};
-pub(crate) use request::{
-    Call, CallHead, Request, decode_request, encode_call, encode_cancel, peek, peek_checksum,
-    peek_service, peek_timeout,
-};
+pub(crate) use request::{Call, CallHead, Request, decode_request, encode_call, encode_cancel};
 
 /// Single sections, for the fuzz targets.
 #[cfg(feature = "fuzz")]
@@ -154,7 +153,7 @@ mod tests {
             };
             let made = encode_call(head, Bytes::from_static(MESSAGE), 1000).unwrap();
             assert_eq!(made.into_bytes(), example);
-            assert_eq!(peek_checksum(&example), checksum);
+            assert_eq!(Peek::at(&example).has_checksum, checksum);
             let Ok(Request::Call(call)) = decode_request(example.into()) else {
                 panic!("not a call")
             };

@@ -155,7 +155,7 @@ where
         let (mut parts, body) = request.into_parts();
         let mut body = Body::new(body);
         let mut end = CallEnd::new(&self.interceptor, parts.uri.clone(), *body.info());
-        let request = Request::from_parts(
+        let request = Request::of_call(
             Metadata::of_layer(parts.headers),
             parts.extensions,
             *body.info(),
@@ -165,7 +165,7 @@ where
             Ok(request) => request,
             Err(status) => return InterceptedFuture::refused(status, end),
         };
-        let (metadata, extensions, options, mut info, ()) = request.into_parts();
+        let (metadata, extensions, options, mut info, ()) = request.into_call();
         let own = options.timeout.and_then(deadline::after);
         info.deadline = deadline::earliest([info.deadline, own]);
         *body.info_mut() = info;

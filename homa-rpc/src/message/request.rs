@@ -40,7 +40,7 @@ impl<T> Request<T> {
         }
     }
 
-    pub(crate) fn from_parts(
+    pub(crate) fn of_call(
         metadata: Metadata,
         extensions: Extensions,
         info: CallInfo,
@@ -55,7 +55,7 @@ impl<T> Request<T> {
         }
     }
 
-    pub(crate) fn into_parts(self) -> (Metadata, Extensions, CallOptions, CallInfo, T) {
+    pub(crate) fn into_call(self) -> (Metadata, Extensions, CallOptions, CallInfo, T) {
         (
             self.metadata,
             self.extensions,

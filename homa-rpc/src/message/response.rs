@@ -25,7 +25,7 @@ impl<T> Response<T> {
         }
     }
 
-    pub(crate) fn from_parts(
+    pub(crate) fn of_call(
         metadata: Metadata,
         trailing: Option<Box<Metadata>>,
         extensions: Extensions,
@@ -39,7 +39,7 @@ impl<T> Response<T> {
         }
     }
 
-    pub(crate) fn into_parts(self) -> (Metadata, Option<Box<Metadata>>, Extensions, T) {
+    pub(crate) fn into_call(self) -> (Metadata, Option<Box<Metadata>>, Extensions, T) {
         (self.metadata, self.trailing, self.extensions, self.message)
     }
 

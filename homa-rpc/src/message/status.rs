@@ -232,6 +232,17 @@ impl Status {
         self
     }
 
+    /// The same, or UNKNOWN if it has the code OK: that would read as success without a message.
+    pub(crate) fn of_failure(self) -> Self {
+        if self.code() == Code::Ok {
+            return Self::unknown(format!(
+                "a call failed with the code OK: {}",
+                self.message()
+            ));
+        }
+        self
+    }
+
     /// Marks a call that the server turned away before anything of the application saw it.
     pub(crate) fn refused(mut self) -> Self {
         self.0.refused = true;
