@@ -10,6 +10,7 @@
 
 mod collect;
 pub(crate) mod foreign;
+mod service;
 mod status;
 mod unary;
 
@@ -31,6 +32,7 @@ use crate::message::status::Status;
 use crate::util::downcast::try_cast;
 
 pub(crate) use collect::{collect, take_or_read};
+pub use service::CallService;
 pub(crate) use status::{as_told, failed, failure_in_parts, read_status};
 pub use unary::{UnaryCall, UnaryFuture, UnaryReply};
 

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::resolve::Route;
 use super::shared::Shared;
-use crate::body::{End, UnaryReply, Whole};
+use crate::body::{End, UnaryCall, UnaryReply, Whole};
 use crate::frame::{self, CallHead, FrameError, Kind, Reply};
 use crate::message::metadata::Metadata;
 use crate::message::method::CallInfo;
@@ -38,6 +38,21 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
+    /// A call without its message, which comes back.
+    pub(super) fn new(
+        channel: Arc<Shared>,
+        call: UnaryCall,
+        deadline: Option<Instant>,
+    ) -> (Bytes, Self) {
+        let outgoing = Self {
+            channel,
+            path: call.path,
+            headers: call.headers,
+            deadline,
+        };
+        (call.message, outgoing)
+    }
+
     /// The same with the headers of this one.
     pub(super) fn split_off(&mut self) -> Self {
         Self {

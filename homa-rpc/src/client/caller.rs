@@ -4,19 +4,16 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::task::{self, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use homa_transport::Delivery;
 use http::uri::PathAndQuery;
-use tower::Service;
 
 use super::channel::Channel;
-use crate::body::{self, Body, End, UnaryCall, UnaryReply};
+use crate::body::{self, CallService, End, UnaryCall, UnaryReply};
 use crate::call::context::Context;
 use crate::call::deadline;
-use crate::message::BoxError;
 use crate::message::codec::Codec;
 use crate::message::limits::{DECODING_LIMIT, MessageLimits};
 use crate::message::metadata::Metadata;
@@ -29,54 +26,6 @@ use crate::util::intern::{self, Cache};
 thread_local! {
     /// Paths of methods that were called.
     static PATHS: RefCell<Cache<PathAndQuery>> = const { RefCell::new(Cache::new()) };
-}
-
-/// A service that carries calls: [`Channel`](crate::Channel), bare or under tower layers.
-///
-/// Implemented for every `tower::Service<http::Request<Body>>` with the bounds named here; it
-/// only shortens them.
-pub trait CallService: Clone + Send + 'static {
-    /// Body of the responses.
-    type ResponseBody: http_body::Body<Data = Bytes, Error = Self::BodyError> + Send + 'static;
-    /// Error of that body.
-    type BodyError: Into<BoxError>;
-    /// Error of the service.
-    type CallError: Into<BoxError>;
-    /// Future of the response.
-    type CallFuture: Future<Output = Result<http::Response<Self::ResponseBody>, Self::CallError>>
-        + Send
-        + 'static;
-
-    /// As [`Service::poll_ready`].
-    ///
-    /// # Errors
-    /// As the service says.
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Self::CallError>>;
-
-    /// As [`Service::call`].
-    fn call(&mut self, request: http::Request<Body>) -> Self::CallFuture;
-}
-
-impl<T, B> CallService for T
-where
-    T: Service<http::Request<Body>, Response = http::Response<B>> + Clone + Send + 'static,
-    T::Error: Into<BoxError>,
-    T::Future: Send + 'static,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
-    type ResponseBody = B;
-    type BodyError = B::Error;
-    type CallError = T::Error;
-    type CallFuture = T::Future;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), T::Error>> {
-        Service::poll_ready(self, cx)
-    }
-
-    fn call(&mut self, request: http::Request<Body>) -> T::Future {
-        Service::call(self, request)
-    }
 }
 
 /// Makes typed calls over a [`CallService`]. Generated clients wrap one.

@@ -93,13 +93,7 @@ impl CallFuture {
     /// The call of a stub of ours, which watches over the deadline that it gives by itself.
     pub(super) fn new(channel: Arc<Shared>, call: UnaryCall) -> Self {
         let deadlines = effective_deadline(&channel, call.info.deadline, None, &call.headers);
-        let outgoing = Outgoing {
-            channel,
-            path: call.path,
-            headers: call.headers,
-            deadline: deadlines.0,
-        };
-        let message = call.message;
+        let (message, outgoing) = Outgoing::new(channel, call, deadlines.0);
         Self::begin(outgoing, deadlines.1, |outgoing| {
             State::of(outgoing, message)
         })
@@ -113,12 +107,7 @@ impl CallFuture {
     {
         let call = UnaryCall::of_http(parts, Bytes::new(), info);
         let deadlines = effective_deadline(&channel, None, info.deadline, &call.headers);
-        let outgoing = Outgoing {
-            channel,
-            path: call.path,
-            headers: call.headers,
-            deadline: deadlines.0,
-        };
+        let (_, outgoing) = Outgoing::new(channel, call, deadlines.0);
         Self::begin(outgoing, deadlines.1, |outgoing| {
             State::Boxed(Box::pin(read_and_send(outgoing.split_off(), body)))
         })

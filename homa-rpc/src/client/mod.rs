@@ -9,8 +9,9 @@ mod shared;
 #[cfg(test)]
 mod tests;
 
-pub use caller::{CallService, Caller};
+pub use caller::Caller;
 pub use channel::{Channel, ChannelBuilder};
 pub use future::ResponseFuture;
 
+pub use crate::body::CallService;
 pub use crate::net::ChannelError;

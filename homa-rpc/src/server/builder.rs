@@ -6,9 +6,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use homa_transport::{Config, NativeBackend, Transport};
-use tower::Service;
 use tower::layer::Layer;
 use tower::layer::util::{Identity, Stack};
 
@@ -22,8 +20,7 @@ use super::quota::PeerQuota;
 use super::router::{NamedService, Router};
 use super::routes::Routes;
 use super::stats::Counters;
-use crate::body::Body;
-use crate::message::BoxError;
+use crate::body::CallService;
 
 /// Serves calls. See [`Server::builder`].
 #[derive(Debug)]
@@ -97,38 +94,17 @@ impl<L> ServerBuilder<L> {
     /// Adds a service; a server can have several. It can be one with an interceptor of its own, see
     /// [`layer`](crate::layer).
     #[must_use]
-    pub fn add_service<S, B>(mut self, service: S) -> Self
-    where
-        S: NamedService
-            + Service<http::Request<Body>, Response = http::Response<B>>
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-        S::Error: Into<BoxError>,
-        S::Future: Send + 'static,
-        B: http_body::Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
-    {
+    pub fn add_service<S: NamedService + CallService + Sync>(mut self, service: S) -> Self {
         self.routes = self.routes.add_service(service);
         self
     }
 
     /// Adds a service if there is one.
     #[must_use]
-    pub fn add_optional_service<S, B>(self, service: Option<S>) -> Self
-    where
-        S: NamedService
-            + Service<http::Request<Body>, Response = http::Response<B>>
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-        S::Error: Into<BoxError>,
-        S::Future: Send + 'static,
-        B: http_body::Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
-    {
+    pub fn add_optional_service<S: NamedService + CallService + Sync>(
+        self,
+        service: Option<S>,
+    ) -> Self {
         match service {
             Some(service) => self.add_service(service),
             None => self,
@@ -149,19 +125,7 @@ impl<L> ServerBuilder<L> {
     /// is received or sent, by any call of the socket. A handler that has to wait goes on in a task
     /// of its own, as usual.
     #[must_use]
-    pub fn add_inline_service<S, B>(mut self, service: S) -> Self
-    where
-        S: NamedService
-            + Service<http::Request<Body>, Response = http::Response<B>>
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-        S::Error: Into<BoxError>,
-        S::Future: Send + 'static,
-        B: http_body::Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
-    {
+    pub fn add_inline_service<S: NamedService + CallService + Sync>(mut self, service: S) -> Self {
         self.routes.inline.insert(S::NAME);
         self.add_service(service)
     }
@@ -233,15 +197,10 @@ impl<L> ServerBuilder<L> {
     }
 }
 
-impl<L, B> ServerBuilder<L>
+impl<L> ServerBuilder<L>
 where
     L: Layer<Router>,
-    L::Service: Service<http::Request<Body>, Response = http::Response<B>>,
-    L::Service: Clone + Send + Sync + 'static,
-    <L::Service as Service<http::Request<Body>>>::Error: Into<BoxError>,
-    <L::Service as Service<http::Request<Body>>>::Future: Send + 'static,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
+    L::Service: CallService + Sync,
 {
     /// Listens on `uri`: `homa+udp://address:port`, port 0 for one that the system chooses,
     /// `homa://address:port`, with ports up to 32767 and 0 for the first that is free, or

@@ -15,7 +15,6 @@ use http::response::Parts;
 use http::uri::PathAndQuery;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
-use tower::Service;
 
 use super::cancel::{Cancellable, Cancellations};
 use super::gate::{Gate, Permit};
@@ -26,7 +25,7 @@ use super::reply::{Answer, PendingReply};
 use super::router::{Route, Router};
 use super::stats::Counters;
 use super::unary::Replying;
-use crate::body::{self, Body, End, UnaryCall, UnaryReply, Whole};
+use crate::body::{self, CallService, End, UnaryCall, UnaryReply, Whole};
 use crate::call::context::{Cause, Context};
 use crate::call::deadline::{self, Timer};
 use crate::frame::{self, Call, Kind, Peek, Request};
@@ -123,14 +122,7 @@ pub(super) struct Dispatcher<S> {
     pub(super) shared: Arc<Shared>,
 }
 
-impl<S, B> Accept for Dispatcher<S>
-where
-    S: Service<http::Request<Body>, Response = http::Response<B>> + Clone + Send + Sync + 'static,
-    S::Error: Into<BoxError>,
-    S::Future: Send + 'static,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
+impl<S: CallService + Sync> Accept for Dispatcher<S> {
     fn accept(self: Arc<Self>, runtime: &Handle, incoming: Incoming, cancel_told: bool) {
         let Incoming {
             peer,
@@ -180,14 +172,7 @@ fn begin_inline(
     }
 }
 
-impl<S, B> Dispatcher<S>
-where
-    S: Service<http::Request<Body>, Response = http::Response<B>> + Clone + Send + Sync + 'static,
-    S::Error: Into<BoxError>,
-    S::Future: Send + 'static,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
+impl<S: CallService + Sync> Dispatcher<S> {
     fn cancel(&self, peer: SocketAddr, frame: Bytes, mut reply: PendingReply) {
         match frame::decode_request(frame) {
             Ok(_) => {
@@ -362,19 +347,13 @@ async fn race(
 
 /// Layers, router and handler, to the end of the response's body. `route` is the service of the call, if
 /// that is known.
-async fn handle<S, B>(
+async fn handle<S: CallService>(
     service: &S,
     route: Option<&Route>,
     call: UnaryCall,
     message_max: usize,
     overload: &Overload,
-) -> Answer
-where
-    S: Service<http::Request<Body>, Response = http::Response<B>> + Clone + 'static,
-    S::Error: Into<BoxError>,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
+) -> Answer {
     // Without layers nobody wants to see HTTP.
     if let Some(router) = (service as &dyn Any).downcast_ref::<Router>() {
         return match router.serve(route, call) {
@@ -383,7 +362,7 @@ where
         };
     }
     let mut service = service.clone();
-    let failed = |error: S::Error| {
+    let failed = |error: S::CallError| {
         let error = error.into();
         overload.note_failure(&*error);
         Answer::from(Status::from_error(error).of_handler())

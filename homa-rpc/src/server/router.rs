@@ -2,8 +2,7 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::future::{Future, poll_fn, ready};
-use std::pin::Pin;
+use std::future::{poll_fn, ready};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -11,7 +10,7 @@ use bytes::Bytes;
 use tower::Service;
 
 use super::unary::{HttpFuture, Replying, UnaryService};
-use crate::body::{self, Body, UnaryCall};
+use crate::body::{self, Body, CallService, UnaryCall};
 use crate::message::BoxError;
 use crate::message::method::MethodDescriptor;
 use crate::message::status::Status;
@@ -61,7 +60,7 @@ impl Router {
                 Some(service) => Replying::Unary(service.serve(call)),
                 None => route.0.serve_http(call.into_http()).0,
             },
-            None => Replying::Unary(Box::pin(ready(not_served(call.path()).into()))),
+            None => not_served(call.path()),
         }
     }
 
@@ -77,11 +76,10 @@ fn service_in(path: &str) -> Option<&str> {
     path.get(..end.unwrap_or(path.len()))
 }
 
-fn not_served(path: &str) -> Status {
+fn not_served(path: &str) -> Replying {
     let name = service_in(path).unwrap_or_default();
-    Status::unimplemented(format!(
-        "service {name:?} is not served here (call of {path})"
-    ))
+    let text = format!("service {name:?} is not served here (call of {path})");
+    Replying::Unary(Box::pin(ready(Status::unimplemented(text).into())))
 }
 
 impl<B> Service<http::Request<B>> for Router
@@ -102,13 +100,9 @@ where
         let path = request.uri().path();
         match self.find(path) {
             Some(route) => route.0.serve_http(request.map(Body::new)),
-            None => answered(body::failed(not_served(path))),
+            None => HttpFuture(not_served(path)),
         }
     }
-}
-
-fn answered(response: http::Response<Body>) -> HttpFuture {
-    HttpFuture(Replying::Http(Box::pin(ready(response))))
 }
 
 impl fmt::Debug for Router {
@@ -122,6 +116,10 @@ impl fmt::Debug for Router {
 pub(super) struct Route(Arc<dyn Serve>);
 
 impl Route {
+    pub(super) fn of<S: NamedService + CallService + Sync>(service: S) -> Self {
+        Self(Arc::new(Hidden(service)))
+    }
+
     pub(super) fn methods(&self) -> &'static [MethodDescriptor] {
         self.0.methods()
     }
@@ -141,54 +139,15 @@ trait Serve: Send + Sync {
     fn serve_http(&self, request: http::Request<Body>) -> HttpFuture;
 }
 
-fn finished<B, E>(result: Result<http::Response<B>, E>) -> http::Response<Body>
-where
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-    E: Into<BoxError>,
-{
-    result.map_or_else(failed, |response| response.map(Body::new))
-}
-
 /// The response for an error of a layer of the service.
 fn failed(error: impl Into<BoxError>) -> http::Response<Body> {
     body::failed(Status::from_error(error.into()).of_handler())
 }
 
 /// Hides the type of a service.
-pub(super) struct ServiceRoute<S>(S);
+struct Hidden<S>(S);
 
-impl<S, B> ServiceRoute<S>
-where
-    S: NamedService
-        + Service<http::Request<Body>, Response = http::Response<B>>
-        + Clone
-        + Send
-        + Sync
-        + 'static,
-    S::Error: Into<BoxError>,
-    S::Future: Send + 'static,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
-    pub(super) fn of(service: S) -> Route {
-        Route(Arc::new(Self(service)))
-    }
-}
-
-impl<S, B> Serve for ServiceRoute<S>
-where
-    S: NamedService
-        + Service<http::Request<Body>, Response = http::Response<B>>
-        + Clone
-        + Send
-        + Sync
-        + 'static,
-    S::Error: Into<BoxError>,
-    S::Future: Send + 'static,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
+impl<S: NamedService + CallService + Sync> Serve for Hidden<S> {
     fn methods(&self) -> &'static [MethodDescriptor] {
         S::METHODS
     }
@@ -200,23 +159,27 @@ where
     fn serve_http(&self, request: http::Request<Body>) -> HttpFuture {
         let mut service = self.0.clone();
         let mut at_once = Context::from_waker(Waker::noop());
-        let responding: Pin<Box<dyn Future<Output = http::Response<Body>> + Send>> = match service
-            .poll_ready(&mut at_once)
-        {
+        HttpFuture(Replying::Http(match service.poll_ready(&mut at_once) {
             // Generated services are always ready and their future is boxed already.
-            Poll::Ready(Ok(())) => match try_cast::<S::Future, HttpFuture>(service.call(request)) {
-                Ok(future) => return future,
-                Err(future) => Box::pin(async move { finished(future.await) }),
-            },
-            Poll::Ready(Err(error)) => return answered(failed(error)),
+            Poll::Ready(Ok(())) => {
+                match try_cast::<S::CallFuture, HttpFuture>(service.call(request)) {
+                    Ok(future) => return future,
+                    Err(future) => Box::pin(finished::<S>(future)),
+                }
+            }
+            Poll::Ready(Err(error)) => Box::pin(ready(failed(error))),
             Poll::Pending => Box::pin(async move {
                 let ready = poll_fn(|cx| service.poll_ready(cx)).await;
                 match ready.map_err(failed) {
-                    Ok(()) => finished(service.call(request).await),
+                    Ok(()) => finished::<S>(service.call(request)).await,
                     Err(response) => response,
                 }
             }),
-        };
-        HttpFuture(Replying::Http(responding))
+        }))
     }
+}
+
+async fn finished<S: CallService>(responding: S::CallFuture) -> http::Response<Body> {
+    let response = responding.await;
+    response.map_or_else(failed, |response| response.map(Body::new))
 }

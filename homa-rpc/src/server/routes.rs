@@ -2,12 +2,8 @@
 
 use std::fmt;
 
-use bytes::Bytes;
-use tower::Service;
-
-use super::router::{NamedService, Route, ServiceRoute};
-use crate::body::Body;
-use crate::message::BoxError;
+use super::router::{NamedService, Route};
+use crate::body::CallService;
 use crate::message::method::MethodDescriptor;
 use crate::util::name_map::{ByName, Names};
 
@@ -25,39 +21,15 @@ pub struct Routes {
 impl Routes {
     /// One service. [`Routes::default`] is none.
     #[must_use]
-    pub fn new<S, B>(service: S) -> Self
-    where
-        S: NamedService
-            + Service<http::Request<Body>, Response = http::Response<B>>
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-        S::Error: Into<BoxError>,
-        S::Future: Send + 'static,
-        B: http_body::Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
-    {
+    pub fn new<S: NamedService + CallService + Sync>(service: S) -> Self {
         Self::default().add_service(service)
     }
 
     /// The same with one more. A name that is served twice is an error of
     /// [`bind`](super::ServerBuilder::bind).
     #[must_use]
-    pub fn add_service<S, B>(mut self, service: S) -> Self
-    where
-        S: NamedService
-            + Service<http::Request<Body>, Response = http::Response<B>>
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-        S::Error: Into<BoxError>,
-        S::Future: Send + 'static,
-        B: http_body::Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
-    {
-        self.insert(S::NAME, ServiceRoute::of(service));
+    pub fn add_service<S: NamedService + CallService + Sync>(mut self, service: S) -> Self {
+        self.insert(S::NAME, Route::of(service));
         self
     }
 
