@@ -5,7 +5,7 @@ use prost_types::{
     field_descriptor_proto::{Label, Type},
 };
 
-use crate::generate::names;
+use crate::names;
 
 /// The names of the methods for `field` of `message`. `syntax` is that of the file.
 pub(crate) fn accessors(

@@ -9,9 +9,10 @@ use prost_types::FileDescriptorSet;
 use crate::{
     Error,
     attributes::{self, Attributes},
-    compile::{Input, Job},
+    compile::Job,
     generate::Options,
-    source::{self, Paths},
+    paths::Paths,
+    source::{self, Input},
     well_known,
 };
 

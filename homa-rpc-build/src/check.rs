@@ -6,9 +6,10 @@ use prost_types::{FileDescriptorProto, FileDescriptorSet};
 
 use crate::{
     Error, Problem, Problems, attributes,
-    generate::names,
     items::{self, ItemPath, number},
-    source::Paths,
+    names,
+    paths::Paths,
+    source::EDITION,
 };
 
 /// Checks every file; the methods only of those that are not in `imports`.
@@ -38,10 +39,6 @@ fn editions(file: &FileDescriptorProto, paths: &Paths) -> Vec<Problem> {
     let location = paths.display(file.name()).to_string();
     vec![Problem::new(location, EDITION)]
 }
-
-/// What is said of a file with an edition.
-pub(crate) const EDITION: &str = "edition files are not supported yet: expected `syntax = \
-                                  \"proto3\"` or `syntax = \"proto2\"`, found `edition`";
 
 /// `_` is a name in protobuf, but nothing is left of it in the case that Rust wants.
 fn identifiers(file: &FileDescriptorProto, paths: &Paths) -> Vec<Problem> {

@@ -12,9 +12,10 @@ use prost_types::{
 use crate::{
     Error, Problem, Problems,
     accessors::accessors,
-    generate::{Shape, names},
+    generate::Shape,
     items::{ItemPath, number},
-    source::Paths,
+    names,
+    paths::Paths,
 };
 
 /// What decides about names besides the files.

@@ -1,9 +1,6 @@
 //! From descriptors to files of generated code, with all that is checked before.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    path::PathBuf,
-};
+use std::{collections::BTreeMap, path::PathBuf};
 
 use prost_build::Module;
 use prost_types::FileDescriptorSet;
@@ -15,7 +12,7 @@ use crate::{
     generate::{Generator, Options},
     needed,
     output::{self, Package},
-    source::{self, Paths},
+    source::{self, Input},
     write::Outputs,
 };
 
@@ -32,20 +29,6 @@ pub(crate) struct Job {
     pub(crate) include_file: Option<PathBuf>,
     /// `None` is Cargo's output directory.
     pub(crate) out_dir: Option<PathBuf>,
-}
-
-/// Descriptors, and what is known of where they came from.
-pub(crate) struct Input {
-    /// All files, imports included, each before those that import it.
-    pub(crate) set: FileDescriptorSet,
-    /// The same, encoded; unlike `set` it keeps custom options.
-    pub(crate) encoded: Vec<u8>,
-    /// All files, if nobody has checked them yet.
-    pub(crate) unchecked: Option<FileDescriptorSet>,
-    /// Where the files are on disk.
-    pub(crate) paths: Paths,
-    /// Names of files that were only imported.
-    pub(crate) imports: HashSet<String>,
 }
 
 impl Job {

@@ -6,7 +6,7 @@ use prost_types::{
     DescriptorProto, EnumDescriptorProto, FileDescriptorSet, field_descriptor_proto::Type,
 };
 
-use crate::generate::names::full;
+use crate::names::full;
 
 /// Replaces defaults that are another name for a number by the first one, which has the variant.
 pub(crate) fn without_aliases(set: &mut FileDescriptorSet) {

@@ -5,7 +5,7 @@ use prost_types::{
     ServiceDescriptorProto, field_descriptor_proto::Type,
 };
 
-use crate::{generate::names::full, source::Paths};
+use crate::{names::full, paths::Paths};
 
 /// Field numbers in `descriptor.proto`, of which paths of source information are made.
 pub(crate) mod number {

@@ -38,8 +38,8 @@ use proc_macro2::TokenStream;
 
 use crate::{
     Error, attributes,
-    generate::{self, Idempotency, Shape, names},
-    output,
+    generate::{self, Idempotency, Shape},
+    names, output,
     write::Outputs,
 };
 

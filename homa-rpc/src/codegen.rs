@@ -12,15 +12,18 @@ pub use bytes::Bytes;
 pub use tower::{Layer, Service};
 pub use {http, http_body};
 
+pub use crate::body::{UnaryCall, UnaryFuture, UnaryReply};
 pub use crate::client::{CallService, Caller};
-pub use crate::server::{MessageLimits, NamedService};
+pub use crate::layer::{InterceptedService, Interceptor};
+pub use crate::server::NamedService;
+pub use crate::server::unary::{HttpFuture, UnaryService, serve_http, unary, unimplemented_method};
 pub use crate::{
-    Body, Channel, Codec, Idempotency, IntoRequest, MethodDescriptor, ProstCodec, Request,
-    Response, Status,
+    Body, Channel, Codec, Idempotency, IntoRequest, MessageLimits, MethodDescriptor, ProstCodec,
+    Request, Response, Status,
 };
 
 /// Any error.
 pub type StdError = crate::BoxError;
 
-/// The future of a generated service.
+/// A future whose type is hidden.
 pub type BoxFuture<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'static>>;

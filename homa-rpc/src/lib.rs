@@ -38,6 +38,7 @@
 //! |---|---|
 //! | [`client`] | [`Channel`], the typed [`client::Caller`], look-up of hosts |
 //! | [`server`] | [`Server`], routing, dispatch, shutdown |
+//! | [`transport`] | both, with the sockets, settings and errors that they take and give |
 //! | [`Request`], [`Response`], [`Status`], [`Metadata`] | what users see of a call |
 //! | [`Body`], [`CallInfo`] | a call as tower layers see it: HTTP requests and responses |
 //! | [`Codec`] | messages to bytes and back |
@@ -48,49 +49,40 @@
 //! no encryption and source addresses can be forged: use it in trusted networks only.
 
 mod body;
-mod by_name;
-mod cast;
+mod call;
 pub mod client;
-mod codec;
 pub mod codegen;
-mod context;
-mod deadline;
-mod error;
 mod frame;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 pub mod layer;
-mod limits;
-pub mod metadata;
-mod method;
-mod names;
-mod paths;
-mod request;
-mod response;
-mod scratch;
+mod message;
+mod net;
 pub mod server;
-mod sockets;
-mod status;
-mod timer;
-#[cfg(feature = "types")]
-pub mod types;
-mod uri;
+pub mod transport;
+mod util;
 
 pub use async_trait::async_trait;
 pub use body::{Body, final_status, try_clone_request};
+pub use call::{Context, Scope, detached};
 pub use client::{Channel, ChannelBuilder, ChannelError};
-pub use codec::{Codec, ProstCodec};
-pub use context::{Context, Scope, detached};
-pub use error::BoxError;
 pub use homa_transport::{Delivery, NativeBackend, Stats};
-pub use limits::MessageLimits;
-pub use metadata::{Metadata, MetadataError};
-pub use method::{CallInfo, Idempotency, MethodDescriptor};
-pub use request::{IntoRequest, Request};
-pub use response::Response;
+pub use http;
+pub use message::BoxError;
+pub use message::codec::{Codec, ProstCodec};
+pub use message::limits::MessageLimits;
+pub use message::metadata::{self, Metadata, MetadataError};
+pub use message::method::{CallInfo, Idempotency, MethodDescriptor};
+pub use message::request::{IntoRequest, Request};
+pub use message::response::Response;
+pub use message::status::{Code, Status};
+#[cfg(feature = "types")]
+pub use message::types;
+pub use net::uri::UriError;
 pub use server::{BoundServer, Server, ServerBuilder, ServerError, ServerMonitor, ServerStats};
-pub use status::{Code, Status};
-pub use uri::UriError;
+
+/// What a handler and a client's method return.
+pub type Result<T, E = Status> = std::result::Result<T, E>;
 
 /// Includes the code that `homa-rpc-build` generated for a protobuf package.
 ///

@@ -1,6 +1,6 @@
 //! Addresses of web pages in plain text.
 
-use super::markdown::Edit;
+use super::edit::Edit;
 
 /// Whether a target of a link is an address, and not the path of an item or of a file.
 pub(super) fn is_address(target: &str) -> bool {

@@ -6,7 +6,7 @@ use pulldown_cmark::{
     BrokenLink, CodeBlockKind, CowStr, Event, LinkType, Options, Parser, Tag, TagEnd,
 };
 
-use super::{addresses, markdown::Edit};
+use super::{addresses, edit::Edit};
 
 /// The extensions of Markdown that rustdoc knows.
 fn options() -> Options {

@@ -1,27 +1,10 @@
 //! Makes the text of a comment harmless as Markdown, without losing any of it.
 
-use std::ops::Range;
-
+use super::edit::apply;
 use super::faults;
 
 /// More rounds than a comment needs: one repair can bring to light what it had hidden.
 const MAX_ROUNDS: usize = 30;
-
-/// A change of a text.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Edit {
-    pub(super) at: Range<usize>,
-    pub(super) text: String,
-}
-
-impl Edit {
-    pub(super) fn insert(at: usize, text: impl Into<String>) -> Self {
-        Self {
-            at: at..at,
-            text: text.into(),
-        }
-    }
-}
 
 /// The lines of a comment as rustdoc may see them: parsed as rustdoc does, they hold no code that
 /// it would run, no link that it would miss, and no HTML.
@@ -42,22 +25,6 @@ fn verbatim(comment: &str) -> String {
     let longest = comment.split(|c| c != '`').map(str::len).max();
     let fence = "`".repeat(longest.unwrap_or(0).max(2) + 1);
     format!("{fence}text\n{comment}\n{fence}")
-}
-
-/// Those of `edits` that do not overlap with one before them; the others come in the next round.
-fn apply(text: &str, mut edits: Vec<Edit>) -> String {
-    edits.sort_by_key(|edit| (edit.at.start, edit.at.end));
-    let mut out = String::with_capacity(text.len() + edits.len());
-    let mut done = 0;
-    for edit in edits {
-        if let Some(before) = text.get(done..edit.at.start) {
-            out.push_str(before);
-            out.push_str(&edit.text);
-            done = edit.at.end;
-        }
-    }
-    out.push_str(text.get(done..).unwrap_or_default());
-    out
 }
 
 /// Lines with the blank that sets them off from `///`.

@@ -5,6 +5,7 @@
 //! the mark in the generated code.
 
 mod addresses;
+mod edit;
 mod faults;
 mod markdown;
 mod places;

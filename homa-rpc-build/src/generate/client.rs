@@ -40,18 +40,18 @@ fn client(service: &Service) -> TokenStream {
         #deprecated
         #attributes
         #[derive(Debug, Clone)]
-        pub struct #client<T = homa_rpc::Channel> {
-            inner: homa_rpc::client::Caller<T>,
+        pub struct #client<T = codegen::Channel> {
+            inner: codegen::Caller<T>,
         }
 
         impl<T> #client<T>
         where
-            T: homa_rpc::client::CallService,
+            T: codegen::CallService,
         {
             /// A client that makes its calls on `service`, a channel or layers around one.
             #[must_use]
             pub fn new(service: T) -> Self {
-                Self { inner: homa_rpc::client::Caller::new(service) }
+                Self { inner: codegen::Caller::new(service) }
             }
 
             /// A client that lets `interceptor` see all its calls on `service`.
@@ -59,12 +59,12 @@ fn client(service: &Service) -> TokenStream {
             pub fn with_interceptor<I>(
                 service: T,
                 interceptor: I,
-            ) -> #client<homa_rpc::layer::InterceptedService<T, I>>
+            ) -> #client<codegen::InterceptedService<T, I>>
             where
-                I: homa_rpc::layer::Interceptor,
+                I: codegen::Interceptor,
             {
-                let layer = homa_rpc::layer::interceptor(interceptor);
-                #client { inner: homa_rpc::client::Caller::new(codegen::Layer::layer(&layer, service)) }
+                let service = codegen::InterceptedService::new(service, interceptor);
+                #client { inner: codegen::Caller::new(service) }
             }
 
             /// Refuses replies longer than `limit` bytes.
@@ -141,7 +141,7 @@ fn client_trait(service: &Service, native_async: bool) -> TokenStream {
         #async_attribute
         impl<T> #api for #client<T>
         where
-            T: homa_rpc::client::CallService + std::marker::Sync,
+            T: codegen::CallService + std::marker::Sync,
         {
             #(#forwarded)*
         }

@@ -1,7 +1,6 @@
 //! Writes the client and server modules of a service.
 
 mod client;
-pub(crate) mod names;
 mod server;
 mod service;
 

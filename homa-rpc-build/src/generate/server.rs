@@ -1,4 +1,4 @@
-use proc_macro2::TokenStream;
+use proc_macro2::{Literal, TokenStream};
 use quote::quote;
 
 use super::{Method, Service, Shape, allowed_lints, async_attribute, descriptor, trait_method};
@@ -9,7 +9,7 @@ pub(super) fn module(service: &Service, shape: Shape) -> TokenStream {
     let module_docs = format!(" Server of `{}`.", service.name);
     let mod_attributes = &service.server_mod_attributes;
     let lints = allowed_lints();
-    let server = service.server();
+    let (handler, server) = (service.handler(), service.server());
     let handler_trait = handler_trait(service, shape);
     let server_type = server_type(service);
     let dispatch = dispatch(service, shape);
@@ -33,9 +33,16 @@ pub(super) fn module(service: &Service, shape: Shape) -> TokenStream {
             #server_type
             #dispatch
 
-            impl<T> codegen::NamedService for #server<T> {
+            impl<T> codegen::NamedService for #server<T>
+            where
+                T: self::#handler,
+            {
                 const NAME: &'static str = SERVICE_NAME;
                 const METHODS: &'static [codegen::MethodDescriptor] = &[#(#descriptors),*];
+
+                fn unary(&self) -> std::option::Option<&dyn codegen::UnaryService> {
+                    Some(self)
+                }
             }
         }
     }
@@ -135,7 +142,7 @@ fn server_type(service: &Service) -> TokenStream {
         #[derive(Debug)]
         pub struct #server<T> {
             inner: std::sync::Arc<T>,
-            limits: homa_rpc::server::MessageLimits,
+            limits: codegen::MessageLimits,
         }
 
         impl<T> #server<T> {
@@ -148,7 +155,7 @@ fn server_type(service: &Service) -> TokenStream {
             /// Serves `inner`, which others may hold too.
             #[must_use]
             pub fn from_arc(inner: std::sync::Arc<T>) -> Self {
-                Self { inner, limits: homa_rpc::server::MessageLimits::default() }
+                Self { inner, limits: codegen::MessageLimits::default() }
             }
 
             /// Serves `inner`, and lets `interceptor` see all calls.
@@ -156,12 +163,11 @@ fn server_type(service: &Service) -> TokenStream {
             pub fn with_interceptor<I>(
                 inner: T,
                 interceptor: I,
-            ) -> homa_rpc::layer::InterceptedService<Self, I>
+            ) -> codegen::InterceptedService<Self, I>
             where
-                I: homa_rpc::layer::Interceptor,
+                I: codegen::Interceptor,
             {
-                let layer = homa_rpc::layer::interceptor(interceptor);
-                codegen::Layer::layer(&layer, Self::new(inner))
+                codegen::InterceptedService::new(Self::new(inner), interceptor)
             }
 
             /// Refuses requests longer than `limit` bytes.
@@ -185,16 +191,30 @@ fn server_type(service: &Service) -> TokenStream {
     }
 }
 
-/// `Service` over HTTP requests: from the path to the method.
+/// From a call to its method, and `Service` over HTTP requests on top of that.
 fn dispatch(service: &Service, shape: Shape) -> TokenStream {
     let (handler, server) = (service.handler(), service.server());
-    let arms = service
-        .methods
-        .iter()
-        .map(|method| arm(service, method, shape));
+    let methods = service.methods.iter().enumerate();
+    let arms = methods.map(|(index, method)| arm(service, index, method, shape));
 
     // `self::` since a service can have the name of one of the type parameters.
     quote! {
+        impl<T> codegen::UnaryService for #server<T>
+        where
+            T: self::#handler,
+        {
+            fn limits(&self) -> codegen::MessageLimits {
+                self.limits
+            }
+
+            fn serve(&self, call: codegen::UnaryCall) -> codegen::UnaryFuture {
+                match call.method_index(<Self as codegen::NamedService>::METHODS) {
+                    #(#arms)*
+                    _ => codegen::unimplemented_method(&call),
+                }
+            }
+        }
+
         impl<T, B> codegen::Service<codegen::http::Request<B>> for #server<T>
         where
             T: self::#handler,
@@ -203,7 +223,7 @@ fn dispatch(service: &Service, shape: Shape) -> TokenStream {
         {
             type Response = codegen::http::Response<codegen::Body>;
             type Error = std::convert::Infallible;
-            type Future = codegen::BoxFuture<Self::Response, Self::Error>;
+            type Future = codegen::HttpFuture;
 
             fn poll_ready(
                 &mut self,
@@ -213,20 +233,16 @@ fn dispatch(service: &Service, shape: Shape) -> TokenStream {
             }
 
             fn call(&mut self, request: codegen::http::Request<B>) -> Self::Future {
-                match request.uri().path() {
-                    #(#arms)*
-                    path => {
-                        let response = homa_rpc::server::unimplemented_method(path);
-                        std::boxed::Box::pin(std::future::ready(Ok(response)))
-                    }
-                }
+                codegen::serve_http(self, request)
             }
         }
     }
 }
 
-fn arm(service: &Service, method: &Method, shape: Shape) -> TokenStream {
-    let (handler, path) = (service.handler(), service.path(method));
+/// The method with this index.
+fn arm(service: &Service, index: usize, method: &Method, shape: Shape) -> TokenStream {
+    let handler = service.handler();
+    let index = Literal::usize_unsuffixed(index);
     let (ident, request, response) = (&method.ident, &method.request, &method.response);
     let codec = &method.codec;
     let receiver = if shape.use_arc_self {
@@ -235,16 +251,13 @@ fn arm(service: &Service, method: &Method, shape: Shape) -> TokenStream {
         quote!(&inner)
     };
     quote! {
-        #path => {
+        Some(#index) => {
             let inner = std::sync::Arc::clone(&self.inner);
-            let limits = self.limits;
             let codec = #codec::<#response, #request>::default();
-            std::boxed::Box::pin(async move {
-                let handler = move |request| async move {
-                    <T as self::#handler>::#ident(#receiver, request).await
-                };
-                Ok(homa_rpc::server::unary(request, codec, limits, handler).await)
-            })
+            let handler = move |request| async move {
+                <T as self::#handler>::#ident(#receiver, request).await
+            };
+            codegen::unary(call, codec, self.limits, handler)
         }
     }
 }

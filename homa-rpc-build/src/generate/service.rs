@@ -4,8 +4,8 @@ use proc_macro2::{Ident, TokenStream};
 use prost_build::Comments;
 use quote::{format_ident, quote};
 
-use super::{Options, names};
-use crate::{attributes, comments::Docs};
+use super::Options;
+use crate::{attributes, comments::Docs, names};
 
 /// A service and what is to be written about it.
 pub(crate) struct Service {

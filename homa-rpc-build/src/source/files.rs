@@ -16,9 +16,12 @@ use super::{
 };
 use crate::{
     Error, Problem, Problems,
-    check::EDITION,
     items::{ItemPath, number},
 };
+
+/// What is said of a file with an edition.
+pub(crate) const EDITION: &str = "edition files are not supported yet: expected `syntax = \
+                                  \"proto3\"` or `syntax = \"proto2\"`, found `edition`";
 
 /// How long a chain of imports may be: each needs stack.
 const MAX_CHAIN: usize = 200;

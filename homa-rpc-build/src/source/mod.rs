@@ -7,37 +7,28 @@ mod options;
 mod position;
 mod scope;
 
-use std::{
-    collections::{HashMap, HashSet},
-    path::{Path, PathBuf},
-};
+use std::{collections::HashSet, path::PathBuf};
 
 use prost_reflect::{DescriptorError, DescriptorPool};
 use prost_types::FileDescriptorSet;
 
-use crate::{Error, Problem, Problems, compile::Input};
+use crate::{Error, Problem, Problems, paths::Paths};
+pub(crate) use files::EDITION;
 use files::{File, Loader};
 use scope::Names;
 
-/// Paths on disk by import name. Files built into the compiler have none.
-#[derive(Default)]
-pub(crate) struct Paths(HashMap<String, PathBuf>);
-
-impl Paths {
-    /// The file as a user knows it: its path, or its import name if it has none.
-    pub(crate) fn display<'a>(&'a self, name: &'a str) -> std::path::Display<'a> {
-        self.0
-            .get(name)
-            .map_or(Path::new(name), PathBuf::as_path)
-            .display()
-    }
-
-    /// Every path, in a fixed order.
-    pub(crate) fn sorted(&self) -> Vec<&Path> {
-        let mut paths: Vec<_> = self.0.values().map(PathBuf::as_path).collect();
-        paths.sort_unstable();
-        paths
-    }
+/// Descriptors, and what is known of where they came from.
+pub(crate) struct Input {
+    /// All files, imports included, each before those that import it.
+    pub(crate) set: FileDescriptorSet,
+    /// The same, encoded; unlike `set` it keeps custom options.
+    pub(crate) encoded: Vec<u8>,
+    /// All files, if nobody has checked them yet.
+    pub(crate) unchecked: Option<FileDescriptorSet>,
+    /// Where the files are on disk.
+    pub(crate) paths: Paths,
+    /// Names of files that were only imported.
+    pub(crate) imports: HashSet<String>,
 }
 
 /// Reads and checks `protos` and all that they import.
@@ -67,7 +58,7 @@ pub(crate) fn compile(protos: &[PathBuf], includes: &[PathBuf]) -> Result<Input,
                 .collect(),
         },
         encoded: pool.encode_to_vec(),
-        paths: Paths(paths),
+        paths: Paths::new(paths),
     })
 }
 

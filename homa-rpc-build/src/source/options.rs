@@ -5,7 +5,7 @@ use prost_types::{
     UninterpretedOption,
 };
 
-use crate::generate::names::full;
+use crate::names::full;
 
 /// What is done with an option of the item that has a full name.
 type Visit<'a> = dyn FnMut(&str, &mut UninterpretedOption) + 'a;

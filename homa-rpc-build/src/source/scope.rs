@@ -11,7 +11,7 @@ use prost_types::{
 };
 
 use super::{adapt::MINUS_INFINITY, options};
-use crate::{generate::names::full, items};
+use crate::{items, names::full};
 
 /// What a name stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]

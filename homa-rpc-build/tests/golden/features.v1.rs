@@ -84,18 +84,18 @@ pub mod keywords_client {
     ///
     /// See <https://example.com/keywords> and \[the list].
     #[derive(Debug, Clone)]
-    pub struct KeywordsClient<T = homa_rpc::Channel> {
-        inner: homa_rpc::client::Caller<T>,
+    pub struct KeywordsClient<T = codegen::Channel> {
+        inner: codegen::Caller<T>,
     }
     impl<T> KeywordsClient<T>
     where
-        T: homa_rpc::client::CallService,
+        T: codegen::CallService,
     {
         /// A client that makes its calls on `service`, a channel or layers around one.
         #[must_use]
         pub fn new(service: T) -> Self {
             Self {
-                inner: homa_rpc::client::Caller::new(service),
+                inner: codegen::Caller::new(service),
             }
         }
         /// A client that lets `interceptor` see all its calls on `service`.
@@ -103,15 +103,13 @@ pub mod keywords_client {
         pub fn with_interceptor<I>(
             service: T,
             interceptor: I,
-        ) -> KeywordsClient<homa_rpc::layer::InterceptedService<T, I>>
+        ) -> KeywordsClient<codegen::InterceptedService<T, I>>
         where
-            I: homa_rpc::layer::Interceptor,
+            I: codegen::Interceptor,
         {
-            let layer = homa_rpc::layer::interceptor(interceptor);
+            let service = codegen::InterceptedService::new(service, interceptor);
             KeywordsClient {
-                inner: homa_rpc::client::Caller::new(
-                    codegen::Layer::layer(&layer, service),
-                ),
+                inner: codegen::Caller::new(service),
             }
         }
         /// Refuses replies longer than `limit` bytes.
@@ -349,7 +347,7 @@ pub mod keywords_server {
     #[derive(Debug)]
     pub struct KeywordsServer<T> {
         inner: std::sync::Arc<T>,
-        limits: homa_rpc::server::MessageLimits,
+        limits: codegen::MessageLimits,
     }
     impl<T> KeywordsServer<T> {
         /// Serves `inner`.
@@ -362,7 +360,7 @@ pub mod keywords_server {
         pub fn from_arc(inner: std::sync::Arc<T>) -> Self {
             Self {
                 inner,
-                limits: homa_rpc::server::MessageLimits::default(),
+                limits: codegen::MessageLimits::default(),
             }
         }
         /// Serves `inner`, and lets `interceptor` see all calls.
@@ -370,12 +368,11 @@ pub mod keywords_server {
         pub fn with_interceptor<I>(
             inner: T,
             interceptor: I,
-        ) -> homa_rpc::layer::InterceptedService<Self, I>
+        ) -> codegen::InterceptedService<Self, I>
         where
-            I: homa_rpc::layer::Interceptor,
+            I: codegen::Interceptor,
         {
-            let layer = homa_rpc::layer::interceptor(interceptor);
-            codegen::Layer::layer(&layer, Self::new(inner))
+            codegen::InterceptedService::new(Self::new(inner), interceptor)
         }
         /// Refuses requests longer than `limit` bytes.
         #[must_use]
@@ -402,6 +399,85 @@ pub mod keywords_server {
             }
         }
     }
+    impl<T> codegen::UnaryService for KeywordsServer<T>
+    where
+        T: self::Keywords,
+    {
+        fn limits(&self) -> codegen::MessageLimits {
+            self.limits
+        }
+        fn serve(&self, call: codegen::UnaryCall) -> codegen::UnaryFuture {
+            match call.method_index(<Self as codegen::NamedService>::METHODS) {
+                Some(0) => {
+                    let inner = std::sync::Arc::clone(&self.inner);
+                    let codec = homa_rpc::codegen::ProstCodec::<
+                        super::outer::Inner,
+                        super::Outer,
+                    >::default();
+                    let handler = move |request| async move {
+                        <T as self::Keywords>::r#type(&inner, request).await
+                    };
+                    codegen::unary(call, codec, self.limits, handler)
+                }
+                Some(1) => {
+                    let inner = std::sync::Arc::clone(&self.inner);
+                    let codec = homa_rpc::codegen::ProstCodec::<
+                        super::outer::inner::Deepest,
+                        super::outer::Inner,
+                    >::default();
+                    let handler = move |request| async move {
+                        <T as self::Keywords>::self_(&inner, request).await
+                    };
+                    codegen::unary(call, codec, self.limits, handler)
+                }
+                Some(2) => {
+                    let inner = std::sync::Arc::clone(&self.inner);
+                    let codec = homa_rpc::codegen::ProstCodec::<
+                        super::Type,
+                        super::Type,
+                    >::default();
+                    let handler = move |request| async move {
+                        <T as self::Keywords>::new_(&inner, request).await
+                    };
+                    codegen::unary(call, codec, self.limits, handler)
+                }
+                Some(3) => {
+                    let inner = std::sync::Arc::clone(&self.inner);
+                    let codec = homa_rpc::codegen::ProstCodec::<
+                        super::Outer,
+                        super::Outer,
+                    >::default();
+                    let handler = move |request| async move {
+                        <T as self::Keywords>::clone_(&inner, request).await
+                    };
+                    codegen::unary(call, codec, self.limits, handler)
+                }
+                Some(4) => {
+                    let inner = std::sync::Arc::clone(&self.inner);
+                    let codec = homa_rpc::codegen::ProstCodec::<
+                        super::Outer,
+                        super::Outer,
+                    >::default();
+                    let handler = move |request| async move {
+                        <T as self::Keywords>::r#async(&inner, request).await
+                    };
+                    codegen::unary(call, codec, self.limits, handler)
+                }
+                Some(5) => {
+                    let inner = std::sync::Arc::clone(&self.inner);
+                    let codec = homa_rpc::codegen::ProstCodec::<
+                        super::Outer,
+                        super::Outer,
+                    >::default();
+                    let handler = move |request| async move {
+                        <T as self::Keywords>::old(&inner, request).await
+                    };
+                    codegen::unary(call, codec, self.limits, handler)
+                }
+                _ => codegen::unimplemented_method(&call),
+            }
+        }
+    }
     impl<T, B> codegen::Service<codegen::http::Request<B>> for KeywordsServer<T>
     where
         T: self::Keywords,
@@ -410,7 +486,7 @@ pub mod keywords_server {
     {
         type Response = codegen::http::Response<codegen::Body>;
         type Error = std::convert::Infallible;
-        type Future = codegen::BoxFuture<Self::Response, Self::Error>;
+        type Future = codegen::HttpFuture;
         fn poll_ready(
             &mut self,
             _context: &mut std::task::Context<'_>,
@@ -418,117 +494,13 @@ pub mod keywords_server {
             std::task::Poll::Ready(Ok(()))
         }
         fn call(&mut self, request: codegen::http::Request<B>) -> Self::Future {
-            match request.uri().path() {
-                "/features.v1.Keywords/Type" => {
-                    let inner = std::sync::Arc::clone(&self.inner);
-                    let limits = self.limits;
-                    let codec = homa_rpc::codegen::ProstCodec::<
-                        super::outer::Inner,
-                        super::Outer,
-                    >::default();
-                    std::boxed::Box::pin(async move {
-                        let handler = move |request| async move {
-                            <T as self::Keywords>::r#type(&inner, request).await
-                        };
-                        Ok(
-                            homa_rpc::server::unary(request, codec, limits, handler)
-                                .await,
-                        )
-                    })
-                }
-                "/features.v1.Keywords/Self" => {
-                    let inner = std::sync::Arc::clone(&self.inner);
-                    let limits = self.limits;
-                    let codec = homa_rpc::codegen::ProstCodec::<
-                        super::outer::inner::Deepest,
-                        super::outer::Inner,
-                    >::default();
-                    std::boxed::Box::pin(async move {
-                        let handler = move |request| async move {
-                            <T as self::Keywords>::self_(&inner, request).await
-                        };
-                        Ok(
-                            homa_rpc::server::unary(request, codec, limits, handler)
-                                .await,
-                        )
-                    })
-                }
-                "/features.v1.Keywords/New" => {
-                    let inner = std::sync::Arc::clone(&self.inner);
-                    let limits = self.limits;
-                    let codec = homa_rpc::codegen::ProstCodec::<
-                        super::Type,
-                        super::Type,
-                    >::default();
-                    std::boxed::Box::pin(async move {
-                        let handler = move |request| async move {
-                            <T as self::Keywords>::new_(&inner, request).await
-                        };
-                        Ok(
-                            homa_rpc::server::unary(request, codec, limits, handler)
-                                .await,
-                        )
-                    })
-                }
-                "/features.v1.Keywords/Clone" => {
-                    let inner = std::sync::Arc::clone(&self.inner);
-                    let limits = self.limits;
-                    let codec = homa_rpc::codegen::ProstCodec::<
-                        super::Outer,
-                        super::Outer,
-                    >::default();
-                    std::boxed::Box::pin(async move {
-                        let handler = move |request| async move {
-                            <T as self::Keywords>::clone_(&inner, request).await
-                        };
-                        Ok(
-                            homa_rpc::server::unary(request, codec, limits, handler)
-                                .await,
-                        )
-                    })
-                }
-                "/features.v1.Keywords/Async" => {
-                    let inner = std::sync::Arc::clone(&self.inner);
-                    let limits = self.limits;
-                    let codec = homa_rpc::codegen::ProstCodec::<
-                        super::Outer,
-                        super::Outer,
-                    >::default();
-                    std::boxed::Box::pin(async move {
-                        let handler = move |request| async move {
-                            <T as self::Keywords>::r#async(&inner, request).await
-                        };
-                        Ok(
-                            homa_rpc::server::unary(request, codec, limits, handler)
-                                .await,
-                        )
-                    })
-                }
-                "/features.v1.Keywords/Old" => {
-                    let inner = std::sync::Arc::clone(&self.inner);
-                    let limits = self.limits;
-                    let codec = homa_rpc::codegen::ProstCodec::<
-                        super::Outer,
-                        super::Outer,
-                    >::default();
-                    std::boxed::Box::pin(async move {
-                        let handler = move |request| async move {
-                            <T as self::Keywords>::old(&inner, request).await
-                        };
-                        Ok(
-                            homa_rpc::server::unary(request, codec, limits, handler)
-                                .await,
-                        )
-                    })
-                }
-                path => {
-                    let response = homa_rpc::server::unimplemented_method(path);
-                    std::boxed::Box::pin(std::future::ready(Ok(response)))
-                }
-            }
+            codegen::serve_http(self, request)
         }
     }
-    impl<T> codegen::NamedService for KeywordsServer<T> {
+    impl<T> codegen::NamedService for KeywordsServer<T>
+    where
+        T: self::Keywords,
+    {
         const NAME: &'static str = SERVICE_NAME;
         const METHODS: &'static [codegen::MethodDescriptor] = &[
             codegen::MethodDescriptor::unary(
@@ -562,6 +534,9 @@ pub mod keywords_server {
                 "/features.v1.Keywords/Old",
             ),
         ];
+        fn unary(&self) -> std::option::Option<&dyn codegen::UnaryService> {
+            Some(self)
+        }
     }
 }
 /// Client of `features.v1.HTTPImports`.
@@ -588,18 +563,18 @@ pub mod http_imports_client {
     use homa_rpc::codegen;
     /// Types from elsewhere.
     #[derive(Debug, Clone)]
-    pub struct HttpImportsClient<T = homa_rpc::Channel> {
-        inner: homa_rpc::client::Caller<T>,
+    pub struct HttpImportsClient<T = codegen::Channel> {
+        inner: codegen::Caller<T>,
     }
     impl<T> HttpImportsClient<T>
     where
-        T: homa_rpc::client::CallService,
+        T: codegen::CallService,
     {
         /// A client that makes its calls on `service`, a channel or layers around one.
         #[must_use]
         pub fn new(service: T) -> Self {
             Self {
-                inner: homa_rpc::client::Caller::new(service),
+                inner: codegen::Caller::new(service),
             }
         }
         /// A client that lets `interceptor` see all its calls on `service`.
@@ -607,15 +582,13 @@ pub mod http_imports_client {
         pub fn with_interceptor<I>(
             service: T,
             interceptor: I,
-        ) -> HttpImportsClient<homa_rpc::layer::InterceptedService<T, I>>
+        ) -> HttpImportsClient<codegen::InterceptedService<T, I>>
         where
-            I: homa_rpc::layer::Interceptor,
+            I: codegen::Interceptor,
         {
-            let layer = homa_rpc::layer::interceptor(interceptor);
+            let service = codegen::InterceptedService::new(service, interceptor);
             HttpImportsClient {
-                inner: homa_rpc::client::Caller::new(
-                    codegen::Layer::layer(&layer, service),
-                ),
+                inner: codegen::Caller::new(service),
             }
         }
         /// Refuses replies longer than `limit` bytes.
@@ -793,7 +766,7 @@ pub mod http_imports_server {
     #[derive(Debug)]
     pub struct HttpImportsServer<T> {
         inner: std::sync::Arc<T>,
-        limits: homa_rpc::server::MessageLimits,
+        limits: codegen::MessageLimits,
     }
     impl<T> HttpImportsServer<T> {
         /// Serves `inner`.
@@ -806,7 +779,7 @@ pub mod http_imports_server {
         pub fn from_arc(inner: std::sync::Arc<T>) -> Self {
             Self {
                 inner,
-                limits: homa_rpc::server::MessageLimits::default(),
+                limits: codegen::MessageLimits::default(),
             }
         }
         /// Serves `inner`, and lets `interceptor` see all calls.
@@ -814,12 +787,11 @@ pub mod http_imports_server {
         pub fn with_interceptor<I>(
             inner: T,
             interceptor: I,
-        ) -> homa_rpc::layer::InterceptedService<Self, I>
+        ) -> codegen::InterceptedService<Self, I>
         where
-            I: homa_rpc::layer::Interceptor,
+            I: codegen::Interceptor,
         {
-            let layer = homa_rpc::layer::interceptor(interceptor);
-            codegen::Layer::layer(&layer, Self::new(inner))
+            codegen::InterceptedService::new(Self::new(inner), interceptor)
         }
         /// Refuses requests longer than `limit` bytes.
         #[must_use]
@@ -846,6 +818,60 @@ pub mod http_imports_server {
             }
         }
     }
+    impl<T> codegen::UnaryService for HttpImportsServer<T>
+    where
+        T: self::HttpImports,
+    {
+        fn limits(&self) -> codegen::MessageLimits {
+            self.limits
+        }
+        fn serve(&self, call: codegen::UnaryCall) -> codegen::UnaryFuture {
+            match call.method_index(<Self as codegen::NamedService>::METHODS) {
+                Some(0) => {
+                    let inner = std::sync::Arc::clone(&self.inner);
+                    let codec = homa_rpc::codegen::ProstCodec::<
+                        super::super::common::shared::Part,
+                        super::super::common::Shared,
+                    >::default();
+                    let handler = move |request| async move {
+                        <T as self::HttpImports>::foreign(&inner, request).await
+                    };
+                    codegen::unary(call, codec, self.limits, handler)
+                }
+                Some(1) => {
+                    let inner = std::sync::Arc::clone(&self.inner);
+                    let codec = homa_rpc::codegen::ProstCodec::<(), ()>::default();
+                    let handler = move |request| async move {
+                        <T as self::HttpImports>::nothing(&inner, request).await
+                    };
+                    codegen::unary(call, codec, self.limits, handler)
+                }
+                Some(2) => {
+                    let inner = std::sync::Arc::clone(&self.inner);
+                    let codec = homa_rpc::codegen::ProstCodec::<
+                        ::prost_types::Timestamp,
+                        ::prost_types::Any,
+                    >::default();
+                    let handler = move |request| async move {
+                        <T as self::HttpImports>::known(&inner, request).await
+                    };
+                    codegen::unary(call, codec, self.limits, handler)
+                }
+                Some(3) => {
+                    let inner = std::sync::Arc::clone(&self.inner);
+                    let codec = homa_rpc::codegen::ProstCodec::<
+                        i64,
+                        ::prost::alloc::string::String,
+                    >::default();
+                    let handler = move |request| async move {
+                        <T as self::HttpImports>::wrapped(&inner, request).await
+                    };
+                    codegen::unary(call, codec, self.limits, handler)
+                }
+                _ => codegen::unimplemented_method(&call),
+            }
+        }
+    }
     impl<T, B> codegen::Service<codegen::http::Request<B>> for HttpImportsServer<T>
     where
         T: self::HttpImports,
@@ -854,7 +880,7 @@ pub mod http_imports_server {
     {
         type Response = codegen::http::Response<codegen::Body>;
         type Error = std::convert::Infallible;
-        type Future = codegen::BoxFuture<Self::Response, Self::Error>;
+        type Future = codegen::HttpFuture;
         fn poll_ready(
             &mut self,
             _context: &mut std::task::Context<'_>,
@@ -862,80 +888,13 @@ pub mod http_imports_server {
             std::task::Poll::Ready(Ok(()))
         }
         fn call(&mut self, request: codegen::http::Request<B>) -> Self::Future {
-            match request.uri().path() {
-                "/features.v1.HTTPImports/Foreign" => {
-                    let inner = std::sync::Arc::clone(&self.inner);
-                    let limits = self.limits;
-                    let codec = homa_rpc::codegen::ProstCodec::<
-                        super::super::common::shared::Part,
-                        super::super::common::Shared,
-                    >::default();
-                    std::boxed::Box::pin(async move {
-                        let handler = move |request| async move {
-                            <T as self::HttpImports>::foreign(&inner, request).await
-                        };
-                        Ok(
-                            homa_rpc::server::unary(request, codec, limits, handler)
-                                .await,
-                        )
-                    })
-                }
-                "/features.v1.HTTPImports/Nothing" => {
-                    let inner = std::sync::Arc::clone(&self.inner);
-                    let limits = self.limits;
-                    let codec = homa_rpc::codegen::ProstCodec::<(), ()>::default();
-                    std::boxed::Box::pin(async move {
-                        let handler = move |request| async move {
-                            <T as self::HttpImports>::nothing(&inner, request).await
-                        };
-                        Ok(
-                            homa_rpc::server::unary(request, codec, limits, handler)
-                                .await,
-                        )
-                    })
-                }
-                "/features.v1.HTTPImports/Known" => {
-                    let inner = std::sync::Arc::clone(&self.inner);
-                    let limits = self.limits;
-                    let codec = homa_rpc::codegen::ProstCodec::<
-                        ::prost_types::Timestamp,
-                        ::prost_types::Any,
-                    >::default();
-                    std::boxed::Box::pin(async move {
-                        let handler = move |request| async move {
-                            <T as self::HttpImports>::known(&inner, request).await
-                        };
-                        Ok(
-                            homa_rpc::server::unary(request, codec, limits, handler)
-                                .await,
-                        )
-                    })
-                }
-                "/features.v1.HTTPImports/Wrapped" => {
-                    let inner = std::sync::Arc::clone(&self.inner);
-                    let limits = self.limits;
-                    let codec = homa_rpc::codegen::ProstCodec::<
-                        i64,
-                        ::prost::alloc::string::String,
-                    >::default();
-                    std::boxed::Box::pin(async move {
-                        let handler = move |request| async move {
-                            <T as self::HttpImports>::wrapped(&inner, request).await
-                        };
-                        Ok(
-                            homa_rpc::server::unary(request, codec, limits, handler)
-                                .await,
-                        )
-                    })
-                }
-                path => {
-                    let response = homa_rpc::server::unimplemented_method(path);
-                    std::boxed::Box::pin(std::future::ready(Ok(response)))
-                }
-            }
+            codegen::serve_http(self, request)
         }
     }
-    impl<T> codegen::NamedService for HttpImportsServer<T> {
+    impl<T> codegen::NamedService for HttpImportsServer<T>
+    where
+        T: self::HttpImports,
+    {
         const NAME: &'static str = SERVICE_NAME;
         const METHODS: &'static [codegen::MethodDescriptor] = &[
             codegen::MethodDescriptor::unary(
@@ -959,6 +918,9 @@ pub mod http_imports_server {
                 "/features.v1.HTTPImports/Wrapped",
             ),
         ];
+        fn unary(&self) -> std::option::Option<&dyn codegen::UnaryService> {
+            Some(self)
+        }
     }
 }
 /// Client of `features.v1.Service`.
@@ -985,18 +947,18 @@ pub mod service_client {
     use homa_rpc::codegen;
     /// Named like what generated code uses.
     #[derive(Debug, Clone)]
-    pub struct ServiceClient<T = homa_rpc::Channel> {
-        inner: homa_rpc::client::Caller<T>,
+    pub struct ServiceClient<T = codegen::Channel> {
+        inner: codegen::Caller<T>,
     }
     impl<T> ServiceClient<T>
     where
-        T: homa_rpc::client::CallService,
+        T: codegen::CallService,
     {
         /// A client that makes its calls on `service`, a channel or layers around one.
         #[must_use]
         pub fn new(service: T) -> Self {
             Self {
-                inner: homa_rpc::client::Caller::new(service),
+                inner: codegen::Caller::new(service),
             }
         }
         /// A client that lets `interceptor` see all its calls on `service`.
@@ -1004,15 +966,13 @@ pub mod service_client {
         pub fn with_interceptor<I>(
             service: T,
             interceptor: I,
-        ) -> ServiceClient<homa_rpc::layer::InterceptedService<T, I>>
+        ) -> ServiceClient<codegen::InterceptedService<T, I>>
         where
-            I: homa_rpc::layer::Interceptor,
+            I: codegen::Interceptor,
         {
-            let layer = homa_rpc::layer::interceptor(interceptor);
+            let service = codegen::InterceptedService::new(service, interceptor);
             ServiceClient {
-                inner: homa_rpc::client::Caller::new(
-                    codegen::Layer::layer(&layer, service),
-                ),
+                inner: codegen::Caller::new(service),
             }
         }
         /// Refuses replies longer than `limit` bytes.
@@ -1127,7 +1087,7 @@ pub mod service_server {
     #[derive(Debug)]
     pub struct ServiceServer<T> {
         inner: std::sync::Arc<T>,
-        limits: homa_rpc::server::MessageLimits,
+        limits: codegen::MessageLimits,
     }
     impl<T> ServiceServer<T> {
         /// Serves `inner`.
@@ -1140,7 +1100,7 @@ pub mod service_server {
         pub fn from_arc(inner: std::sync::Arc<T>) -> Self {
             Self {
                 inner,
-                limits: homa_rpc::server::MessageLimits::default(),
+                limits: codegen::MessageLimits::default(),
             }
         }
         /// Serves `inner`, and lets `interceptor` see all calls.
@@ -1148,12 +1108,11 @@ pub mod service_server {
         pub fn with_interceptor<I>(
             inner: T,
             interceptor: I,
-        ) -> homa_rpc::layer::InterceptedService<Self, I>
+        ) -> codegen::InterceptedService<Self, I>
         where
-            I: homa_rpc::layer::Interceptor,
+            I: codegen::Interceptor,
         {
-            let layer = homa_rpc::layer::interceptor(interceptor);
-            codegen::Layer::layer(&layer, Self::new(inner))
+            codegen::InterceptedService::new(Self::new(inner), interceptor)
         }
         /// Refuses requests longer than `limit` bytes.
         #[must_use]
@@ -1180,6 +1139,41 @@ pub mod service_server {
             }
         }
     }
+    impl<T> codegen::UnaryService for ServiceServer<T>
+    where
+        T: self::Service,
+    {
+        fn limits(&self) -> codegen::MessageLimits {
+            self.limits
+        }
+        fn serve(&self, call: codegen::UnaryCall) -> codegen::UnaryFuture {
+            match call.method_index(<Self as codegen::NamedService>::METHODS) {
+                Some(0) => {
+                    let inner = std::sync::Arc::clone(&self.inner);
+                    let codec = homa_rpc::codegen::ProstCodec::<
+                        super::Response,
+                        super::Request,
+                    >::default();
+                    let handler = move |request| async move {
+                        <T as self::Service>::call(&inner, request).await
+                    };
+                    codegen::unary(call, codec, self.limits, handler)
+                }
+                Some(1) => {
+                    let inner = std::sync::Arc::clone(&self.inner);
+                    let codec = homa_rpc::codegen::ProstCodec::<
+                        super::Response,
+                        super::Request,
+                    >::default();
+                    let handler = move |request| async move {
+                        <T as self::Service>::poll_ready(&inner, request).await
+                    };
+                    codegen::unary(call, codec, self.limits, handler)
+                }
+                _ => codegen::unimplemented_method(&call),
+            }
+        }
+    }
     impl<T, B> codegen::Service<codegen::http::Request<B>> for ServiceServer<T>
     where
         T: self::Service,
@@ -1188,7 +1182,7 @@ pub mod service_server {
     {
         type Response = codegen::http::Response<codegen::Body>;
         type Error = std::convert::Infallible;
-        type Future = codegen::BoxFuture<Self::Response, Self::Error>;
+        type Future = codegen::HttpFuture;
         fn poll_ready(
             &mut self,
             _context: &mut std::task::Context<'_>,
@@ -1196,49 +1190,13 @@ pub mod service_server {
             std::task::Poll::Ready(Ok(()))
         }
         fn call(&mut self, request: codegen::http::Request<B>) -> Self::Future {
-            match request.uri().path() {
-                "/features.v1.Service/Call" => {
-                    let inner = std::sync::Arc::clone(&self.inner);
-                    let limits = self.limits;
-                    let codec = homa_rpc::codegen::ProstCodec::<
-                        super::Response,
-                        super::Request,
-                    >::default();
-                    std::boxed::Box::pin(async move {
-                        let handler = move |request| async move {
-                            <T as self::Service>::call(&inner, request).await
-                        };
-                        Ok(
-                            homa_rpc::server::unary(request, codec, limits, handler)
-                                .await,
-                        )
-                    })
-                }
-                "/features.v1.Service/PollReady" => {
-                    let inner = std::sync::Arc::clone(&self.inner);
-                    let limits = self.limits;
-                    let codec = homa_rpc::codegen::ProstCodec::<
-                        super::Response,
-                        super::Request,
-                    >::default();
-                    std::boxed::Box::pin(async move {
-                        let handler = move |request| async move {
-                            <T as self::Service>::poll_ready(&inner, request).await
-                        };
-                        Ok(
-                            homa_rpc::server::unary(request, codec, limits, handler)
-                                .await,
-                        )
-                    })
-                }
-                path => {
-                    let response = homa_rpc::server::unimplemented_method(path);
-                    std::boxed::Box::pin(std::future::ready(Ok(response)))
-                }
-            }
+            codegen::serve_http(self, request)
         }
     }
-    impl<T> codegen::NamedService for ServiceServer<T> {
+    impl<T> codegen::NamedService for ServiceServer<T>
+    where
+        T: self::Service,
+    {
         const NAME: &'static str = SERVICE_NAME;
         const METHODS: &'static [codegen::MethodDescriptor] = &[
             codegen::MethodDescriptor::unary(
@@ -1252,6 +1210,9 @@ pub mod service_server {
                 "/features.v1.Service/PollReady",
             ),
         ];
+        fn unary(&self) -> std::option::Option<&dyn codegen::UnaryService> {
+            Some(self)
+        }
     }
 }
 /// Client of `features.v1.Send`.
@@ -1279,18 +1240,18 @@ pub mod send_client {
     /// Named like a trait of the standard library.
     #[deprecated]
     #[derive(Debug, Clone)]
-    pub struct SendClient<T = homa_rpc::Channel> {
-        inner: homa_rpc::client::Caller<T>,
+    pub struct SendClient<T = codegen::Channel> {
+        inner: codegen::Caller<T>,
     }
     impl<T> SendClient<T>
     where
-        T: homa_rpc::client::CallService,
+        T: codegen::CallService,
     {
         /// A client that makes its calls on `service`, a channel or layers around one.
         #[must_use]
         pub fn new(service: T) -> Self {
             Self {
-                inner: homa_rpc::client::Caller::new(service),
+                inner: codegen::Caller::new(service),
             }
         }
         /// A client that lets `interceptor` see all its calls on `service`.
@@ -1298,15 +1259,13 @@ pub mod send_client {
         pub fn with_interceptor<I>(
             service: T,
             interceptor: I,
-        ) -> SendClient<homa_rpc::layer::InterceptedService<T, I>>
+        ) -> SendClient<codegen::InterceptedService<T, I>>
         where
-            I: homa_rpc::layer::Interceptor,
+            I: codegen::Interceptor,
         {
-            let layer = homa_rpc::layer::interceptor(interceptor);
+            let service = codegen::InterceptedService::new(service, interceptor);
             SendClient {
-                inner: homa_rpc::client::Caller::new(
-                    codegen::Layer::layer(&layer, service),
-                ),
+                inner: codegen::Caller::new(service),
             }
         }
         /// Refuses replies longer than `limit` bytes.
@@ -1394,7 +1353,7 @@ pub mod send_server {
     #[derive(Debug)]
     pub struct SendServer<T> {
         inner: std::sync::Arc<T>,
-        limits: homa_rpc::server::MessageLimits,
+        limits: codegen::MessageLimits,
     }
     impl<T> SendServer<T> {
         /// Serves `inner`.
@@ -1407,7 +1366,7 @@ pub mod send_server {
         pub fn from_arc(inner: std::sync::Arc<T>) -> Self {
             Self {
                 inner,
-                limits: homa_rpc::server::MessageLimits::default(),
+                limits: codegen::MessageLimits::default(),
             }
         }
         /// Serves `inner`, and lets `interceptor` see all calls.
@@ -1415,12 +1374,11 @@ pub mod send_server {
         pub fn with_interceptor<I>(
             inner: T,
             interceptor: I,
-        ) -> homa_rpc::layer::InterceptedService<Self, I>
+        ) -> codegen::InterceptedService<Self, I>
         where
-            I: homa_rpc::layer::Interceptor,
+            I: codegen::Interceptor,
         {
-            let layer = homa_rpc::layer::interceptor(interceptor);
-            codegen::Layer::layer(&layer, Self::new(inner))
+            codegen::InterceptedService::new(Self::new(inner), interceptor)
         }
         /// Refuses requests longer than `limit` bytes.
         #[must_use]
@@ -1447,6 +1405,30 @@ pub mod send_server {
             }
         }
     }
+    impl<T> codegen::UnaryService for SendServer<T>
+    where
+        T: self::Send,
+    {
+        fn limits(&self) -> codegen::MessageLimits {
+            self.limits
+        }
+        fn serve(&self, call: codegen::UnaryCall) -> codegen::UnaryFuture {
+            match call.method_index(<Self as codegen::NamedService>::METHODS) {
+                Some(0) => {
+                    let inner = std::sync::Arc::clone(&self.inner);
+                    let codec = homa_rpc::codegen::ProstCodec::<
+                        super::Response,
+                        super::Request,
+                    >::default();
+                    let handler = move |request| async move {
+                        <T as self::Send>::send(&inner, request).await
+                    };
+                    codegen::unary(call, codec, self.limits, handler)
+                }
+                _ => codegen::unimplemented_method(&call),
+            }
+        }
+    }
     impl<T, B> codegen::Service<codegen::http::Request<B>> for SendServer<T>
     where
         T: self::Send,
@@ -1455,7 +1437,7 @@ pub mod send_server {
     {
         type Response = codegen::http::Response<codegen::Body>;
         type Error = std::convert::Infallible;
-        type Future = codegen::BoxFuture<Self::Response, Self::Error>;
+        type Future = codegen::HttpFuture;
         fn poll_ready(
             &mut self,
             _context: &mut std::task::Context<'_>,
@@ -1463,32 +1445,13 @@ pub mod send_server {
             std::task::Poll::Ready(Ok(()))
         }
         fn call(&mut self, request: codegen::http::Request<B>) -> Self::Future {
-            match request.uri().path() {
-                "/features.v1.Send/Send" => {
-                    let inner = std::sync::Arc::clone(&self.inner);
-                    let limits = self.limits;
-                    let codec = homa_rpc::codegen::ProstCodec::<
-                        super::Response,
-                        super::Request,
-                    >::default();
-                    std::boxed::Box::pin(async move {
-                        let handler = move |request| async move {
-                            <T as self::Send>::send(&inner, request).await
-                        };
-                        Ok(
-                            homa_rpc::server::unary(request, codec, limits, handler)
-                                .await,
-                        )
-                    })
-                }
-                path => {
-                    let response = homa_rpc::server::unimplemented_method(path);
-                    std::boxed::Box::pin(std::future::ready(Ok(response)))
-                }
-            }
+            codegen::serve_http(self, request)
         }
     }
-    impl<T> codegen::NamedService for SendServer<T> {
+    impl<T> codegen::NamedService for SendServer<T>
+    where
+        T: self::Send,
+    {
         const NAME: &'static str = SERVICE_NAME;
         const METHODS: &'static [codegen::MethodDescriptor] = &[
             codegen::MethodDescriptor::unary(
@@ -1497,6 +1460,9 @@ pub mod send_server {
                 "/features.v1.Send/Send",
             ),
         ];
+        fn unary(&self) -> std::option::Option<&dyn codegen::UnaryService> {
+            Some(self)
+        }
     }
 }
 /// Client of `features.v1.Nothing`.
@@ -1523,18 +1489,18 @@ pub mod nothing_client {
     use homa_rpc::codegen;
     /// No methods.
     #[derive(Debug, Clone)]
-    pub struct NothingClient<T = homa_rpc::Channel> {
-        inner: homa_rpc::client::Caller<T>,
+    pub struct NothingClient<T = codegen::Channel> {
+        inner: codegen::Caller<T>,
     }
     impl<T> NothingClient<T>
     where
-        T: homa_rpc::client::CallService,
+        T: codegen::CallService,
     {
         /// A client that makes its calls on `service`, a channel or layers around one.
         #[must_use]
         pub fn new(service: T) -> Self {
             Self {
-                inner: homa_rpc::client::Caller::new(service),
+                inner: codegen::Caller::new(service),
             }
         }
         /// A client that lets `interceptor` see all its calls on `service`.
@@ -1542,15 +1508,13 @@ pub mod nothing_client {
         pub fn with_interceptor<I>(
             service: T,
             interceptor: I,
-        ) -> NothingClient<homa_rpc::layer::InterceptedService<T, I>>
+        ) -> NothingClient<codegen::InterceptedService<T, I>>
         where
-            I: homa_rpc::layer::Interceptor,
+            I: codegen::Interceptor,
         {
-            let layer = homa_rpc::layer::interceptor(interceptor);
+            let service = codegen::InterceptedService::new(service, interceptor);
             NothingClient {
-                inner: homa_rpc::client::Caller::new(
-                    codegen::Layer::layer(&layer, service),
-                ),
+                inner: codegen::Caller::new(service),
             }
         }
         /// Refuses replies longer than `limit` bytes.
@@ -1606,7 +1570,7 @@ pub mod nothing_server {
     #[derive(Debug)]
     pub struct NothingServer<T> {
         inner: std::sync::Arc<T>,
-        limits: homa_rpc::server::MessageLimits,
+        limits: codegen::MessageLimits,
     }
     impl<T> NothingServer<T> {
         /// Serves `inner`.
@@ -1619,7 +1583,7 @@ pub mod nothing_server {
         pub fn from_arc(inner: std::sync::Arc<T>) -> Self {
             Self {
                 inner,
-                limits: homa_rpc::server::MessageLimits::default(),
+                limits: codegen::MessageLimits::default(),
             }
         }
         /// Serves `inner`, and lets `interceptor` see all calls.
@@ -1627,12 +1591,11 @@ pub mod nothing_server {
         pub fn with_interceptor<I>(
             inner: T,
             interceptor: I,
-        ) -> homa_rpc::layer::InterceptedService<Self, I>
+        ) -> codegen::InterceptedService<Self, I>
         where
-            I: homa_rpc::layer::Interceptor,
+            I: codegen::Interceptor,
         {
-            let layer = homa_rpc::layer::interceptor(interceptor);
-            codegen::Layer::layer(&layer, Self::new(inner))
+            codegen::InterceptedService::new(Self::new(inner), interceptor)
         }
         /// Refuses requests longer than `limit` bytes.
         #[must_use]
@@ -1659,6 +1622,19 @@ pub mod nothing_server {
             }
         }
     }
+    impl<T> codegen::UnaryService for NothingServer<T>
+    where
+        T: self::Nothing,
+    {
+        fn limits(&self) -> codegen::MessageLimits {
+            self.limits
+        }
+        fn serve(&self, call: codegen::UnaryCall) -> codegen::UnaryFuture {
+            match call.method_index(<Self as codegen::NamedService>::METHODS) {
+                _ => codegen::unimplemented_method(&call),
+            }
+        }
+    }
     impl<T, B> codegen::Service<codegen::http::Request<B>> for NothingServer<T>
     where
         T: self::Nothing,
@@ -1667,7 +1643,7 @@ pub mod nothing_server {
     {
         type Response = codegen::http::Response<codegen::Body>;
         type Error = std::convert::Infallible;
-        type Future = codegen::BoxFuture<Self::Response, Self::Error>;
+        type Future = codegen::HttpFuture;
         fn poll_ready(
             &mut self,
             _context: &mut std::task::Context<'_>,
@@ -1675,16 +1651,17 @@ pub mod nothing_server {
             std::task::Poll::Ready(Ok(()))
         }
         fn call(&mut self, request: codegen::http::Request<B>) -> Self::Future {
-            match request.uri().path() {
-                path => {
-                    let response = homa_rpc::server::unimplemented_method(path);
-                    std::boxed::Box::pin(std::future::ready(Ok(response)))
-                }
-            }
+            codegen::serve_http(self, request)
         }
     }
-    impl<T> codegen::NamedService for NothingServer<T> {
+    impl<T> codegen::NamedService for NothingServer<T>
+    where
+        T: self::Nothing,
+    {
         const NAME: &'static str = SERVICE_NAME;
         const METHODS: &'static [codegen::MethodDescriptor] = &[];
+        fn unary(&self) -> std::option::Option<&dyn codegen::UnaryService> {
+            Some(self)
+        }
     }
 }

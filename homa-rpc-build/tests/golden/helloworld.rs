@@ -37,18 +37,18 @@ pub mod greeter_client {
     use homa_rpc::codegen;
     /// Greets whoever asks.
     #[derive(Debug, Clone)]
-    pub struct GreeterClient<T = homa_rpc::Channel> {
-        inner: homa_rpc::client::Caller<T>,
+    pub struct GreeterClient<T = codegen::Channel> {
+        inner: codegen::Caller<T>,
     }
     impl<T> GreeterClient<T>
     where
-        T: homa_rpc::client::CallService,
+        T: codegen::CallService,
     {
         /// A client that makes its calls on `service`, a channel or layers around one.
         #[must_use]
         pub fn new(service: T) -> Self {
             Self {
-                inner: homa_rpc::client::Caller::new(service),
+                inner: codegen::Caller::new(service),
             }
         }
         /// A client that lets `interceptor` see all its calls on `service`.
@@ -56,15 +56,13 @@ pub mod greeter_client {
         pub fn with_interceptor<I>(
             service: T,
             interceptor: I,
-        ) -> GreeterClient<homa_rpc::layer::InterceptedService<T, I>>
+        ) -> GreeterClient<codegen::InterceptedService<T, I>>
         where
-            I: homa_rpc::layer::Interceptor,
+            I: codegen::Interceptor,
         {
-            let layer = homa_rpc::layer::interceptor(interceptor);
+            let service = codegen::InterceptedService::new(service, interceptor);
             GreeterClient {
-                inner: homa_rpc::client::Caller::new(
-                    codegen::Layer::layer(&layer, service),
-                ),
+                inner: codegen::Caller::new(service),
             }
         }
         /// Refuses replies longer than `limit` bytes.
@@ -150,7 +148,7 @@ pub mod greeter_server {
     #[derive(Debug)]
     pub struct GreeterServer<T> {
         inner: std::sync::Arc<T>,
-        limits: homa_rpc::server::MessageLimits,
+        limits: codegen::MessageLimits,
     }
     impl<T> GreeterServer<T> {
         /// Serves `inner`.
@@ -163,7 +161,7 @@ pub mod greeter_server {
         pub fn from_arc(inner: std::sync::Arc<T>) -> Self {
             Self {
                 inner,
-                limits: homa_rpc::server::MessageLimits::default(),
+                limits: codegen::MessageLimits::default(),
             }
         }
         /// Serves `inner`, and lets `interceptor` see all calls.
@@ -171,12 +169,11 @@ pub mod greeter_server {
         pub fn with_interceptor<I>(
             inner: T,
             interceptor: I,
-        ) -> homa_rpc::layer::InterceptedService<Self, I>
+        ) -> codegen::InterceptedService<Self, I>
         where
-            I: homa_rpc::layer::Interceptor,
+            I: codegen::Interceptor,
         {
-            let layer = homa_rpc::layer::interceptor(interceptor);
-            codegen::Layer::layer(&layer, Self::new(inner))
+            codegen::InterceptedService::new(Self::new(inner), interceptor)
         }
         /// Refuses requests longer than `limit` bytes.
         #[must_use]
@@ -203,6 +200,30 @@ pub mod greeter_server {
             }
         }
     }
+    impl<T> codegen::UnaryService for GreeterServer<T>
+    where
+        T: self::Greeter,
+    {
+        fn limits(&self) -> codegen::MessageLimits {
+            self.limits
+        }
+        fn serve(&self, call: codegen::UnaryCall) -> codegen::UnaryFuture {
+            match call.method_index(<Self as codegen::NamedService>::METHODS) {
+                Some(0) => {
+                    let inner = std::sync::Arc::clone(&self.inner);
+                    let codec = homa_rpc::codegen::ProstCodec::<
+                        super::HelloReply,
+                        super::HelloRequest,
+                    >::default();
+                    let handler = move |request| async move {
+                        <T as self::Greeter>::say_hello(&inner, request).await
+                    };
+                    codegen::unary(call, codec, self.limits, handler)
+                }
+                _ => codegen::unimplemented_method(&call),
+            }
+        }
+    }
     impl<T, B> codegen::Service<codegen::http::Request<B>> for GreeterServer<T>
     where
         T: self::Greeter,
@@ -211,7 +232,7 @@ pub mod greeter_server {
     {
         type Response = codegen::http::Response<codegen::Body>;
         type Error = std::convert::Infallible;
-        type Future = codegen::BoxFuture<Self::Response, Self::Error>;
+        type Future = codegen::HttpFuture;
         fn poll_ready(
             &mut self,
             _context: &mut std::task::Context<'_>,
@@ -219,32 +240,13 @@ pub mod greeter_server {
             std::task::Poll::Ready(Ok(()))
         }
         fn call(&mut self, request: codegen::http::Request<B>) -> Self::Future {
-            match request.uri().path() {
-                "/helloworld.Greeter/SayHello" => {
-                    let inner = std::sync::Arc::clone(&self.inner);
-                    let limits = self.limits;
-                    let codec = homa_rpc::codegen::ProstCodec::<
-                        super::HelloReply,
-                        super::HelloRequest,
-                    >::default();
-                    std::boxed::Box::pin(async move {
-                        let handler = move |request| async move {
-                            <T as self::Greeter>::say_hello(&inner, request).await
-                        };
-                        Ok(
-                            homa_rpc::server::unary(request, codec, limits, handler)
-                                .await,
-                        )
-                    })
-                }
-                path => {
-                    let response = homa_rpc::server::unimplemented_method(path);
-                    std::boxed::Box::pin(std::future::ready(Ok(response)))
-                }
-            }
+            codegen::serve_http(self, request)
         }
     }
-    impl<T> codegen::NamedService for GreeterServer<T> {
+    impl<T> codegen::NamedService for GreeterServer<T>
+    where
+        T: self::Greeter,
+    {
         const NAME: &'static str = SERVICE_NAME;
         const METHODS: &'static [codegen::MethodDescriptor] = &[
             codegen::MethodDescriptor::unary(
@@ -253,5 +255,8 @@ pub mod greeter_server {
                 "/helloworld.Greeter/SayHello",
             ),
         ];
+        fn unary(&self) -> std::option::Option<&dyn codegen::UnaryService> {
+            Some(self)
+        }
     }
 }

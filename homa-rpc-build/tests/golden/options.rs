@@ -40,18 +40,18 @@ pub mod common_client {
     /// A service in an imported file.
     #[cfg(feature = "a")]
     #[derive(Debug, Clone)]
-    pub struct CommonClient<T = homa_rpc::Channel> {
-        inner: homa_rpc::client::Caller<T>,
+    pub struct CommonClient<T = codegen::Channel> {
+        inner: codegen::Caller<T>,
     }
     impl<T> CommonClient<T>
     where
-        T: homa_rpc::client::CallService,
+        T: codegen::CallService,
     {
         /// A client that makes its calls on `service`, a channel or layers around one.
         #[must_use]
         pub fn new(service: T) -> Self {
             Self {
-                inner: homa_rpc::client::Caller::new(service),
+                inner: codegen::Caller::new(service),
             }
         }
         /// A client that lets `interceptor` see all its calls on `service`.
@@ -59,15 +59,13 @@ pub mod common_client {
         pub fn with_interceptor<I>(
             service: T,
             interceptor: I,
-        ) -> CommonClient<homa_rpc::layer::InterceptedService<T, I>>
+        ) -> CommonClient<codegen::InterceptedService<T, I>>
         where
-            I: homa_rpc::layer::Interceptor,
+            I: codegen::Interceptor,
         {
-            let layer = homa_rpc::layer::interceptor(interceptor);
+            let service = codegen::InterceptedService::new(service, interceptor);
             CommonClient {
-                inner: homa_rpc::client::Caller::new(
-                    codegen::Layer::layer(&layer, service),
-                ),
+                inner: codegen::Caller::new(service),
             }
         }
         /// Refuses replies longer than `limit` bytes.
@@ -155,7 +153,7 @@ pub mod common_server {
     #[derive(Debug)]
     pub struct CommonServer<T> {
         inner: std::sync::Arc<T>,
-        limits: homa_rpc::server::MessageLimits,
+        limits: codegen::MessageLimits,
     }
     impl<T> CommonServer<T> {
         /// Serves `inner`.
@@ -168,7 +166,7 @@ pub mod common_server {
         pub fn from_arc(inner: std::sync::Arc<T>) -> Self {
             Self {
                 inner,
-                limits: homa_rpc::server::MessageLimits::default(),
+                limits: codegen::MessageLimits::default(),
             }
         }
         /// Serves `inner`, and lets `interceptor` see all calls.
@@ -176,12 +174,11 @@ pub mod common_server {
         pub fn with_interceptor<I>(
             inner: T,
             interceptor: I,
-        ) -> homa_rpc::layer::InterceptedService<Self, I>
+        ) -> codegen::InterceptedService<Self, I>
         where
-            I: homa_rpc::layer::Interceptor,
+            I: codegen::Interceptor,
         {
-            let layer = homa_rpc::layer::interceptor(interceptor);
-            codegen::Layer::layer(&layer, Self::new(inner))
+            codegen::InterceptedService::new(Self::new(inner), interceptor)
         }
         /// Refuses requests longer than `limit` bytes.
         #[must_use]
@@ -208,6 +205,30 @@ pub mod common_server {
             }
         }
     }
+    impl<T> codegen::UnaryService for CommonServer<T>
+    where
+        T: self::Common,
+    {
+        fn limits(&self) -> codegen::MessageLimits {
+            self.limits
+        }
+        fn serve(&self, call: codegen::UnaryCall) -> codegen::UnaryFuture {
+            match call.method_index(<Self as codegen::NamedService>::METHODS) {
+                Some(0) => {
+                    let inner = std::sync::Arc::clone(&self.inner);
+                    let codec = crate::MyCodec::<
+                        super::Shared,
+                        super::Shared,
+                    >::default();
+                    let handler = move |request| async move {
+                        <T as self::Common>::echo(inner, request).await
+                    };
+                    codegen::unary(call, codec, self.limits, handler)
+                }
+                _ => codegen::unimplemented_method(&call),
+            }
+        }
+    }
     impl<T, B> codegen::Service<codegen::http::Request<B>> for CommonServer<T>
     where
         T: self::Common,
@@ -216,7 +237,7 @@ pub mod common_server {
     {
         type Response = codegen::http::Response<codegen::Body>;
         type Error = std::convert::Infallible;
-        type Future = codegen::BoxFuture<Self::Response, Self::Error>;
+        type Future = codegen::HttpFuture;
         fn poll_ready(
             &mut self,
             _context: &mut std::task::Context<'_>,
@@ -224,35 +245,19 @@ pub mod common_server {
             std::task::Poll::Ready(Ok(()))
         }
         fn call(&mut self, request: codegen::http::Request<B>) -> Self::Future {
-            match request.uri().path() {
-                "/Common/Echo" => {
-                    let inner = std::sync::Arc::clone(&self.inner);
-                    let limits = self.limits;
-                    let codec = crate::MyCodec::<
-                        super::Shared,
-                        super::Shared,
-                    >::default();
-                    std::boxed::Box::pin(async move {
-                        let handler = move |request| async move {
-                            <T as self::Common>::echo(inner, request).await
-                        };
-                        Ok(
-                            homa_rpc::server::unary(request, codec, limits, handler)
-                                .await,
-                        )
-                    })
-                }
-                path => {
-                    let response = homa_rpc::server::unimplemented_method(path);
-                    std::boxed::Box::pin(std::future::ready(Ok(response)))
-                }
-            }
+            codegen::serve_http(self, request)
         }
     }
-    impl<T> codegen::NamedService for CommonServer<T> {
+    impl<T> codegen::NamedService for CommonServer<T>
+    where
+        T: self::Common,
+    {
         const NAME: &'static str = SERVICE_NAME;
         const METHODS: &'static [codegen::MethodDescriptor] = &[
             codegen::MethodDescriptor::unary("Common", "Echo", "/Common/Echo"),
         ];
+        fn unary(&self) -> std::option::Option<&dyn codegen::UnaryService> {
+            Some(self)
+        }
     }
 }

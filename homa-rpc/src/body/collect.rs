@@ -11,12 +11,11 @@ use http_body::{Body as _, Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::{Body, End, PREFIX_LEN, Whole, read_status};
-use crate::deadline;
-use crate::error::BoxError;
-use crate::metadata::Metadata;
-use crate::method::CallInfo;
-use crate::status::Status;
-use crate::timer::Timer;
+use crate::call::deadline::{self, Timer};
+use crate::message::BoxError;
+use crate::message::metadata::Metadata;
+use crate::message::method::CallInfo;
+use crate::message::status::Status;
 
 /// What a body holds, and what it knows of its call.
 type Contents = (Whole, CallInfo);

@@ -9,7 +9,10 @@
 //! allocations on each side and nothing here reads it.
 
 mod collect;
+pub(crate) mod foreign;
+mod service;
 mod status;
+mod unary;
 
 use std::any::Any;
 use std::fmt;
@@ -21,15 +24,17 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 
-use crate::cast::try_cast;
-use crate::context::Context;
-use crate::error::BoxError;
-use crate::metadata::Metadata;
-use crate::method::CallInfo;
-use crate::status::Status;
+use crate::call::context::Context;
+use crate::message::BoxError;
+use crate::message::metadata::Metadata;
+use crate::message::method::CallInfo;
+use crate::message::status::Status;
+use crate::util::downcast::try_cast;
 
-pub(crate) use collect::{Reading, collect, take_or_read};
+pub(crate) use collect::{collect, take_or_read};
+pub use service::CallService;
 pub(crate) use status::{as_told, failed, failure_in_parts, read_status};
+pub use unary::{UnaryCall, UnaryFuture, UnaryReply};
 
 /// Length of gRPC's prefix: a flag byte and the message's length.
 const PREFIX_LEN: usize = 5;

@@ -8,26 +8,49 @@ use bytes::Bytes;
 use http::response::Parts;
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, StatusCode};
 
+use super::foreign;
 use super::{Body, End, Whole};
-use crate::error;
-use crate::metadata::{self, Metadata};
-use crate::status::{Code, Status};
+use crate::message::metadata::{self, Metadata};
+use crate::message::status::{Code, Status};
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const GRPC_DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
 
+impl Status {
+    /// The response that ends a call with this status. For layers that answer themselves; they
+    /// can also return the status as their error.
+    ///
+    /// The code OK, which a response without a message cannot have, becomes UNKNOWN.
+    ///
+    /// A stub of another library takes a failed call of a [`Channel`](crate::Channel) for an error of which
+    /// it knows nothing: tonic's says UNKNOWN. As a response it has its code:
+    ///
+    /// ```
+    /// use homa_rpc::{Body, Channel, Status};
+    /// use tower::ServiceBuilder;
+    ///
+    /// type Outcome = Result<http::Response<Body>, Status>;
+    ///
+    /// fn told(outcome: Outcome) -> Outcome {
+    ///     Ok(outcome.unwrap_or_else(Status::into_http))
+    /// }
+    ///
+    /// # fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let channel = Channel::new("homa+udp://127.0.0.1:4000")?;
+    /// let for_foreign_stubs = ServiceBuilder::new().map_result(told).service(channel);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn into_http(self) -> http::Response<Body> {
+        failed(self)
+    }
+}
+
 /// The response that says how a call failed: status in the headers, no message.
 pub(crate) fn failed(status: Status) -> http::Response<Body> {
-    // Status 0 in the headers would read as success without a message.
-    let status = if status.code() == Code::Ok {
-        Status::unknown(format!(
-            "a call failed with the code OK: {}",
-            status.message()
-        ))
-    } else {
-        status
-    };
+    let status = status.of_failure();
     let mut response = http::Response::new(Body::empty());
     put_status(response.headers_mut(), &status);
     if status.says_more_than_headers() {
@@ -56,7 +79,7 @@ pub(super) fn failure_in_head(
                 None => read_failure(code, headers),
             })
         }
-        _ if http != StatusCode::OK => Some(error::from_http_status(http)),
+        _ if http != StatusCode::OK => Some(foreign::from_http_status(http)),
         _ => typed.cloned(),
     }
 }

@@ -4,7 +4,7 @@ use http_body_util::{BodyExt, Full};
 use super::*;
 use http::HeaderValue;
 
-use crate::status::Code;
+use crate::message::status::Code;
 
 /// Hides the type, so that the body has to be polled.
 fn foreign(body: Body) -> http_body_util::combinators::UnsyncBoxBody<Bytes, Status> {

@@ -11,16 +11,18 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use homa_transport::{RpcError, Transport, transport};
-use http::{HeaderMap, Uri};
+use http::uri::PathAndQuery;
+use http::{Extensions, HeaderMap};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use super::channel::Inner;
 use super::resolve::Route;
-use crate::body::{self, Body, End, Whole};
+use super::shared::Shared;
+use crate::body::{End, UnaryCall, UnaryReply, Whole};
 use crate::frame::{self, CallHead, FrameError, Kind, Reply};
-use crate::metadata::Metadata;
-use crate::status::{Code, Status};
+use crate::message::metadata::Metadata;
+use crate::message::method::CallInfo;
+use crate::message::status::{Code, Status};
 
 /// Ids of calls: unique in this process, with a random start, so that a process that gets the
 /// port of a dead one doesn't repeat its ids.
@@ -29,18 +31,33 @@ static NEXT_CALL_ID: LazyLock<AtomicU64> =
 
 /// A call that can be sent, more than once if need be.
 pub(super) struct Outgoing {
-    pub(super) channel: Arc<Inner>,
-    pub(super) uri: Uri,
+    pub(super) channel: Arc<Shared>,
+    pub(super) path: PathAndQuery,
     pub(super) headers: HeaderMap,
     pub(super) deadline: Option<Instant>,
 }
 
 impl Outgoing {
+    /// A call without its message, which comes back.
+    pub(super) fn new(
+        channel: Arc<Shared>,
+        call: UnaryCall,
+        deadline: Option<Instant>,
+    ) -> (Bytes, Self) {
+        let outgoing = Self {
+            channel,
+            path: call.path,
+            headers: call.headers,
+            deadline,
+        };
+        (call.message, outgoing)
+    }
+
     /// The same with the headers of this one.
     pub(super) fn split_off(&mut self) -> Self {
         Self {
             channel: Arc::clone(&self.channel),
-            uri: self.uri.clone(),
+            path: self.path.clone(),
             headers: std::mem::take(&mut self.headers),
             deadline: self.deadline,
         }
@@ -58,7 +75,7 @@ impl Outgoing {
                 .map(|deadline| deadline.saturating_duration_since(Instant::now())),
             cancel_frame,
             checksum,
-            path: self.uri.path(),
+            path: self.path.path(),
             metadata: &self.headers,
         };
         let max = route.socket.message_bytes_max();
@@ -104,12 +121,12 @@ pub(super) struct Attempt {
     /// If there may be another route than this one.
     watch: Option<Watch>,
     /// If the reply has something to say about the server.
-    learns: Option<Arc<Inner>>,
+    learns: Option<Arc<Shared>>,
 }
 
 /// Whom to tell that a call was given up in silence.
 struct Watch {
-    channel: Arc<Inner>,
+    channel: Arc<Shared>,
     begun: Option<Instant>,
 }
 
@@ -140,7 +157,7 @@ impl Drop for Attempt {
 }
 
 impl Future for Attempt {
-    type Output = Result<Result<http::Response<Body>, Status>, RpcError>;
+    type Output = Result<Result<UnaryReply, Status>, RpcError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if let Some(cancel) = &mut self.cancel {
@@ -160,7 +177,7 @@ impl Future for Attempt {
                     .routes
                     .cancels_are_told(self.number, reply.cancel_told);
             }
-            Ok(response(reply, self.peer))
+            Ok(unary_reply(reply, self.peer))
         }))
     }
 }
@@ -177,31 +194,26 @@ fn read_reply(frame: Bytes, call_id: u64, peer: SocketAddr) -> Result<Reply, Sta
     })
 }
 
-/// The HTTP view of a reply.
-fn response(reply: Reply, peer: SocketAddr) -> http::Response<Body> {
-    let mut response = match (reply.message, reply.status) {
-        (None, Some(status)) => body::failed(status),
-        (message, status) => http::Response::new(Body::whole(Whole {
-            message,
-            end: match status {
-                Some(status) => End::Failed(status),
-                None => End::Ok((!reply.trailing.is_empty()).then(|| {
-                    let metadata = Metadata::from_headers(reply.trailing);
-                    Box::new(metadata)
-                })),
-            },
+fn unary_reply(reply: Reply, peer: SocketAddr) -> UnaryReply {
+    let end = match reply.status {
+        Some(status) => End::Failed(status),
+        None => End::Ok((!reply.trailing.is_empty()).then(|| {
+            let metadata = Metadata::from_headers(reply.trailing);
+            Box::new(metadata)
         })),
     };
-    if response.headers().is_empty() {
-        *response.headers_mut() = reply.initial;
-    } else {
-        for (name, value) in &reply.initial {
-            // Fails over 32,768 entries; a frame has at most 1,024.
-            let _full = response.headers_mut().try_append(name, value.clone());
-        }
+    UnaryReply {
+        headers: reply.initial,
+        extensions: Extensions::new(),
+        whole: Whole {
+            message: reply.message,
+            end,
+        },
+        info: CallInfo {
+            peer: Some(peer),
+            ..CallInfo::NONE
+        },
     }
-    response.body_mut().info_mut().peer = Some(peer);
-    response
 }
 
 /// Tells the server by a frame that a call is given up, where the transport cannot tell it.

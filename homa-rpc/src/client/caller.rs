@@ -1,82 +1,31 @@
 //! Typed calls over any service: what generated clients are made of.
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::task::{self, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use homa_transport::Delivery;
-use http::Uri;
-use http::response::Parts;
 use http::uri::PathAndQuery;
-use tower::Service;
 
-use crate::body::{self, Body, End, Whole};
-use crate::codec::Codec;
-use crate::context::Context;
-use crate::deadline;
-use crate::error::BoxError;
-use crate::limits::{DECODING_LIMIT, MessageLimits};
-use crate::metadata::Metadata;
-use crate::method::{CallInfo, MethodDescriptor, deadline_after};
-use crate::paths::{self, RecentPaths};
-use crate::request::Request;
-use crate::response::Response;
-use crate::status::Status;
+use super::channel::Channel;
+use crate::body::{self, CallService, End, UnaryCall, UnaryReply};
+use crate::call::context::Context;
+use crate::call::deadline;
+use crate::message::codec::Codec;
+use crate::message::limits::{DECODING_LIMIT, MessageLimits};
+use crate::message::metadata::Metadata;
+use crate::message::method::{CallInfo, MethodDescriptor};
+use crate::message::request::Request;
+use crate::message::response::Response;
+use crate::message::status::Status;
+use crate::util::intern::{self, Cache};
 
 thread_local! {
     /// Paths of methods that were called.
-    static RECENT: RefCell<RecentPaths> = const { RefCell::new(RecentPaths::new()) };
-}
-
-/// A service that carries calls: [`Channel`](crate::Channel), bare or under tower layers.
-///
-/// Implemented for every `tower::Service<http::Request<Body>>` with the bounds named here; it
-/// only shortens them.
-pub trait CallService: Clone + Send + 'static {
-    /// Body of the responses.
-    type ResponseBody: http_body::Body<Data = Bytes, Error = Self::BodyError> + Send + 'static;
-    /// Error of that body.
-    type BodyError: Into<BoxError>;
-    /// Error of the service.
-    type CallError: Into<BoxError>;
-    /// Future of the response.
-    type CallFuture: Future<Output = Result<http::Response<Self::ResponseBody>, Self::CallError>>
-        + Send
-        + 'static;
-
-    /// As [`Service::poll_ready`].
-    ///
-    /// # Errors
-    /// As the service says.
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Self::CallError>>;
-
-    /// As [`Service::call`].
-    fn call(&mut self, request: http::Request<Body>) -> Self::CallFuture;
-}
-
-impl<T, B> CallService for T
-where
-    T: Service<http::Request<Body>, Response = http::Response<B>> + Clone + Send + 'static,
-    T::Error: Into<BoxError>,
-    T::Future: Send + 'static,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
-    type ResponseBody = B;
-    type BodyError = B::Error;
-    type CallError = T::Error;
-    type CallFuture = T::Future;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), T::Error>> {
-        Service::poll_ready(self, cx)
-    }
-
-    fn call(&mut self, request: http::Request<Body>) -> T::Future {
-        Service::call(self, request)
-    }
+    static PATHS: RefCell<Cache<PathAndQuery>> = const { RefCell::new(Cache::new()) };
 }
 
 /// Makes typed calls over a [`CallService`]. Generated clients wrap one.
@@ -134,11 +83,11 @@ impl<T: CallService> Caller<T> {
     {
         let mut caller = self.clone();
         async move {
-            let (metadata, extensions, options, inherited, message) = request.into_parts();
+            let (metadata, extensions, options, inherited, message) = request.into_call();
             caller.limits = caller.limits.for_call(&options);
-            let own = options.timeout.and_then(deadline_after);
+            let own = options.timeout.and_then(deadline::after);
             let outer = Context::current().deadline();
-            let deadline = [inherited.deadline, own, outer].into_iter().flatten().min();
+            let deadline = deadline::earliest([inherited.deadline, own, outer]);
             let info = CallInfo {
                 peer: None,
                 deadline,
@@ -148,33 +97,22 @@ impl<T: CallService> Caller<T> {
             let call = pin!(Context::of(info).scope(async move {
                 let encoded = caller.limits.encode(&codec, message);
                 let message = encoded.map_err(|status| status.with_delivery(Delivery::NotSent))?;
-                poll_fn(|cx| caller.service.poll_ready(cx))
-                    .await
-                    .map_err(|error| Status::from_error(error.into()))?;
-                let mut body = Body::request(message);
-                *body.info_mut() = info;
-                let mut request = http::Request::new(body);
-                *request.uri_mut() = uri(method)?;
-                *request.method_mut() = http::Method::POST;
-                *request.version_mut() = http::Version::HTTP_2;
-                *request.headers_mut() = metadata.into_headers();
-                *request.extensions_mut() = extensions;
-                let responding = caller.service.call(request);
-                let response = responding
-                    .await
-                    .map_err(|error| Status::from_error(error.into()))?;
-                let (parts, body) = response.into_parts();
-                if parts.status != http::StatusCode::OK
-                    && let Some(status) = body::failure_in_parts(&parts)
-                {
-                    return Err(status);
-                }
-                let max = caller.limits.decoding_max();
-                let (whole, _) = match body::take_or_read(body, max, DECODING_LIMIT) {
-                    Ok(contents) => contents,
-                    Err(reading) => reading.await?,
+                let call = UnaryCall {
+                    path: path(method)?,
+                    headers: metadata.into_headers(),
+                    extensions,
+                    message,
+                    info,
+                    method: None,
                 };
-                reply(parts, whole, caller.limits, &codec)
+                let reply = if let Some(channel) = as_channel(&caller.service) {
+                    // Without layers nobody wants to see HTTP.
+                    channel.carry(call).await?
+                } else {
+                    let max = caller.limits.decoding_max();
+                    call_http(&mut caller.service, call, max).await?
+                };
+                response(reply, caller.limits, &codec)
             }));
             // The timeout of the call itself, if that is what counts.
             let timeout = options.timeout.filter(|_| own == deadline);
@@ -183,51 +121,77 @@ impl<T: CallService> Caller<T> {
     }
 }
 
-/// What a response with these contents says.
-fn reply<C: Codec>(
-    parts: Parts,
-    whole: Whole,
+fn as_channel<T: 'static>(service: &T) -> Option<&Channel> {
+    (service as &dyn Any).downcast_ref()
+}
+
+/// Makes a call as layers see it.
+async fn call_http<T: CallService>(
+    service: &mut T,
+    call: UnaryCall,
+    message_max: usize,
+) -> Result<UnaryReply, Status> {
+    let failed = |error: T::CallError| Status::from_error(error.into());
+    poll_fn(|cx| service.poll_ready(cx)).await.map_err(failed)?;
+    let responding = service.call(call.into_http());
+    let (parts, body) = responding.await.map_err(failed)?.into_parts();
+    if parts.status != http::StatusCode::OK
+        && let Some(status) = body::failure_in_parts(&parts)
+    {
+        return Err(status);
+    }
+    let (whole, info) = match body::take_or_read(body, message_max, DECODING_LIMIT) {
+        Ok(contents) => contents,
+        Err(reading) => reading.await?,
+    };
+    match whole.end {
+        End::Failed(status) if whole.message.is_none() => {
+            Err(body::as_told(&parts.headers, status))
+        }
+        // Not a response of ours, so the status can stand in the headers.
+        End::Request => Err(body::failure_in_parts(&parts)
+            .unwrap_or_else(|| Status::unknown("the response ended without a status"))),
+        _ => Ok(UnaryReply {
+            headers: parts.headers,
+            extensions: parts.extensions,
+            whole,
+            info,
+        }),
+    }
+}
+
+/// What a reply says.
+fn response<C: Codec>(
+    reply: UnaryReply,
     limits: MessageLimits,
     codec: &C,
 ) -> Result<Response<C::Decode>, Status> {
-    let trailing = match whole.end {
-        End::Failed(status) if whole.message.is_none() => {
-            return Err(body::as_told(&parts.headers, status));
-        }
+    let trailing = match reply.whole.end {
         End::Failed(status) => return Err(status),
         End::Ok(trailing) => trailing,
-        // Not a response of ours, so the status can stand in the headers.
-        End::Request => {
-            return Err(body::failure_in_parts(&parts)
-                .unwrap_or_else(|| Status::unknown("the response ended without a status")));
-        }
+        End::Request => return Err(Status::unknown("the response ended without a status")),
     };
-    let Some(message) = whole.message else {
+    let Some(message) = reply.whole.message else {
         return Err(Status::unimplemented(
             "the response has no message, a unary call needs one",
         ));
     };
     limits.check_decoding(message.len())?;
     let message = codec.decode(message)?;
-    let metadata = Metadata::from_headers(parts.headers);
-    Ok(Response::from_parts(
+    let metadata = Metadata::from_headers(reply.headers);
+    Ok(Response::of_call(
         metadata,
         trailing,
-        parts.extensions,
+        reply.extensions,
         message,
     ))
 }
 
-fn uri(method: &'static MethodDescriptor) -> Result<Uri, Status> {
-    paths::path(
-        &RECENT,
-        method.path().as_bytes(),
-        PathAndQuery::from_maybe_shared,
-    )
-    .map(Uri::from)
-    .map_err(|error| {
-        Status::internal(format!("method path {:?}: {error}", method.path()))
-            .with_delivery(Delivery::NotSent)
+fn path(method: &'static MethodDescriptor) -> Result<PathAndQuery, Status> {
+    let path = method.path();
+    let parse = || PathAndQuery::from_maybe_shared(Bytes::from_static(path.as_bytes()));
+    intern::intern(&PATHS, path.as_bytes(), parse).map_err(|error| {
+        Status::internal(format!("method path {path:?}: {error}")).with_delivery(Delivery::NotSent)
     })
 }
 

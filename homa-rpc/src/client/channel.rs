@@ -6,30 +6,18 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use homa_transport::{BindError, NativeBackend, RpcError, Stats, Transport};
+use homa_transport::{Config, NativeBackend, Stats, Transport};
 use tower::Service;
 
-use super::future::ResponseFuture;
+use super::future::{CallFuture, ResponseFuture};
 use super::resolve::Routes;
-use crate::body::Body;
-use crate::error::BoxError;
-use crate::status::Status;
-use crate::uri::{Target, UriError};
-
-/// Why a channel cannot be made, or cannot send.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ChannelError {
-    /// The URI is not one that can be called.
-    #[error(transparent)]
-    Uri(#[from] UriError),
-    /// A call was made outside a tokio runtime. It is the source of the call's [`Status`].
-    #[error("a call must be made inside a tokio runtime")]
-    NoRuntime,
-    /// The client's socket could not be opened. It is the source of the call's [`Status`].
-    #[error("cannot open a socket to call from: {0}")]
-    Socket(#[from] BindError),
-}
+use super::shared::Shared;
+use crate::body::{Body, UnaryCall};
+use crate::message::BoxError;
+use crate::message::status::Status;
+use crate::net::ChannelError;
+use crate::net::sockets::Kind;
+use crate::net::uri::{Uri, Wire};
 
 /// Carries calls to one server. Cheap to clone; there is no connection.
 ///
@@ -39,37 +27,7 @@ pub enum ChannelError {
 /// (`enable_all`): without them calls panic, as in tokio.
 #[derive(Clone)]
 pub struct Channel {
-    pub(super) inner: Arc<Inner>,
-}
-
-/// What the clones of a channel share.
-pub(super) struct Inner {
-    pub(super) target: Target,
-    pub(super) timeout: Option<Duration>,
-    /// Frames have checksums.
-    pub(super) checksums: bool,
-    pub(super) routes: Routes,
-}
-
-impl Inner {
-    /// The status for a failed RPC, which names the server.
-    pub(super) fn failure(&self, error: RpcError) -> Status {
-        let delivery = error.delivery();
-        let status = Status::from(error.clone());
-        if !matches!(
-            error,
-            RpcError::Closed { .. }
-                | RpcError::TooManyRpcs { .. }
-                | RpcError::TooManyPeers { .. }
-                | RpcError::MessageTooLong { .. }
-        ) {
-            return status;
-        }
-        // These don't say whom the call was for.
-        Status::new(status.code(), format!("call to {}: {error}", self.target))
-            .with_delivery(delivery)
-            .with_source(Arc::new(error))
-    }
+    pub(super) shared: Arc<Shared>,
 }
 
 impl Channel {
@@ -86,7 +44,7 @@ impl Channel {
     /// share: packets, calls, waiters woken. All are zero before the first call.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.inner.routes.stats()
+        self.shared.routes.stats()
     }
 
     /// Always ready. The same as [`Service::poll_ready`], which needs to be told the type of the body where
@@ -98,6 +56,11 @@ impl Channel {
         Poll::Ready(Ok(()))
     }
 
+    /// Carries a call that no layer wants to see.
+    pub(super) fn carry(&self, call: UnaryCall) -> CallFuture {
+        CallFuture::new(Arc::clone(&self.shared), call)
+    }
+
     /// A builder, to set more than the URI.
     #[must_use]
     pub fn builder() -> ChannelBuilder {
@@ -106,25 +69,13 @@ impl Channel {
 }
 
 /// Settings of a [`Channel`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ChannelBuilder {
     socket: Option<Arc<dyn Transport>>,
     timeout: Option<Duration>,
     checksums: Option<bool>,
     native_backend: Option<NativeBackend>,
-    shards: u32,
-}
-
-impl Default for ChannelBuilder {
-    fn default() -> Self {
-        Self {
-            socket: None,
-            timeout: None,
-            checksums: None,
-            native_backend: None,
-            shards: 1,
-        }
-    }
+    config: Config,
 }
 
 impl ChannelBuilder {
@@ -168,7 +119,16 @@ impl ChannelBuilder {
     /// [`socket`](Self::socket) of the caller's is used as it is. Default: 1.
     #[must_use]
     pub const fn shards(mut self, shards: u32) -> Self {
-        self.shards = shards;
+        self.config.shards = shards;
+        self
+    }
+
+    /// The settings of the socket to call from, [`shards`](Self::shards) among them. It is shared with the
+    /// runtime's other channels of the same wire and settings. A [`socket`](Self::socket) of the caller's is
+    /// used as it is.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
         self
     }
 
@@ -177,16 +137,16 @@ impl ChannelBuilder {
     /// # Errors
     /// [`ChannelError::Uri`].
     pub fn build(self, uri: impl AsRef<str>) -> Result<Channel, ChannelError> {
-        let target = Target::to_call(uri.as_ref())?;
+        let target = Uri::to_call(uri.as_ref())?;
+        let kind = Kind {
+            wire: target.wire(),
+            backend: self.native_backend,
+            config: Arc::new(self.config),
+        };
         Ok(Channel {
-            inner: Arc::new(Inner {
-                routes: Routes::new(
-                    target.clone(),
-                    self.socket,
-                    self.native_backend,
-                    self.shards,
-                ),
-                checksums: self.checksums.unwrap_or_else(|| target.is_native()),
+            shared: Arc::new(Shared {
+                checksums: self.checksums.unwrap_or(target.wire() == Wire::Homa),
+                routes: Routes::new(target.clone(), self.socket, kind),
                 target,
                 timeout: self.timeout,
             }),
@@ -197,7 +157,7 @@ impl ChannelBuilder {
 impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Channel")
-            .field("target", &format_args!("{}", self.inner.target))
+            .field("target", &format_args!("{}", self.shared.target))
             .finish_non_exhaustive()
     }
 }
@@ -217,6 +177,6 @@ where
     }
 
     fn call(&mut self, request: http::Request<B>) -> ResponseFuture {
-        ResponseFuture::new(Arc::clone(&self.inner), request)
+        ResponseFuture::new(Arc::clone(&self.shared), request)
     }
 }

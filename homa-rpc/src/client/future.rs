@@ -8,20 +8,21 @@ use std::task::{self, Poll};
 
 use bytes::Bytes;
 use homa_transport::Delivery;
-use http::{HeaderMap, Uri};
+use http::HeaderMap;
+use http::request::Parts;
+use http::uri::PathAndQuery;
 use tokio::time::Instant;
 
 use super::attempt::{Attempt, Outgoing};
-use super::channel::Inner;
-use crate::body::{self, Body};
-use crate::cast::try_cast;
-use crate::context::Context;
-use crate::deadline;
-use crate::error::BoxError;
-use crate::limits::FRAME_LIMIT;
-use crate::method::{deadline_after, parse_grpc_timeout};
-use crate::status::{Code, Status};
-use crate::timer::Timer;
+use super::shared::Shared;
+use crate::body::{self, Body, UnaryCall, UnaryReply};
+use crate::call::context::Context;
+use crate::call::deadline::{self, Timer};
+use crate::message::BoxError;
+use crate::message::limits::FRAME_LIMIT;
+use crate::message::method::CallInfo;
+use crate::message::status::{Code, Status};
+use crate::util::downcast::try_cast;
 
 /// Addresses of one host that a call tries at most.
 const ADDRESSES_MAX: usize = 8;
@@ -30,8 +31,17 @@ pin_project_lite::pin_project! {
     /// Future of a call. Dropped before its end, the call is cancelled.
     #[must_use = "a call is sent by polling its future"]
     pub struct ResponseFuture {
-        channel: Arc<Inner>,
-        uri: Uri,
+        #[pin]
+        call: CallFuture,
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// The same without HTTP.
+    #[must_use = "a call is sent by polling its future"]
+    pub(super) struct CallFuture {
+        channel: Arc<Shared>,
+        path: PathAndQuery,
         deadline: Option<Instant>,
         state: State,
         // Only for limits that no stub enforces.
@@ -50,41 +60,81 @@ enum State {
     /// Sent, or about to be by the first poll.
     Sent(Attempt),
     /// A foreign body has to be read or a name to be looked up first.
-    Boxed(Pin<Box<dyn Future<Output = Result<http::Response<Body>, Status>> + Send>>),
+    Boxed(Pin<Box<dyn Future<Output = Result<UnaryReply, Status>> + Send>>),
 }
 
 impl ResponseFuture {
-    pub(super) fn new<B>(channel: Arc<Inner>, request: http::Request<B>) -> Self
+    pub(super) fn new<B>(channel: Arc<Shared>, request: http::Request<B>) -> Self
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
         let (parts, body) = request.into_parts();
-        let body = try_cast::<B, Body>(body);
-        let known = body.as_ref().ok().and_then(|body| body.info().deadline);
-        // Our stubs send whole messages and watch over the deadline themselves.
-        let (stub, other) = match &body {
-            Ok(body) if body.message().is_some() => (known, None),
-            _ => (None, known),
-        };
-        let (deadline, own) = effective_deadline(&channel, stub, other, &parts.headers);
-        let mut outgoing = Outgoing {
-            channel,
-            uri: parts.uri,
-            headers: parts.headers,
-            deadline,
-        };
-        let mut state = match body.map(Body::into_whole) {
-            _ if deadline::has_passed(deadline) => {
-                let status = expired(&outgoing.channel, &outgoing.uri);
-                State::Failed(Some(status.with_delivery(Delivery::NotSent)))
+        let call = match try_cast::<B, Body>(body) {
+            Ok(body) => {
+                let info = *body.info();
+                match body.into_whole() {
+                    Ok(whole) => match whole.message {
+                        Some(message) => {
+                            CallFuture::new(channel, UnaryCall::of_http(parts, message, info))
+                        }
+                        None => CallFuture::failed(channel, no_message()),
+                    },
+                    Err(body) => CallFuture::reading(channel, parts, body, info),
+                }
             }
-            Ok(Ok(whole)) => match whole.message {
-                Some(message) => State::of(&mut outgoing, message),
-                None => State::Failed(Some(no_message())),
-            },
-            Ok(Err(body)) => State::Boxed(Box::pin(read_and_send(outgoing.split_off(), body))),
-            Err(body) => State::Boxed(Box::pin(read_and_send(outgoing.split_off(), body))),
+            Err(body) => CallFuture::reading(channel, parts, body, CallInfo::NONE),
+        };
+        Self { call }
+    }
+}
+
+impl CallFuture {
+    /// The call of a stub of ours, which watches over the deadline that it gives by itself.
+    pub(super) fn new(channel: Arc<Shared>, call: UnaryCall) -> Self {
+        let deadlines = effective_deadline(&channel, call.info.deadline, None, &call.headers);
+        let (message, outgoing) = Outgoing::new(channel, call, deadlines.0);
+        Self::begin(outgoing, deadlines.1, |outgoing| {
+            State::of(outgoing, message)
+        })
+    }
+
+    /// A call whose message has to be read from a body.
+    fn reading<B>(channel: Arc<Shared>, parts: Parts, body: B, info: CallInfo) -> Self
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let call = UnaryCall::of_http(parts, Bytes::new(), info);
+        let deadlines = effective_deadline(&channel, None, info.deadline, &call.headers);
+        let (_, outgoing) = Outgoing::new(channel, call, deadlines.0);
+        Self::begin(outgoing, deadlines.1, |outgoing| {
+            State::Boxed(Box::pin(read_and_send(outgoing.split_off(), body)))
+        })
+    }
+
+    fn failed(channel: Arc<Shared>, status: Status) -> Self {
+        Self {
+            channel,
+            path: PathAndQuery::from_static("/"),
+            deadline: None,
+            state: State::Failed(Some(status)),
+            timer: None,
+        }
+    }
+
+    /// Begins a call unless it is too late. `own` is the deadline over which nobody else watches.
+    fn begin(
+        mut outgoing: Outgoing,
+        own: Option<Instant>,
+        state: impl FnOnce(&mut Outgoing) -> State,
+    ) -> Self {
+        let deadline = outgoing.deadline;
+        let mut state = if deadline::has_passed(deadline) {
+            let status = expired(&outgoing.channel, &outgoing.path);
+            State::Failed(Some(status.with_delivery(Delivery::NotSent)))
+        } else {
+            state(&mut outgoing)
         };
         let mut timer = None;
         if let Some(own) = own {
@@ -95,7 +145,7 @@ impl ResponseFuture {
         }
         Self {
             channel: outgoing.channel,
-            uri: outgoing.uri,
+            path: outgoing.path,
             deadline,
             state,
             timer,
@@ -105,7 +155,7 @@ impl ResponseFuture {
 
 /// When the call must be over, and that again if nobody else watches over it.
 fn effective_deadline(
-    channel: &Inner,
+    channel: &Shared,
     stub: Option<Instant>,
     other: Option<Instant>,
     headers: &HeaderMap,
@@ -115,13 +165,10 @@ fn effective_deadline(
         .then(|| headers.get("grpc-timeout"))
         .flatten()
         .and_then(|value| value.to_str().ok())
-        .and_then(parse_grpc_timeout);
+        .and_then(deadline::parse_grpc_timeout);
     let own = [header, channel.timeout].into_iter().flatten().min();
-    let own = own.and_then(deadline_after);
-    let own = [own, other, Context::current().deadline()]
-        .into_iter()
-        .flatten()
-        .min();
+    let own = own.and_then(deadline::after);
+    let own = deadline::earliest([own, other, Context::current().deadline()]);
     match (stub, own) {
         (Some(stub), Some(own)) if own < stub => (Some(own), Some(own)),
         (Some(stub), _) => (Some(stub), None),
@@ -129,11 +176,11 @@ fn effective_deadline(
     }
 }
 
-fn expired(channel: &Inner, uri: &Uri) -> Status {
+fn expired(channel: &Shared, path: &PathAndQuery) -> Status {
     Status::deadline_exceeded(format!(
         "the deadline passed while waiting for {} ({})",
         channel.target,
-        uri.path()
+        path.path()
     ))
 }
 
@@ -155,7 +202,7 @@ impl State {
     }
 }
 
-async fn read_and_send<B>(outgoing: Outgoing, body: B) -> Result<http::Response<Body>, Status>
+async fn read_and_send<B>(outgoing: Outgoing, body: B) -> Result<UnaryReply, Status>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
@@ -178,7 +225,7 @@ where
 }
 
 /// Sends the call, to one address of the host after the other while it provably arrived nowhere.
-async fn send(outgoing: Outgoing, message: Bytes) -> Result<http::Response<Body>, Status> {
+async fn send(outgoing: Outgoing, message: Bytes) -> Result<UnaryReply, Status> {
     let routes = &outgoing.channel.routes;
     let mut attempts = 0;
     loop {
@@ -188,9 +235,9 @@ async fn send(outgoing: Outgoing, message: Bytes) -> Result<http::Response<Body>
             None => routes.look_up().await?,
         };
         match outgoing.start(route.clone(), message.clone())?.await {
-            Ok(response) => {
+            Ok(reply) => {
                 routes.worked(&route);
-                return response;
+                return reply;
             }
             Err(error) => {
                 let more = routes.failed(&route, &error);
@@ -207,15 +254,24 @@ impl Future for ResponseFuture {
     type Output = Result<http::Response<Body>, Status>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        let reply = self.project().call.poll(cx);
+        reply.map_ok(UnaryReply::into_http)
+    }
+}
+
+impl Future for CallFuture {
+    type Output = Result<UnaryReply, Status>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let result = match this.state {
             State::Failed(status) => Poll::Ready(Err(status
                 .take()
                 .unwrap_or_else(|| Status::internal("a call was polled after its end")))),
             State::Sent(attempt) => match Pin::new(&mut *attempt).poll(cx) {
-                Poll::Ready(Ok(response)) => {
+                Poll::Ready(Ok(reply)) => {
                     this.channel.routes.answered();
-                    Poll::Ready(response)
+                    Poll::Ready(reply)
                 }
                 Poll::Ready(Err(error)) => {
                     this.channel.routes.failed(&attempt.route(), &error);
@@ -233,7 +289,7 @@ impl Future for ResponseFuture {
         if timed_out || deadline::has_passed(*this.deadline) {
             let status = match result {
                 Poll::Ready(Err(status)) if status.code() == Code::DeadlineExceeded => status,
-                _ => expired(this.channel, this.uri),
+                _ => expired(this.channel, this.path),
             };
             // Dropping the call cancels it.
             *this.state = State::Failed(None);
@@ -249,8 +305,8 @@ impl Future for ResponseFuture {
 impl fmt::Debug for ResponseFuture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseFuture")
-            .field("uri", &self.uri)
-            .field("deadline", &self.deadline)
+            .field("path", &self.call.path)
+            .field("deadline", &self.call.deadline)
             .finish_non_exhaustive()
     }
 }

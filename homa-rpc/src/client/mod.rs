@@ -5,9 +5,13 @@ mod caller;
 mod channel;
 mod future;
 mod resolve;
+mod shared;
 #[cfg(test)]
 mod tests;
 
-pub use caller::{CallService, Caller};
-pub use channel::{Channel, ChannelBuilder, ChannelError};
+pub use caller::Caller;
+pub use channel::{Channel, ChannelBuilder};
 pub use future::ResponseFuture;
+
+pub use crate::body::CallService;
+pub use crate::net::ChannelError;

@@ -6,15 +6,15 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
-use homa_transport::{CloseReason, Delivery, NativeBackend, RpcError, Stats, Transport};
+use homa_transport::{CloseReason, Delivery, RpcError, Stats, Transport};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use super::channel::ChannelError;
-use crate::error::not_sent;
-use crate::sockets::{self, Wire};
-use crate::status::{Code, Status};
-use crate::uri::{Host, NetWire, Target};
+use crate::message::not_sent;
+use crate::message::status::{Code, Status};
+use crate::net::ChannelError;
+use crate::net::sockets::{self, Kind};
+use crate::net::uri::{Place, Uri, Wire};
 
 /// A call that nothing was heard of for so long and was given up speaks against its route: twice the time
 /// after which a transport asks a server that lives whether it has the call.
@@ -37,11 +37,10 @@ pub(super) struct Route {
 /// Finds and remembers the routes of one channel.
 #[derive(Debug)]
 pub(super) struct Routes {
-    target: Target,
-    /// Chosen by the user; else the runtime's shared one.
+    target: Uri,
+    /// Chosen by the user; else the runtime's shared one of this kind.
     socket: Option<Arc<dyn Transport>>,
-    native_backend: Option<NativeBackend>,
-    shards: u32,
+    kind: Kind,
     /// The runtime of the first call.
     home: OnceLock<Handle>,
     /// The route in use; for `homa+mem` only its socket counts.
@@ -69,17 +68,11 @@ struct Lookup {
 }
 
 impl Routes {
-    pub(super) fn new(
-        target: Target,
-        socket: Option<Arc<dyn Transport>>,
-        native_backend: Option<NativeBackend>,
-        shards: u32,
-    ) -> Self {
+    pub(super) fn new(target: Uri, socket: Option<Arc<dyn Transport>>, kind: Kind) -> Self {
         Self {
             target,
             socket,
-            native_backend,
-            shards,
+            kind,
             home: OnceLock::new(),
             current: RwLock::new(None),
             lookup: tokio::sync::Mutex::default(),
@@ -91,19 +84,13 @@ impl Routes {
 
     /// Whether there may be other addresses than the one in use.
     pub(super) const fn has_name(&self) -> bool {
-        matches!(
-            &self.target,
-            Target::Net {
-                host: Host::Name(_),
-                ..
-            }
-        )
+        matches!(self.target.place(), Place::Host { .. })
     }
 
     /// Whether servers differ in how they learn that a call was cancelled: those of the kernel module by a
     /// frame only.
     pub(super) const fn cancels_differ(&self) -> bool {
-        self.target.is_native()
+        matches!(self.target.wire(), Wire::Homa)
     }
 
     /// Whether calls on `route` have to be cancelled by a frame.
@@ -125,24 +112,20 @@ impl Routes {
     /// The route, if it can be had at once; `None` if a name has to be looked up first, or its
     /// address has not answered yet.
     pub(super) fn now(&self) -> Result<Option<Route>, Status> {
-        match (&self.target, self.current()) {
-            (Target::Net { wire, host, port }, current) => match (host, current) {
-                (Host::Address(_), Some(current)) => Ok(Some(current.route)),
-                (Host::Address(address), None) => {
-                    self.open(address.at(*port), self.wire(*wire)).map(Some)
-                }
-                (Host::Name(_), current) => Ok(current
-                    .filter(|current| current.proven)
-                    .map(|current| current.route)),
-            },
-            (Target::Mem { name }, current) => {
+        match (self.target.place(), self.current()) {
+            (Place::Address(_), Some(current)) => Ok(Some(current.route)),
+            (Place::Address(addr), None) => self.open(*addr).map(Some),
+            (Place::Host { .. }, current) => Ok(current
+                .filter(|current| current.proven)
+                .map(|current| current.route)),
+            (Place::Process { name }, current) => {
                 let Some(peer) = sockets::resolve_mem(name) else {
                     let text = format!("nobody in this process listens on {}", self.target);
                     return Err(Status::unavailable(text).with_delivery(Delivery::NotSent));
                 };
                 match current {
                     Some(Current { route, .. }) => Ok(Some(Route { peer, ..route })),
-                    None => self.open(peer, Wire::Mem).map(Some),
+                    None => self.open(peer).map(Some),
                 }
             }
         }
@@ -176,12 +159,7 @@ impl Routes {
 
     /// The route to the next address of the host name, which is looked up if none is left.
     pub(super) async fn look_up(&self) -> Result<Route, Status> {
-        let Target::Net {
-            wire,
-            host: Host::Name(name),
-            port,
-        } = &self.target
-        else {
+        let Place::Host { name, port } = self.target.place() else {
             return Err(Status::internal("this target needs no look-up"));
         };
         let begun = Instant::now();
@@ -211,27 +189,16 @@ impl Routes {
             }
         }
         match lookup.untried.pop_front() {
-            Some(peer) => self.open(peer, self.wire(*wire)),
+            Some(peer) => self.open(peer),
             None => Err(Status::internal("an address list ran empty")),
         }
     }
 
-    const fn wire(&self, wire: NetWire) -> Wire {
-        let shards = self.shards;
-        match wire {
-            NetWire::Native => Wire::Native {
-                backend: self.native_backend,
-                shards,
-            },
-            NetWire::Udp => Wire::Udp { shards },
-        }
-    }
-
     /// Opens or finds the socket and remembers the route.
-    fn open(&self, peer: SocketAddr, wire: Wire) -> Result<Route, Status> {
+    fn open(&self, peer: SocketAddr) -> Result<Route, Status> {
         let socket = match &self.socket {
             Some(socket) => Arc::clone(socket),
-            None => sockets::client(self.home()?, wire)
+            None => sockets::client(self.home()?, &self.kind)
                 .map_err(|error| not_sent(Code::Unavailable, ChannelError::Socket(error)))?,
         };
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);

@@ -11,14 +11,14 @@ use super::channel::{Channel, ChannelBuilder};
 use super::resolve::Route;
 use super::*;
 use crate::body::Body;
+use crate::message::status::{Code, Status};
 use crate::server::Server;
-use crate::status::{Code, Status};
 
 /// A channel to a name with addresses of the test's choice, which a look-up would have brought.
 async fn channel(builder: ChannelBuilder, addresses: &[SocketAddr]) -> Channel {
     // If it is really looked up, nobody is there.
     let channel = builder.build("homa+udp://no-such-host.invalid:1").unwrap();
-    channel.inner.routes.pretend_found(addresses).await;
+    channel.shared.routes.pretend_found(addresses).await;
     channel
 }
 
@@ -87,7 +87,7 @@ async fn the_second_address_of_a_name_is_tried_after_the_first_was_silent() {
             1 => by_who_waits(&channel).await,
             _ => by_a_drop(&channel).await,
         }
-        let now = channel.inner.routes.look_up().await.unwrap();
+        let now = channel.shared.routes.look_up().await.unwrap();
         assert_eq!(now.peer, second, "way {way}");
         if way > 0 {
             assert_lives(&channel).await;
@@ -100,7 +100,7 @@ async fn a_route_that_worked_is_left_once_it_is_silent() {
     let (_socket, first) = silent();
     let second = living();
     let channel = channel(Channel::builder(), &[first, second]).await;
-    let routes = &channel.inner.routes;
+    let routes = &channel.shared.routes;
     let route = routes.look_up().await.unwrap();
     routes.worked(&route);
     assert_eq!(routes.now().unwrap().unwrap().peer, first);
@@ -118,7 +118,7 @@ async fn a_route_that_worked_is_left_once_it_is_silent() {
 async fn calls_too_short_to_hear_anything_leave_a_route_together() {
     let (_socket, first) = silent();
     let channel = channel(Channel::builder(), &[first]).await;
-    let routes = &channel.inner.routes;
+    let routes = &channel.shared.routes;
     let route = routes.look_up().await.unwrap();
     routes.worked(&route);
     let short = Duration::from_millis(1);
@@ -140,7 +140,7 @@ async fn calls_too_short_to_hear_anything_leave_a_route_together() {
 async fn an_old_call_says_nothing_about_a_newer_route_to_the_same_address() {
     let (_socket, first) = silent();
     let channel = channel(Channel::builder(), &[first, first]).await;
-    let routes = &channel.inner.routes;
+    let routes = &channel.shared.routes;
     let old = routes.look_up().await.unwrap();
     routes.given_up_in_silence(&old, SHORT);
     let new = routes.look_up().await.unwrap();
@@ -169,14 +169,14 @@ async fn a_slow_server_that_lives_keeps_its_route() {
 
 /// The route in use, whether or not a call got an answer there.
 fn route(channel: &Channel) -> Option<Route> {
-    channel.inner.routes.in_use()
+    channel.shared.routes.in_use()
 }
 
 #[tokio::test]
 async fn the_end_of_one_call_by_the_system_keeps_the_shared_socket() {
     let (_socket, addr) = silent();
     let channel = Channel::new(format!("homa+udp://{addr}")).unwrap();
-    let routes = &channel.inner.routes;
+    let routes = &channel.shared.routes;
     let route = routes.now().unwrap().unwrap();
     let error = homa_transport::RpcError::System {
         peer: addr,
@@ -185,8 +185,12 @@ async fn the_end_of_one_call_by_the_system_keeps_the_shared_socket() {
     };
     assert_eq!(Status::from(error.clone()).code(), Code::Unavailable);
     assert!(!routes.failed(&route, &error));
-    let wire = crate::sockets::Wire::Udp { shards: 1 };
+    let kind = crate::net::sockets::Kind {
+        wire: crate::net::uri::Wire::Udp,
+        backend: None,
+        config: std::sync::Arc::default(),
+    };
     let home = tokio::runtime::Handle::current();
-    let shared = crate::sockets::client(&home, wire).unwrap();
+    let shared = crate::net::sockets::client(&home, &kind).unwrap();
     assert!(std::sync::Arc::ptr_eq(&shared, &route.socket));
 }

@@ -1,7 +1,6 @@
 //! The checksum of a frame, for wires whose packets have none.
 
-use super::FrameError;
-use super::extension::HEAD_LEN;
+use super::{EXTENSION_HEAD_LEN, FrameError};
 
 /// Type of the extension.
 pub(super) const TYPE: u16 = 1;
@@ -13,10 +12,13 @@ pub(super) const VALUE_LEN: usize = 4;
 pub(super) const LEN: u16 = 8;
 
 /// What stands in front of the value.
-const HEAD: [u8; HEAD_LEN] = [0, 1, 0, 4];
+const HEAD: [u8; EXTENSION_HEAD_LEN] = [0, 1, 0, 4];
 
 /// The extension for a frame that has `before` in front of it and `after` behind it.
-pub(super) fn extension(before: [&[u8]; 2], after: [&[u8]; 2]) -> [u8; HEAD_LEN + VALUE_LEN] {
+pub(super) fn extension(
+    before: [&[u8]; 2],
+    after: [&[u8]; 2],
+) -> [u8; EXTENSION_HEAD_LEN + VALUE_LEN] {
     let [header, path] = before;
     let [sections, message] = after;
     let parts = [header, path, &HEAD, sections, message];
@@ -64,7 +66,7 @@ mod tests {
             let (sections, message) = after.split_at(sections.min(after.len()));
             let extension = extension([&before[..header], &before[header..]], [sections, message]);
             let good = [before, &extension, after].concat();
-            let at = before.len() + HEAD_LEN;
+            let at = before.len() + EXTENSION_HEAD_LEN;
             assert_eq!(check(&good, at), Ok(()));
             for bit in 0..good.len() * 8 {
                 let mut bad = good.clone();

@@ -2,10 +2,7 @@
 
 use std::ops::Range;
 
-use super::{FrameError, checksum};
-
-/// Bytes in front of each value: type (2) and length (2).
-pub(super) const HEAD_LEN: usize = 4;
+use super::{EXTENSION_HEAD_LEN, FrameError, checksum};
 
 /// Bit of an extension's type that says: do not go on without understanding this.
 const MUST_UNDERSTAND: u16 = 0x8000;
@@ -17,7 +14,7 @@ pub(super) fn check(frame: &[u8], section: Range<usize>, promised: bool) -> Resu
     let mut at = section.start;
     let mut found = None;
     while at < section.end {
-        let value_at = at + HEAD_LEN;
+        let value_at = at + EXTENSION_HEAD_LEN;
         let head = frame.get(at..value_at.min(section.end));
         let Some(&[kind_high, kind_low, len_high, len_low]) = head else {
             return Err(FrameError::Section("extension"));

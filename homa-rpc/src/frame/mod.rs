@@ -7,16 +7,18 @@
 mod checksum;
 mod extension;
 mod header;
+mod peek;
 mod reply;
 mod request;
 mod section;
 
+use crate::message::metadata;
+use crate::message::status::{Code, Status};
+
 pub(crate) use header::{Kind, VERSION};
+pub(crate) use peek::Peek;
 pub(crate) use reply::{Reply, ReplyHead, decode_reply, encode_reply};
-pub(crate) use request::{
-    Call, CallHead, Request, decode_request, encode_call, encode_cancel, peek, peek_checksum,
-    peek_service, peek_timeout,
-};
+pub(crate) use request::{Call, CallHead, Request, decode_request, encode_call, encode_cancel};
 
 /// Single sections, for the fuzz targets.
 #[cfg(feature = "fuzz")]
@@ -25,7 +27,7 @@ pub(crate) mod fuzz {
     use http::HeaderMap;
 
     use super::{FrameError, section};
-    use crate::status::Status;
+    use crate::message::status::Status;
 
     pub(crate) fn put_metadata(headers: &HeaderMap) -> Result<Bytes, Status> {
         let len = section::metadata_len(headers)?;
@@ -40,8 +42,8 @@ pub(crate) mod fuzz {
     }
 }
 
-use crate::metadata;
-use crate::status::{Code, Status};
+/// Bytes in front of the value of each extension: type (2) and length (2).
+const EXTENSION_HEAD_LEN: usize = 4;
 
 /// Why bytes are not a frame that this version accepts.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -151,7 +153,7 @@ mod tests {
             };
             let made = encode_call(head, Bytes::from_static(MESSAGE), 1000).unwrap();
             assert_eq!(made.into_bytes(), example);
-            assert_eq!(peek_checksum(&example), checksum);
+            assert_eq!(Peek::at(&example).has_checksum, checksum);
             let Ok(Request::Call(call)) = decode_request(example.into()) else {
                 panic!("not a call")
             };

@@ -7,9 +7,9 @@ use http::HeaderMap;
 use super::header::{HEADER_LEN, Header, Kind, flag};
 use super::request::{extensions_len, finish, unary_only};
 use super::{FrameError, section, too_long};
-use crate::metadata::Metadata;
-use crate::scratch;
-use crate::status::{Code, Status};
+use crate::message::metadata::Metadata;
+use crate::message::status::{Code, Status};
+use crate::util::thread_buffer;
 
 /// What a reply says besides its message.
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +76,7 @@ pub(crate) fn encode_reply(
         message_len: len(message.len())?,
         ..Header::default()
     };
-    scratch::with(sections_len, |sections| {
+    thread_buffer::with(sections_len, |sections| {
         section::put_metadata(sections, head.initial)?;
         section::put_metadata(sections, head.trailing)?;
         sections.extend_from_slice(text.as_bytes());

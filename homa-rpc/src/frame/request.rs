@@ -10,16 +10,16 @@ use http::uri::PathAndQuery;
 
 use super::header::{HEADER_LEN, Header, Kind, flag};
 use super::{FrameError, checksum, section, too_long};
-use crate::paths::{self, RecentPaths};
-use crate::scratch;
-use crate::status::Status;
+use crate::message::status::Status;
+use crate::util::intern::{self, Cache};
+use crate::util::thread_buffer;
 
 /// Payloads up to this length are copied behind the header: cheaper than a further slice.
 pub(super) const INLINE_MAX: usize = 512;
 
 thread_local! {
     /// Paths of requests that came.
-    static RECENT: RefCell<RecentPaths> = const { RefCell::new(RecentPaths::new()) };
+    static PATHS: RefCell<Cache<PathAndQuery>> = const { RefCell::new(Cache::new()) };
 }
 
 /// What a CALL frame says besides its message.
@@ -71,7 +71,7 @@ pub(crate) fn encode_call(
         message_len: u32::try_from(message.len()).map_err(|_| too_long())?,
         ..Header::default()
     };
-    scratch::with(metadata_len, |sections| {
+    thread_buffer::with(metadata_len, |sections| {
         section::put_metadata(sections, head.metadata)?;
         Ok(finish(&header, head.path, sections, message))
     })
@@ -137,37 +137,6 @@ pub(crate) struct Call {
     pub(crate) message: Bytes,
 }
 
-/// Kind and call id of a request frame, as far as they can be told. Both have their places in
-/// every version, so that every frame can be answered. Kind CALL and id 0 stand for what cannot
-/// be told.
-pub(crate) fn peek(frame: &[u8]) -> (Kind, u64) {
-    let kind = frame.get(1).copied().and_then(Kind::of_request);
-    let call_id = frame
-        .get(8..16)
-        .and_then(|id| id.try_into().ok())
-        .map_or(0, u64::from_be_bytes);
-    (kind.unwrap_or(Kind::Call), call_id)
-}
-
-/// Name of the service that a CALL frame seems to be for, without a check of anything else.
-pub(crate) fn peek_service(frame: &[u8]) -> Option<&str> {
-    let path_len: [u8; 2] = frame.get(40..42)?.try_into().ok()?;
-    let path_end = HEADER_LEN + usize::from(u16::from_be_bytes(path_len));
-    let path = frame.get(HEADER_LEN..path_end)?.strip_prefix(b"/")?;
-    str::from_utf8(path.split(|byte| *byte == b'/').next()?).ok()
-}
-
-/// Whether a CALL frame seems to have a time limit, without a check of anything else.
-pub(crate) fn peek_timeout(frame: &[u8]) -> bool {
-    frame.get(24..32).is_some_and(|nanos| nanos != [0; 8])
-}
-
-/// Whether a frame seems to have a checksum, without a check of anything else.
-pub(crate) fn peek_checksum(frame: &[u8]) -> bool {
-    let [high, _] = flag::CHECKSUM.to_be_bytes();
-    frame.get(2).is_some_and(|flags| flags & high != 0)
-}
-
 /// Reads a request frame.
 pub(crate) fn decode_request(mut frame: Bytes) -> Result<Request, FrameError> {
     let header = Header::decode(&mut frame)?;
@@ -192,7 +161,8 @@ fn decode_call(header: &Header, mut frame: Bytes) -> Result<Call, FrameError> {
         call_id: header.call_id,
         timeout: (header.time_or_load != 0).then(|| Duration::from_nanos(header.time_or_load)),
         cancel_frame: header.flags & flag::CANCEL_FRAME != 0,
-        path: paths::path(&RECENT, &path, parse_path)?,
+        // Of a copy, so that what is remembered keeps no frame in memory.
+        path: intern::intern(&PATHS, &path, || parse_path(Bytes::copy_from_slice(&path)))?,
         metadata: section::read_metadata(metadata)?,
         message: frame,
     })
@@ -249,6 +219,7 @@ const fn is_path_byte(byte: u8) -> bool {
 mod tests {
     use http::HeaderValue;
 
+    use super::super::Peek;
     use super::*;
 
     const MAX: usize = 1_000_000;
@@ -292,11 +263,12 @@ mod tests {
         for len in 0..good.len() {
             decode_request(good.slice(..len)).unwrap_err();
             let id = if len < 16 { 0 } else { 0xabcd };
-            assert_eq!(peek(&good[..len]), (Kind::Call, id));
+            let peek = Peek::at(&good[..len]);
+            assert_eq!((peek.kind, peek.call_id), (Kind::Call, id));
             let has_path = len >= HEADER_LEN + "/pkg.Service/Method".len();
             let service = has_path.then_some("pkg.Service");
-            assert_eq!(peek_service(&good[..len]), service);
-            assert_eq!(peek_timeout(&good[..len]), len >= 32);
+            assert_eq!(peek.service(), service);
+            assert_eq!(peek.has_timeout, len >= 32);
         }
         let mut refused = 0;
         for bit in 0..good.len() * 8 {
@@ -414,8 +386,9 @@ mod tests {
     fn cancel_survives_a_round_trip() {
         for checksum in [false, true] {
             let frame = encode_cancel(77, checksum).into_bytes();
-            assert_eq!(peek(&frame), (Kind::Cancel, 77));
-            assert_eq!(peek_checksum(&frame), checksum);
+            let peek = Peek::at(&frame);
+            assert_eq!((peek.kind, peek.call_id), (Kind::Cancel, 77));
+            assert_eq!(peek.has_checksum, checksum);
             assert!(matches!(decode_request(frame), Ok(Request::Cancel)));
         }
     }

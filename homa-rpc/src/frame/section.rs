@@ -5,9 +5,9 @@ use homa_transport::Delivery;
 use http::header::{HeaderMap, HeaderValue};
 
 use super::FrameError;
-use crate::metadata::{self, MetadataError};
-use crate::names;
-use crate::status::Status;
+use crate::message::metadata::{self, MetadataError};
+use crate::message::status::Status;
+use crate::util::intern;
 
 /// Bytes in front of each pair: length of the key (2) and of the value (4).
 const PAIR_HEADER: usize = 6;
@@ -89,7 +89,7 @@ pub(super) fn read_metadata(mut section: Bytes) -> Result<HeaderMap, FrameError>
         let value_len = usize::try_from(value_len).map_err(|_| FrameError::Metadata)?;
         let key = take(&mut section, key_len, "metadata key")?;
         let value = take(&mut section, value_len, "metadata value")?;
-        let name = names::header_name(&key).map_err(|_| FrameError::Metadata)?;
+        let name = intern::header_name(&key).map_err(|_| FrameError::Metadata)?;
         let value = if metadata::is_binary(name.as_str()) {
             metadata::encode_bin(name.as_str(), &value).map_err(|_| FrameError::Metadata)?
         } else {

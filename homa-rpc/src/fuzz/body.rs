@@ -10,7 +10,7 @@ use http_body::Frame;
 
 use super::{bytes, headers};
 use crate::body::{self, Body, End};
-use crate::status::{Code, Status};
+use crate::message::status::{Code, Status};
 
 /// Longest message taken, in bytes.
 const MAX: usize = 24;

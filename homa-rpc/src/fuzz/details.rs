@@ -10,8 +10,8 @@ use prost::Message;
 
 use super::{bytes, damage, text};
 use crate::body::{Body, final_status};
-use crate::status::{Code, Status};
-use crate::types::{
+use crate::message::status::{Code, Status};
+use crate::message::types::{
     BadRequest, DebugInfo, ErrorDetails, ErrorInfo, Help, LocalizedMessage, PreconditionFailure,
     QuotaFailure, RequestInfo, ResourceInfo, RetryInfo, RpcStatus,
 };

@@ -7,9 +7,9 @@ use homa_transport::sim::fuzz::Source;
 use http::HeaderMap;
 
 use super::{assert_same, bytes, damage, headers, text};
-use crate::frame::{self, CallHead, Kind, ReplyHead, Request};
-use crate::metadata::{BYTES_MAX, PAIRS_MAX};
-use crate::status::{Code, Status};
+use crate::frame::{self, CallHead, Kind, Peek, ReplyHead, Request};
+use crate::message::metadata::{BYTES_MAX, PAIRS_MAX};
+use crate::message::status::{Code, Status};
 
 /// Longest frame, in bytes.
 const MAX: usize = 1_000_000;
@@ -22,7 +22,7 @@ const MAX: usize = 1_000_000;
 /// If it is not.
 pub fn frame(data: &[u8]) {
     read_request(data);
-    let (_, call_id) = frame::peek(data);
+    let call_id = Peek::at(data).call_id;
     read_reply(data, call_id);
     let mut source = Source::new(data);
     if source.chance(128) {
@@ -59,7 +59,7 @@ fn read_request(data: &[u8]) {
     let call = match frame::decode_request(Bytes::copy_from_slice(data)) {
         Ok(Request::Call(call)) => call,
         Ok(Request::Cancel) => {
-            assert_eq!(frame::peek(data).0, Kind::Cancel);
+            assert_eq!(Peek::at(data).kind, Kind::Cancel);
             return;
         }
         Err(error) => {
@@ -68,14 +68,15 @@ fn read_request(data: &[u8]) {
             return;
         }
     };
-    assert_eq!(frame::peek(data), (Kind::Call, call.call_id));
+    let peek = Peek::at(data);
+    assert_eq!((peek.kind, peek.call_id), (Kind::Call, call.call_id));
     check_bounds(&call.metadata);
     check_lengths(data, &call.message);
     let head = CallHead {
         call_id: call.call_id,
         timeout: call.timeout,
         cancel_frame: call.cancel_frame,
-        checksum: frame::peek_checksum(data),
+        checksum: Peek::at(data).has_checksum,
         path: call.path.as_str(),
         metadata: &call.metadata,
     };
@@ -108,7 +109,7 @@ fn read_reply(data: &[u8], call_id: u64) {
     let head = ReplyHead {
         kind: Kind::Call,
         call_id,
-        checksum: frame::peek_checksum(data),
+        checksum: Peek::at(data).has_checksum,
         cancel_told: reply.cancel_told,
         load: 0,
         initial: &reply.initial,

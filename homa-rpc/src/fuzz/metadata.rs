@@ -6,8 +6,8 @@ use http::header::{HeaderName, HeaderValue};
 
 use super::{KEYS, assert_same, bytes, headers};
 use crate::frame;
-use crate::metadata::{BYTES_MAX, Metadata, MetadataError, PAIRS_MAX, PROTOCOL_HEADERS};
-use crate::status::Code;
+use crate::message::metadata::{BYTES_MAX, Metadata, MetadataError, PAIRS_MAX, PROTOCOL_HEADERS};
+use crate::message::status::Code;
 
 /// Puts pairs into metadata, as the bytes say, and takes some out. What is in it must be what a
 /// plain list of pairs holds, and it must survive being sent. Then reads the bytes as a metadata

@@ -104,7 +104,7 @@ fn value(
     key: &str,
 ) -> Result<HeaderValue, http::header::InvalidHeaderValue> {
     let raw = bytes(source);
-    match crate::metadata::encode_bin(key, raw) {
+    match crate::message::metadata::encode_bin(key, raw) {
         Ok(value) if key.ends_with("-bin") && !source.chance(32) => Ok(value),
         _ => HeaderValue::from_bytes(raw),
     }

@@ -8,11 +8,11 @@ use std::task::{self, Poll};
 use bytes::Bytes;
 use tower::{Layer, Service};
 
-use crate::body::Body;
-use crate::error::BoxError;
-use crate::method::MethodDescriptor;
+use crate::body::{Body, CallService};
+use crate::message::BoxError;
+use crate::message::method::MethodDescriptor;
+use crate::message::status::Status;
 use crate::server::NamedService;
-use crate::status::Status;
 
 /// A layer that runs an asynchronous function around each call, on a client or a server. It gets the
 /// request and what comes [`Next`], sees the response, with
@@ -72,17 +72,13 @@ impl<S: NamedService, F> NamedService for Around<S, F> {
     const METHODS: &'static [MethodDescriptor] = S::METHODS;
 }
 
-impl<S, F, Fut, B, R> Service<http::Request<B>> for Around<S, F>
+impl<S, F, Fut, B> Service<http::Request<B>> for Around<S, F>
 where
-    S: Service<http::Request<Body>, Response = http::Response<R>> + Clone + Send + 'static,
-    S::Error: Into<BoxError>,
-    S::Future: Send + 'static,
+    S: CallService,
     F: Fn(http::Request<Body>, Next) -> Fut,
     Fut: Future<Output = Result<http::Response<Body>, Status>>,
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
-    R: http_body::Body<Data = Bytes> + Send + 'static,
-    R::Error: Into<BoxError>,
 {
     type Response = http::Response<Body>;
     type Error = Status;
@@ -97,7 +93,7 @@ where
         let mut inner = self.inner.clone();
         let next = Next(Box::new(move |request| {
             Box::pin(async move {
-                let failed = |error: S::Error| Status::from_error(error.into());
+                let failed = |error: S::CallError| Status::from_error(error.into());
                 poll_fn(|cx| inner.poll_ready(cx)).await.map_err(failed)?;
                 let response = inner.call(request).await.map_err(failed)?;
                 Ok(response.map(Body::new))

@@ -12,15 +12,14 @@ use tower::{Layer, Service};
 
 use super::observed;
 use crate::body::Body;
-use crate::context::Cause;
-use crate::deadline;
-use crate::error::BoxError;
-use crate::metadata::Metadata;
-use crate::method::{CallInfo, MethodDescriptor, deadline_after};
-use crate::request::Request;
+use crate::call::context::Cause;
+use crate::call::deadline::{self, Timer};
+use crate::message::BoxError;
+use crate::message::metadata::Metadata;
+use crate::message::method::{CallInfo, MethodDescriptor};
+use crate::message::request::Request;
+use crate::message::status::Status;
 use crate::server::NamedService;
-use crate::status::Status;
-use crate::timer::Timer;
 
 /// Sees calls before and after, on a client or a server. What waits in between belongs into
 /// [`around`](super::around()).
@@ -156,7 +155,7 @@ where
         let (mut parts, body) = request.into_parts();
         let mut body = Body::new(body);
         let mut end = CallEnd::new(&self.interceptor, parts.uri.clone(), *body.info());
-        let request = Request::from_parts(
+        let request = Request::of_call(
             Metadata::of_layer(parts.headers),
             parts.extensions,
             *body.info(),
@@ -166,9 +165,9 @@ where
             Ok(request) => request,
             Err(status) => return InterceptedFuture::refused(status, end),
         };
-        let (metadata, extensions, options, mut info, ()) = request.into_parts();
-        let own = options.timeout.and_then(deadline_after);
-        info.deadline = [info.deadline, own].into_iter().flatten().min();
+        let (metadata, extensions, options, mut info, ()) = request.into_call();
+        let own = options.timeout.and_then(deadline::after);
+        info.deadline = deadline::earliest([info.deadline, own]);
         *body.info_mut() = info;
         end.call.info = info;
         parts.headers = metadata.into_headers();

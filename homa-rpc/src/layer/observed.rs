@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 use crate::body::{Body, final_status, read_status};
-use crate::status::Status;
+use crate::message::status::Status;
 
 /// Tells `end` how the call of `response` ends: at once if that is known, else when the body has been
 /// read. A body dropped before drops `end`.

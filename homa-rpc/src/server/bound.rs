@@ -8,15 +8,14 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use homa_transport::{BindError, Delivery, NativeBackend, RpcError, Transport};
+use homa_transport::{BindError, Config, Delivery, NativeBackend, RpcError, Transport};
 use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
 
 use super::dispatch::{Accept, Shared};
-use super::listen;
 use super::stats::ServerStats;
-use crate::sockets;
-use crate::uri::{Host, Target, UriError};
+use crate::net::uri::{Place, Uri, UriError};
+use crate::net::{listen, sockets};
 
 /// How long a server that ends waits for its last replies to arrive.
 const LINGER_MAX: Duration = Duration::from_secs(2);
@@ -80,12 +79,12 @@ pub struct BoundServer {
     sockets: Vec<Listener>,
     drain_timeout: Duration,
     native_backend: Option<NativeBackend>,
-    shards: u32,
+    config: Config,
 }
 
 struct Listener {
     /// `None` for a socket of the caller's.
-    uri: Option<String>,
+    uri: Option<Uri>,
     socket: Arc<dyn Transport>,
 }
 
@@ -95,7 +94,7 @@ impl BoundServer {
         shared: Arc<Shared>,
         drain_timeout: Duration,
         native_backend: Option<NativeBackend>,
-        shards: u32,
+        config: Config,
     ) -> Self {
         Self {
             dispatcher,
@@ -103,7 +102,7 @@ impl BoundServer {
             sockets: Vec::new(),
             drain_timeout,
             native_backend,
-            shards,
+            config,
         }
     }
 
@@ -118,28 +117,23 @@ impl BoundServer {
             uri: uri.to_owned(),
             source,
         };
-        let target = Target::to_listen(uri)?;
-        let (uri, socket) = match &target {
-            Target::Mem { name } => {
-                let socket = sockets::listen_mem(name).map_err(bind_error)?;
-                (target.to_string(), socket)
+        let parsed: Uri = uri.parse()?;
+        let wire = parsed.wire();
+        let sockets = match parsed.place() {
+            Place::Process { name } => {
+                vec![sockets::listen_mem(name, &self.config).map_err(bind_error)?]
             }
-            Target::Net { wire, host, port } => {
-                let addresses = addresses(uri, host, *port)?;
-                let open = |addr| sockets::listen(*wire, addr, self.native_backend, self.shards);
-                let opened = listen::on_all(*wire, &addresses, open).map_err(bind_error)?;
-                self.sockets
-                    .extend(opened.into_iter().map(|socket| Listener {
-                        uri: Some(wire.uri(socket.local_addr())),
-                        socket,
-                    }));
-                return Ok(self);
+            place => {
+                let addresses = addresses(uri, place)?;
+                let open = |addr| sockets::listen(wire, addr, self.native_backend, &self.config);
+                listen::on_all(wire, &addresses, open).map_err(bind_error)?
             }
         };
-        self.sockets.push(Listener {
-            uri: Some(uri),
-            socket,
-        });
+        self.sockets
+            .extend(sockets.into_iter().map(|socket| Listener {
+                uri: Some(Uri::of_address(wire, socket.local_addr()).unwrap_or(parsed.clone())),
+                socket,
+            }));
         Ok(self)
     }
 
@@ -165,7 +159,7 @@ impl BoundServer {
     pub fn local_uris(&self) -> Vec<String> {
         self.sockets
             .iter()
-            .filter_map(|listener| listener.uri.clone())
+            .filter_map(|listener| listener.uri.as_ref().map(Uri::to_string))
             .collect()
     }
 
@@ -308,10 +302,11 @@ impl fmt::Debug for BoundServer {
 }
 
 /// All that a host stands for, each once.
-fn addresses(uri: &str, host: &Host, port: u16) -> Result<Vec<SocketAddr>, ServerError> {
-    let name = match host {
-        Host::Address(address) => return Ok(vec![address.at(port)]),
-        Host::Name(name) => name,
+fn addresses(uri: &str, place: &Place) -> Result<Vec<SocketAddr>, ServerError> {
+    let (name, port) = match place {
+        Place::Address(addr) => return Ok(vec![*addr]),
+        Place::Host { name, port } => (name, *port),
+        Place::Process { name } => (name, 0),
     };
     let failed = |reason| ServerError::Resolve {
         uri: uri.to_owned(),

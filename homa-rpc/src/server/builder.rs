@@ -6,9 +6,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use homa_transport::{NativeBackend, Transport};
-use tower::Service;
+use homa_transport::{Config, NativeBackend, Transport};
 use tower::layer::Layer;
 use tower::layer::util::{Identity, Stack};
 
@@ -16,14 +14,13 @@ use super::bound::{BoundServer, ServerError};
 use super::cancel::Cancellations;
 use super::dispatch::{Dispatcher, Shared};
 use super::gate::Gate;
+use super::methods::Methods;
 use super::overload::Overload;
-use super::quota::{MethodQuota, PeerQuota};
-use super::router::{NamedService, Route, Router, ServiceRoute};
+use super::quota::PeerQuota;
+use super::router::{NamedService, Router};
+use super::routes::Routes;
 use super::stats::Counters;
-use crate::body::Body;
-use crate::by_name::{ByName, Names};
-use crate::error::BoxError;
-use crate::method::MethodDescriptor;
+use crate::body::CallService;
 
 /// Serves calls. See [`Server::builder`].
 #[derive(Debug)]
@@ -35,13 +32,14 @@ impl Server {
     pub fn builder() -> ServerBuilder<Identity> {
         ServerBuilder {
             layer: Identity::new(),
-            services: Services::default(),
+            routes: Routes::default(),
+            method_limits: HashMap::new(),
             concurrency_limit: 65_536,
             request_bytes_limit: 1 << 30,
             concurrency_limit_per_peer: None,
             drain_timeout: Duration::from_secs(30),
             native_backend: None,
-            shards: 1,
+            config: Config::default(),
         }
     }
 }
@@ -49,36 +47,25 @@ impl Server {
 /// What a server serves, under which layers and limits.
 pub struct ServerBuilder<L> {
     layer: L,
-    services: Services,
+    routes: Routes,
+    /// Limits of methods by their paths.
+    method_limits: HashMap<String, usize>,
     concurrency_limit: usize,
     request_bytes_limit: usize,
     concurrency_limit_per_peer: Option<usize>,
     drain_timeout: Duration,
     native_backend: Option<NativeBackend>,
-    shards: u32,
+    config: Config,
 }
 
-/// The services of a server and what is set for single ones.
-#[derive(Default)]
-struct Services {
-    routes: ByName<&'static str, Box<dyn Route>>,
-    methods: ByName<&'static str, &'static MethodDescriptor>,
-    /// Services whose handlers are polled in the driver first.
-    inline: Names,
-    /// Limits of methods by their paths.
-    limits: HashMap<String, usize>,
-    /// A service that was added twice.
-    twice: Option<&'static str>,
-}
-
-impl Services {
+impl<L> ServerBuilder<L> {
     fn check(&self) -> Result<(), ServerError> {
-        if let Some(name) = self.twice {
+        if let Some(name) = self.routes.twice {
             return Err(ServerError::ServiceTwice { name });
         }
-        let unserved = self.limits.keys().find(|path| {
+        let unserved = self.method_limits.keys().find(|path| {
             let service = path.strip_prefix('/').and_then(|path| path.split_once('/'));
-            !service.is_some_and(|(service, _)| self.routes.contains_key(service))
+            !service.is_some_and(|(service, _)| self.routes.services.contains_key(service))
         });
         match unserved {
             Some(path) => Err(ServerError::MethodNotServed { path: path.clone() }),
@@ -93,39 +80,41 @@ impl<L> ServerBuilder<L> {
     pub fn layer<N>(self, layer: N) -> ServerBuilder<Stack<N, L>> {
         ServerBuilder {
             layer: Stack::new(layer, self.layer),
-            services: self.services,
+            routes: self.routes,
+            method_limits: self.method_limits,
             concurrency_limit: self.concurrency_limit,
             request_bytes_limit: self.request_bytes_limit,
             concurrency_limit_per_peer: self.concurrency_limit_per_peer,
             drain_timeout: self.drain_timeout,
             native_backend: self.native_backend,
-            shards: self.shards,
+            config: self.config,
         }
     }
 
     /// Adds a service; a server can have several. It can be one with an interceptor of its own, see
     /// [`layer`](crate::layer).
     #[must_use]
-    pub fn add_service<S, B>(mut self, service: S) -> Self
-    where
-        S: NamedService
-            + Service<http::Request<Body>, Response = http::Response<B>>
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-        S::Error: Into<BoxError>,
-        S::Future: Send + 'static,
-        B: http_body::Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
-    {
-        let route = Box::new(ServiceRoute(service));
-        let services = &mut self.services;
-        if services.routes.insert(S::NAME, route).is_some() {
-            services.twice = Some(S::NAME);
+    pub fn add_service<S: NamedService + CallService + Sync>(mut self, service: S) -> Self {
+        self.routes = self.routes.add_service(service);
+        self
+    }
+
+    /// Adds a service if there is one.
+    #[must_use]
+    pub fn add_optional_service<S: NamedService + CallService + Sync>(
+        self,
+        service: Option<S>,
+    ) -> Self {
+        match service {
+            Some(service) => self.add_service(service),
+            None => self,
         }
-        let methods = S::METHODS.iter().map(|method| (method.path(), method));
-        services.methods.extend(methods);
+    }
+
+    /// Adds all services of `routes`.
+    #[must_use]
+    pub fn add_routes(mut self, routes: Routes) -> Self {
+        self.routes.merge(routes);
         self
     }
 
@@ -136,20 +125,8 @@ impl<L> ServerBuilder<L> {
     /// is received or sent, by any call of the socket. A handler that has to wait goes on in a task
     /// of its own, as usual.
     #[must_use]
-    pub fn add_inline_service<S, B>(mut self, service: S) -> Self
-    where
-        S: NamedService
-            + Service<http::Request<Body>, Response = http::Response<B>>
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-        S::Error: Into<BoxError>,
-        S::Future: Send + 'static,
-        B: http_body::Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
-    {
-        self.services.inline.insert(S::NAME);
+    pub fn add_inline_service<S: NamedService + CallService + Sync>(mut self, service: S) -> Self {
+        self.routes.inline.insert(S::NAME);
         self.add_service(service)
     }
 
@@ -182,7 +159,7 @@ impl<L> ServerBuilder<L> {
     /// are refused with RESOURCE_EXHAUSTED before dispatch. Default: no limit but that of the server.
     #[must_use]
     pub fn method_concurrency_limit(mut self, path: impl Into<String>, calls: usize) -> Self {
-        self.services.limits.insert(path.into(), calls);
+        self.method_limits.insert(path.into(), calls);
         self
     }
 
@@ -207,20 +184,23 @@ impl<L> ServerBuilder<L> {
     /// kernel module and `homa+mem://` do without. Default: 1.
     #[must_use]
     pub const fn shards(mut self, shards: u32) -> Self {
-        self.shards = shards;
+        self.config.shards = shards;
+        self
+    }
+
+    /// The settings of the sockets that this server opens, [`shards`](Self::shards) among them. A socket of
+    /// the caller's is used as it is.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
         self
     }
 }
 
-impl<L, B> ServerBuilder<L>
+impl<L> ServerBuilder<L>
 where
     L: Layer<Router>,
-    L::Service: Service<http::Request<Body>, Response = http::Response<B>>,
-    L::Service: Clone + Send + Sync + 'static,
-    <L::Service as Service<http::Request<Body>>>::Error: Into<BoxError>,
-    <L::Service as Service<http::Request<Body>>>::Future: Send + 'static,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
+    L::Service: CallService + Sync,
 {
     /// Listens on `uri`: `homa+udp://address:port`, port 0 for one that the system chooses,
     /// `homa://address:port`, with ports up to 32767 and 0 for the first that is free, or
@@ -246,22 +226,18 @@ where
     }
 
     fn bound(self) -> Result<BoundServer, ServerError> {
-        self.services.check()?;
-        let limits = self.services.limits.into_iter();
+        self.check()?;
         let shared = Arc::new(Shared {
             gate: Gate::new(self.concurrency_limit, self.request_bytes_limit),
             cancellations: Arc::new(Cancellations::default()),
             counters: Counters::default(),
             overload: Overload::default(),
             peer_quota: self.concurrency_limit_per_peer.map(PeerQuota::new),
-            method_quotas: limits
-                .map(|(path, limit)| (path, MethodQuota::new(limit)))
-                .collect(),
-            methods: self.services.methods,
-            inline: self.services.inline,
+            methods: Methods::new(&self.routes, self.method_limits),
+            inline: self.routes.inline,
         });
         let dispatcher = Dispatcher {
-            service: self.layer.layer(Router::new(self.services.routes)),
+            service: self.layer.layer(Router::new(self.routes.services)),
             shared: Arc::clone(&shared),
         };
         Ok(BoundServer::new(
@@ -269,7 +245,7 @@ where
             shared,
             self.drain_timeout,
             self.native_backend,
-            self.shards,
+            self.config,
         ))
     }
 
@@ -298,7 +274,7 @@ where
 impl<L> fmt::Debug for ServerBuilder<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerBuilder")
-            .field("services", &self.services.routes.keys().collect::<Vec<_>>())
+            .field("services", &self.routes)
             .field("concurrency_limit", &self.concurrency_limit)
             .field("drain_timeout", &self.drain_timeout)
             .finish_non_exhaustive()

@@ -1,5 +1,6 @@
 //! From a request frame to the handler and back: one task per call.
 
+use std::any::Any;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,29 +10,30 @@ use std::task::{self, Poll, Waker};
 
 use bytes::Bytes;
 use homa_transport::Incoming;
-use http::HeaderMap;
+use http::Extensions;
 use http::response::Parts;
 use http::uri::PathAndQuery;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
-use tower::Service;
 
 use super::cancel::{Cancellable, Cancellations};
 use super::gate::{Gate, Permit};
+use super::methods::Methods;
 use super::overload::{Overload, Reason, Refusal};
-use super::quota::{MethodPermit, MethodQuota, PeerPermit, PeerQuota};
+use super::quota::{PeerPermit, PeerQuota};
 use super::reply::{Answer, PendingReply};
+use super::router::{Route, Router};
 use super::stats::Counters;
-use crate::body::{self, Body, End, Whole};
-use crate::by_name::{ByName, Names};
-use crate::context::{Cause, Context};
-use crate::deadline;
-use crate::error::BoxError;
-use crate::frame::{self, Call, Kind, Request};
-use crate::limits::FRAME_LIMIT;
-use crate::method::{CallInfo, MethodDescriptor};
-use crate::status::Status;
-use crate::timer::Timer;
+use super::unary::Replying;
+use crate::body::{self, CallService, End, UnaryCall, UnaryReply, Whole};
+use crate::call::context::{Cause, Context};
+use crate::call::deadline::{self, Timer};
+use crate::frame::{self, Call, Kind, Peek, Request};
+use crate::message::BoxError;
+use crate::message::limits::FRAME_LIMIT;
+use crate::message::method::CallInfo;
+use crate::message::status::Status;
+use crate::util::name_map::Names;
 
 /// What the calls of one server share.
 #[derive(Debug)]
@@ -41,10 +43,7 @@ pub(super) struct Shared {
     pub(super) counters: Counters,
     pub(super) overload: Overload,
     pub(super) peer_quota: Option<Arc<PeerQuota>>,
-    /// By path.
-    pub(super) method_quotas: ByName<String, Arc<MethodQuota>>,
-    /// By path.
-    pub(super) methods: ByName<&'static str, &'static MethodDescriptor>,
+    pub(super) methods: Methods,
     /// Names of the services whose handlers are polled in the driver first.
     pub(super) inline: Names,
 }
@@ -67,17 +66,11 @@ impl Shared {
         })
     }
 
-    fn enter_method(&self, path: &str) -> Result<Option<MethodPermit>, Refusal> {
-        if self.method_quotas.is_empty() {
-            return Ok(None);
-        }
-        let quota = self.method_quotas.get(path);
-        quota.map(|quota| quota.enter(path)).transpose()
-    }
-
-    fn begins_inline(&self, frame: &[u8]) -> bool {
+    fn begins_inline(&self, peek: &Peek<'_>) -> bool {
         !self.inline.is_empty()
-            && frame::peek_service(frame).is_some_and(|name| self.inline.contains(name))
+            && peek
+                .service()
+                .is_some_and(|name| self.inline.contains(name))
     }
 
     /// Turns a call away.
@@ -129,17 +122,17 @@ pub(super) struct Dispatcher<S> {
     pub(super) shared: Arc<Shared>,
 }
 
-impl<S, B> Accept for Dispatcher<S>
-where
-    S: Service<http::Request<Body>, Response = http::Response<B>> + Clone + Send + Sync + 'static,
-    S::Error: Into<BoxError>,
-    S::Future: Send + 'static,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
+impl<S: CallService + Sync> Accept for Dispatcher<S> {
     fn accept(self: Arc<Self>, runtime: &Handle, incoming: Incoming, cancel_told: bool) {
-        let (peer, frame, reply) = PendingReply::new(incoming, &self.shared.gate, cancel_told);
-        if reply.kind() == Kind::Cancel {
+        let Incoming {
+            peer,
+            message: frame,
+            responder,
+            ..
+        } = incoming;
+        let peek = Peek::at(&frame);
+        let reply = PendingReply::new(responder, &peek, &self.shared.gate, cancel_told);
+        if peek.kind == Kind::Cancel {
             return self.cancel(peer, frame, reply);
         }
         let entered = match self.shared.enter(peer, frame.len()) {
@@ -147,8 +140,8 @@ where
             Err(refusal) => return self.shared.refuse(reply, refusal),
         };
         // Reading the clock costs as much as a small allocation.
-        let arrived = frame::peek_timeout(&frame).then(Instant::now);
-        if self.shared.begins_inline(&frame) {
+        let arrived = peek.has_timeout.then(Instant::now);
+        if self.shared.begins_inline(&peek) {
             let shared = Arc::clone(&self.shared);
             let call = self.run(peer, frame, entered, reply, arrived);
             return begin_inline(runtime, &shared.counters, call);
@@ -179,14 +172,7 @@ fn begin_inline(
     }
 }
 
-impl<S, B> Dispatcher<S>
-where
-    S: Service<http::Request<Body>, Response = http::Response<B>> + Clone + Send + Sync + 'static,
-    S::Error: Into<BoxError>,
-    S::Future: Send + 'static,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
+impl<S: CallService + Sync> Dispatcher<S> {
     fn cancel(&self, peer: SocketAddr, frame: Bytes, mut reply: PendingReply) {
         match frame::decode_request(frame) {
             Ok(_) => {
@@ -225,7 +211,9 @@ where
             let status = Status::deadline_exceeded("the deadline passed before dispatch");
             return shared.refuse(reply, Refusal::new(Reason::Expired, status));
         }
-        let method_permit = match shared.enter_method(call.path.path()) {
+        let method = shared.methods.get(call.path.path());
+        let quota = method.and_then(|method| method.quota.as_ref());
+        let method_permit = match quota.map(|quota| quota.enter(call.path.path())).transpose() {
             Ok(permit) => permit,
             Err(refusal) => return shared.refuse(reply, refusal),
         };
@@ -243,7 +231,7 @@ where
         let info = CallInfo {
             peer: Some(peer),
             deadline,
-            method: shared.methods.get(call.path.path()).copied(),
+            method: method.and_then(|method| method.descriptor),
             idempotent: None,
         };
         let message_max = reply
@@ -251,7 +239,10 @@ where
             .map_or(usize::MAX, homa_transport::Responder::message_bytes_max);
         let outcome = {
             // Pinned here: passed on by value it would be stored twice in the task.
-            let handler = handle(&self.service, call, info, message_max, &shared.overload);
+            let route = method.and_then(|method| method.route.as_ref());
+            let call = unary_call(call, info, route);
+            let route = route.map(|(route, _)| route);
+            let handler = handle(&self.service, route, call, message_max, &shared.overload);
             let mut handler = pin!(Some(Context::of(info).scope(handler)));
             let gate = &shared.gate;
             let outcome = race(handler.as_mut(), gate, &reply, deadline, cancellable).await;
@@ -268,15 +259,15 @@ where
     }
 }
 
-fn request(call: Call, info: CallInfo) -> http::Request<Body> {
-    let mut body = Body::request(call.message);
-    *body.info_mut() = info;
-    let mut request = http::Request::new(body);
-    *request.method_mut() = http::Method::POST;
-    *request.version_mut() = http::Version::HTTP_2;
-    *request.uri_mut() = call.path.into();
-    *request.headers_mut() = call.metadata;
-    request
+fn unary_call(call: Call, info: CallInfo, route: Option<&(Route, usize)>) -> UnaryCall {
+    UnaryCall {
+        path: call.path,
+        headers: call.metadata,
+        extensions: Extensions::new(),
+        message: call.message,
+        info,
+        method: route.map(|(_, index)| *index),
+    }
 }
 
 /// How a dispatched call ended.
@@ -354,22 +345,24 @@ async fn race(
     .await
 }
 
-/// Layers, router and handler, to the end of the response's body.
-async fn handle<S, B>(
+/// Layers, router and handler, to the end of the response's body. `route` is the service of the call, if
+/// that is known.
+async fn handle<S: CallService>(
     service: &S,
-    call: Call,
-    info: CallInfo,
+    route: Option<&Route>,
+    call: UnaryCall,
     message_max: usize,
     overload: &Overload,
-) -> Answer
-where
-    S: Service<http::Request<Body>, Response = http::Response<B>> + Clone,
-    S::Error: Into<BoxError>,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
+) -> Answer {
+    // Without layers nobody wants to see HTTP.
+    if let Some(router) = (service as &dyn Any).downcast_ref::<Router>() {
+        return match router.serve(route, call) {
+            Replying::Unary(replying) => replying.await.into(),
+            Replying::Http(responding) => read(responding.await, message_max).await,
+        };
+    }
     let mut service = service.clone();
-    let failed = |error: S::Error| {
+    let failed = |error: S::CallError| {
         let error = error.into();
         overload.note_failure(&*error);
         Answer::from(Status::from_error(error).of_handler())
@@ -378,11 +371,21 @@ where
         return failed(error);
     }
     // Made only now: it is larger than the call and would have its place in the task.
-    let responding = service.call(request(call, info));
-    let (parts, body) = match responding.await {
-        Ok(response) => response.into_parts(),
+    let responding = service.call(call.into_http());
+    let response = match responding.await {
+        Ok(response) => response,
         Err(error) => return failed(error),
     };
+    read(response, message_max).await
+}
+
+/// Reads an HTTP response to the end of its body.
+async fn read<B>(response: http::Response<B>, message_max: usize) -> Answer
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let (parts, body) = response.into_parts();
     if parts.status != http::StatusCode::OK
         && let Some(status) = body::failure_in_parts(&parts)
     {
@@ -397,27 +400,19 @@ where
 }
 
 /// The answer that an HTTP response with these contents stands for.
-fn answer(parts: Parts, Whole { message, end }: Whole) -> Result<Answer, Status> {
-    match end {
-        End::Ok(trailing) => Ok(Answer {
-            initial: parts.headers,
-            trailing: trailing.map_or_else(HeaderMap::new, |trailing| trailing.into_headers()),
-            message,
-            status: None,
-        }),
+fn answer(parts: Parts, whole: Whole) -> Result<Answer, Status> {
+    match whole.end {
         // The status stands in the headers, which then are its metadata.
-        End::Failed(status) if message.is_none() => Ok(Answer {
+        End::Failed(status) if whole.message.is_none() => Ok(Answer {
             status: Some(body::as_told(&parts.headers, status)),
             trailing: parts.headers,
             ..Answer::default()
         }),
-        End::Failed(status) => Ok(Answer {
-            initial: parts.headers,
-            trailing: status.metadata().as_headers().clone(),
-            message,
-            status: Some(status),
-        }),
         End::Request => Err(body::failure_in_parts(&parts)
             .unwrap_or_else(|| Status::unknown("the service's response ended without a status"))),
+        _ => Ok(Answer::from(UnaryReply {
+            headers: parts.headers,
+            ..whole.into()
+        })),
     }
 }

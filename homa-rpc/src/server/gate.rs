@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
 use super::overload::{Reason, Refusal};
-use crate::status::Status;
+use crate::message::status::Status;
 
 /// Requests up to this length, in bytes, are bounded by their number alone.
 const SHORT_MAX: usize = 4096;
@@ -156,7 +156,7 @@ impl Drop for Permit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::Code;
+    use crate::message::status::Code;
 
     #[test]
     fn the_limit_holds_at_its_edge() {

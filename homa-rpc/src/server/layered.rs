@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use tower::{Layer, Service};
 
 use super::router::NamedService;
-use crate::method::MethodDescriptor;
+use crate::message::method::MethodDescriptor;
 
 /// Puts `layer` around one service instead of all:
 /// `add_service(layered(&layer, GreeterServer::new(greeter)))`. Needed for layers of others, which

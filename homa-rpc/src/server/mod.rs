@@ -6,19 +6,18 @@ mod cancel;
 mod dispatch;
 mod gate;
 mod layered;
-mod listen;
+mod methods;
 mod overload;
 mod quota;
 mod reply;
 mod router;
+mod routes;
 mod stats;
-mod unary;
+pub(crate) mod unary;
 
 pub use bound::{BoundServer, ServerError, ServerMonitor};
 pub use builder::{Server, ServerBuilder};
 pub use layered::{Layered, layered};
 pub use router::{NamedService, Router};
+pub use routes::Routes;
 pub use stats::ServerStats;
-pub use unary::{unary, unimplemented_method};
-
-pub use crate::limits::MessageLimits;

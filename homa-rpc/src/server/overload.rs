@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-use crate::status::Status;
+use crate::message::status::Status;
 
 /// Time over which refusals are counted together.
 const INTERVAL: Duration = Duration::from_secs(1);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::overload::{Reason, Refusal};
-use crate::status::Status;
+use crate::message::status::Status;
 
 /// Calls in progress of each peer, by address and port. A peer without calls takes no memory.
 #[derive(Debug)]

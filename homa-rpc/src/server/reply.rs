@@ -1,15 +1,15 @@
 //! The answer owed to one request frame.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use homa_transport::{Incoming, Responder, RpcError};
+use homa_transport::{Responder, RpcError};
 use http::HeaderMap;
 
 use super::gate::Gate;
-use crate::frame::{self, FrameError, Kind, ReplyHead};
-use crate::status::Status;
+use crate::body::{End, UnaryReply, Whole};
+use crate::frame::{self, FrameError, Kind, Peek, ReplyHead};
+use crate::message::status::Status;
 
 /// What is sent back.
 #[derive(Debug, Default)]
@@ -31,6 +31,26 @@ impl From<Status> for Answer {
     }
 }
 
+impl From<UnaryReply> for Answer {
+    fn from(reply: UnaryReply) -> Self {
+        let Whole { message, end } = reply.whole;
+        match end {
+            End::Failed(status) => Self {
+                initial: reply.headers,
+                message,
+                ..status.into()
+            },
+            End::Ok(trailing) => Self {
+                initial: reply.headers,
+                trailing: trailing.map_or_else(HeaderMap::new, |trailing| trailing.into_headers()),
+                message,
+                status: None,
+            },
+            End::Request => Status::unknown("the service's response ended without a status").into(),
+        }
+    }
+}
+
 /// The right and the duty to answer one frame: dropped without an answer, it answers UNAVAILABLE.
 #[derive(Debug)]
 pub(super) struct PendingReply {
@@ -45,27 +65,22 @@ pub(super) struct PendingReply {
 }
 
 impl PendingReply {
-    /// Takes a request apart: sender, frame, and the way to answer. `cancel_told` as in
+    /// The duty to answer by `responder` a frame that says this of itself. `cancel_told` as in
     /// [`ReplyHead`].
     pub(super) fn new(
-        incoming: Incoming,
+        responder: Responder,
+        peek: &Peek<'_>,
         gate: &Arc<Gate>,
         cancel_told: bool,
-    ) -> (SocketAddr, Bytes, Self) {
-        let (kind, call_id) = frame::peek(&incoming.message);
-        let reply = Self {
-            kind,
-            call_id,
-            checksum: frame::peek_checksum(&incoming.message),
+    ) -> Self {
+        Self {
+            kind: peek.kind,
+            call_id: peek.call_id,
+            checksum: peek.has_checksum,
             cancel_told,
             gate: Arc::clone(gate),
-            responder: Some(incoming.responder),
-        };
-        (incoming.peer, incoming.message, reply)
-    }
-
-    pub(super) const fn kind(&self) -> Kind {
-        self.kind
+            responder: Some(responder),
+        }
     }
 
     pub(super) const fn call_id(&self) -> u64 {

@@ -2,20 +2,20 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::future::{Future, poll_fn, ready};
-use std::pin::Pin;
+use std::future::{poll_fn, ready};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use tower::Service;
 
-use crate::body::{self, Body};
-use crate::by_name::ByName;
-use crate::cast::try_cast;
-use crate::error::BoxError;
-use crate::method::MethodDescriptor;
-use crate::status::Status;
+use super::unary::{HttpFuture, Replying, UnaryService};
+use crate::body::{self, Body, CallService, UnaryCall};
+use crate::message::BoxError;
+use crate::message::method::MethodDescriptor;
+use crate::message::status::Status;
+use crate::util::downcast::try_cast;
+use crate::util::name_map::ByName;
 
 /// A service with the name under which it is called.
 #[diagnostic::on_unimplemented(
@@ -31,39 +31,55 @@ pub trait NamedService {
     /// Its methods, as far as they are known: layers and handlers learn from here which one is called
     /// ([`CallInfo::method`](crate::CallInfo::method)).
     const METHODS: &'static [MethodDescriptor] = &[];
-}
 
-type RouteFuture = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
+    /// The service without HTTP, if there is that: of generated ones, not of what is around one.
+    #[doc(hidden)]
+    fn unary(&self) -> Option<&dyn UnaryService> {
+        None
+    }
+}
 
 /// Hands each call to the service named in its path; unknown ones are UNIMPLEMENTED. The
 /// innermost service of a server, below all layers.
 #[derive(Clone, Default)]
 pub struct Router {
-    routes: Arc<ByName<&'static str, Box<dyn Route>>>,
+    routes: Arc<ByName<&'static str, Route>>,
 }
 
 impl Router {
-    pub(super) fn new(routes: ByName<&'static str, Box<dyn Route>>) -> Self {
+    pub(super) fn new(routes: ByName<&'static str, Route>) -> Self {
         Self {
             routes: Arc::new(routes),
         }
     }
 
-    fn route(&self, request: http::Request<Body>) -> RouteFuture {
-        let path = request.uri().path();
-        let name = path.strip_prefix('/').and_then(|path| {
-            let end = path.bytes().position(|byte| byte == b'/');
-            path.get(..end.unwrap_or(path.len()))
-        });
-        if let Some(route) = name.and_then(|name| self.routes.get(name)) {
-            return route.call(request);
+    /// Answers a call to which no layer has to be applied; `route` is its service, if that is known.
+    pub(super) fn serve(&self, route: Option<&Route>, call: UnaryCall) -> Replying {
+        match route.or_else(|| self.find(call.path())) {
+            Some(route) => match route.0.unary() {
+                Some(service) => Replying::Unary(service.serve(call)),
+                None => route.0.serve_http(call.into_http()).0,
+            },
+            None => not_served(call.path()),
         }
-        let response = body::failed(Status::unimplemented(format!(
-            "service {:?} is not served here (call of {path})",
-            name.unwrap_or_default()
-        )));
-        Box::pin(ready(Ok(response)))
     }
+
+    fn find(&self, path: &str) -> Option<&Route> {
+        self.routes.get(service_in(path)?)
+    }
+}
+
+/// The name of the service in a path.
+fn service_in(path: &str) -> Option<&str> {
+    let path = path.strip_prefix('/')?;
+    let end = path.bytes().position(|byte| byte == b'/');
+    path.get(..end.unwrap_or(path.len()))
+}
+
+fn not_served(path: &str) -> Replying {
+    let name = service_in(path).unwrap_or_default();
+    let text = format!("service {name:?} is not served here (call of {path})");
+    Replying::Unary(Box::pin(ready(Status::unimplemented(text).into())))
 }
 
 impl<B> Service<http::Request<B>> for Router
@@ -73,15 +89,19 @@ where
 {
     type Response = http::Response<Body>;
     type Error = Infallible;
-    type Future = RouteFuture;
+    type Future = HttpFuture;
 
     /// Always ready; services are asked when their call has come.
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: http::Request<B>) -> RouteFuture {
-        self.route(request.map(Body::new))
+    fn call(&mut self, request: http::Request<B>) -> HttpFuture {
+        let path = request.uri().path();
+        match self.find(path) {
+            Some(route) => route.0.serve_http(request.map(Body::new)),
+            None => HttpFuture(not_served(path)),
+        }
     }
 }
 
@@ -92,17 +112,31 @@ impl fmt::Debug for Router {
 }
 
 /// A service whose type is hidden.
-pub(super) trait Route: Send + Sync {
-    fn call(&self, request: http::Request<Body>) -> RouteFuture;
+#[derive(Clone)]
+pub(super) struct Route(Arc<dyn Serve>);
+
+impl Route {
+    pub(super) fn of<S: NamedService + CallService + Sync>(service: S) -> Self {
+        Self(Arc::new(Hidden(service)))
+    }
+
+    pub(super) fn methods(&self) -> &'static [MethodDescriptor] {
+        self.0.methods()
+    }
 }
 
-fn finished<B, E>(result: Result<http::Response<B>, E>) -> http::Response<Body>
-where
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-    E: Into<BoxError>,
-{
-    result.map_or_else(failed, |response| response.map(Body::new))
+impl fmt::Debug for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Route")
+    }
+}
+
+trait Serve: Send + Sync {
+    fn methods(&self) -> &'static [MethodDescriptor];
+
+    fn unary(&self) -> Option<&dyn UnaryService>;
+
+    fn serve_http(&self, request: http::Request<Body>) -> HttpFuture;
 }
 
 /// The response for an error of a layer of the service.
@@ -111,35 +145,41 @@ fn failed(error: impl Into<BoxError>) -> http::Response<Body> {
 }
 
 /// Hides the type of a service.
-pub(super) struct ServiceRoute<S>(pub(super) S);
+struct Hidden<S>(S);
 
-impl<S, B> Route for ServiceRoute<S>
-where
-    S: Service<http::Request<Body>, Response = http::Response<B>> + Clone + Send + Sync + 'static,
-    S::Error: Into<BoxError>,
-    S::Future: Send + 'static,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
-    fn call(&self, request: http::Request<Body>) -> RouteFuture {
+impl<S: NamedService + CallService + Sync> Serve for Hidden<S> {
+    fn methods(&self) -> &'static [MethodDescriptor] {
+        S::METHODS
+    }
+
+    fn unary(&self) -> Option<&dyn UnaryService> {
+        self.0.unary()
+    }
+
+    fn serve_http(&self, request: http::Request<Body>) -> HttpFuture {
         let mut service = self.0.clone();
         let mut at_once = Context::from_waker(Waker::noop());
-        match service.poll_ready(&mut at_once) {
+        HttpFuture(Replying::Http(match service.poll_ready(&mut at_once) {
             // Generated services are always ready and their future is boxed already.
             Poll::Ready(Ok(())) => {
-                match try_cast::<S::Future, RouteFuture>(service.call(request)) {
-                    Ok(future) => future,
-                    Err(future) => Box::pin(async move { Ok(finished(future.await)) }),
+                match try_cast::<S::CallFuture, HttpFuture>(service.call(request)) {
+                    Ok(future) => return future,
+                    Err(future) => Box::pin(finished::<S>(future)),
                 }
             }
-            Poll::Ready(Err(error)) => Box::pin(ready(Ok(failed(error)))),
+            Poll::Ready(Err(error)) => Box::pin(ready(failed(error))),
             Poll::Pending => Box::pin(async move {
                 let ready = poll_fn(|cx| service.poll_ready(cx)).await;
-                Ok(match ready.map_err(failed) {
-                    Ok(()) => finished(service.call(request).await),
+                match ready.map_err(failed) {
+                    Ok(()) => finished::<S>(service.call(request)).await,
                     Err(response) => response,
-                })
+                }
             }),
-        }
+        }))
     }
+}
+
+async fn finished<S: CallService>(responding: S::CallFuture) -> http::Response<Body> {
+    let response = responding.await;
+    response.map_or_else(failed, |response| response.map(Body::new))
 }

@@ -1,113 +1,163 @@
-//! What generated services call to serve a unary method.
+//! What generated services are made of: unary methods, with and without HTTP around them.
 
-use std::future::Future;
+use std::convert::Infallible;
+use std::fmt;
+use std::future::{Future, ready};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{Extensions, HeaderMap};
 
-use crate::body::{self, Body, End, Reading, Whole};
-use crate::codec::Codec;
-use crate::error::BoxError;
-use crate::limits::{DECODING_LIMIT, MessageLimits};
-use crate::metadata::Metadata;
-use crate::method::CallInfo;
-use crate::request::Request;
-use crate::response::Response;
-use crate::status::Status;
+use crate::body::{self, Body, End, UnaryCall, UnaryFuture, UnaryReply, Whole};
+use crate::message::BoxError;
+use crate::message::codec::Codec;
+use crate::message::limits::{DECODING_LIMIT, MessageLimits};
+use crate::message::metadata::Metadata;
+use crate::message::request::Request;
+use crate::message::response::Response;
+use crate::message::status::Status;
+
+/// A service that answers unary calls without HTTP.
+pub trait UnaryService {
+    /// Limits of its messages.
+    fn limits(&self) -> MessageLimits;
+
+    /// Answers a call of one of its methods.
+    fn serve(&self, call: UnaryCall) -> UnaryFuture;
+}
 
 /// Serves one unary call: decodes the request, runs `handler`, encodes its response or status.
 ///
-/// A request that need not be read first is decoded at once, and `handler` called; the future that it
-/// returns is polled by the one returned here.
-pub fn unary<B, C, F, Fut>(
-    request: http::Request<B>,
-    codec: C,
-    limits: MessageLimits,
-    handler: F,
-) -> impl Future<Output = http::Response<Body>> + use<B, C, F, Fut>
+/// The request is decoded and `handler` called at once; the future that this returns is polled by the one
+/// returned here.
+pub fn unary<C, F, Fut>(call: UnaryCall, codec: C, limits: MessageLimits, handler: F) -> UnaryFuture
 where
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
     C: Codec,
     F: FnOnce(Request<C::Decode>) -> Fut,
-    Fut: Future<Output = Result<Response<C::Encode>, Status>>,
+    Fut: Future<Output = Result<Response<C::Encode>, Status>> + Send + 'static,
 {
-    let (parts, body) = request.into_parts();
-    let beside = (parts.headers, parts.extensions);
-    let begun = match body::take_or_read(body, limits.decoding_max(), DECODING_LIMIT) {
-        Ok((whole, info)) => match decode(beside, whole, info, &codec, limits) {
-            Ok(request) => Begun::Handling(handler(request)),
-            Err(status) => Begun::Failed(status),
-        },
-        Err(reading) => Begun::Reading(reading, beside, handler),
+    let request = match decode(call, &codec, limits) {
+        Ok(request) => request,
+        Err(status) => return failed(status),
     };
-    async move {
-        let handling = match begun {
-            Begun::Handling(handling) => handling,
-            Begun::Failed(status) => return body::failed(status),
-            Begun::Reading(reading, beside, handler) => {
-                let read = reading.await;
-                let decoded =
-                    read.and_then(|(whole, info)| decode(beside, whole, info, &codec, limits));
-                match decoded {
-                    Ok(request) => handler(request),
-                    Err(status) => return body::failed(status),
-                }
-            }
-        };
+    let handling = handler(request);
+    Box::pin(async move {
         match handling.await {
-            Ok(response) => encode(response, &codec, limits).unwrap_or_else(body::failed),
-            Err(status) => body::failed(status.of_handler()),
+            Ok(response) => encode(response, &codec, limits).unwrap_or_else(UnaryReply::from),
+            Err(status) => status.of_handler().into(),
         }
-    }
+    })
 }
 
-/// What a request has beside its body.
-type Beside = (HeaderMap, Extensions);
-
-/// How far a call has got without waiting.
-enum Begun<Fut, F> {
-    Handling(Fut),
-    Failed(Status),
-    Reading(Reading, Beside, F),
-}
-
-/// The response to a method that the service does not have.
+/// The reply to a call of a method that the service does not have.
 #[must_use]
-pub fn unimplemented_method(path: &str) -> http::Response<Body> {
-    body::failed(Status::unimplemented(format!(
+pub fn unimplemented_method(call: &UnaryCall) -> UnaryFuture {
+    let path = call.path();
+    failed(Status::unimplemented(format!(
         "method {path} is not implemented by this service"
     )))
 }
 
+fn failed(status: Status) -> UnaryFuture {
+    Box::pin(ready(status.into()))
+}
+
+/// Serves an HTTP request, as layers hand it on, by a service that knows nothing of HTTP.
+pub fn serve_http<S, B>(service: &S, request: http::Request<B>) -> HttpFuture
+where
+    S: UnaryService + Clone + Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let (parts, body) = request.into_parts();
+    let max = service.limits().decoding_max();
+    let replying = match body::take_or_read(body, max, DECODING_LIMIT) {
+        Ok((whole, info)) => match message_of(whole) {
+            Ok(message) => service.serve(UnaryCall::of_http(parts, message, info)),
+            Err(status) => failed(status),
+        },
+        Err(reading) => {
+            let service = service.clone();
+            Box::pin(async move {
+                let read = reading.await;
+                match read.and_then(|(whole, info)| Ok((message_of(whole)?, info))) {
+                    Ok((message, info)) => {
+                        let replying = service.serve(UnaryCall::of_http(parts, message, info));
+                        // Not held while the handler runs.
+                        drop(service);
+                        replying.await
+                    }
+                    Err(status) => status.into(),
+                }
+            })
+        }
+    };
+    HttpFuture(Replying::Unary(replying))
+}
+
+/// The reply of a service, as layers see it.
+pub struct HttpFuture(pub(super) Replying);
+
+/// How a reply comes into being.
+pub(super) enum Replying {
+    /// Without HTTP.
+    Unary(UnaryFuture),
+    /// As HTTP, by services that know nothing else.
+    Http(Pin<Box<dyn Future<Output = http::Response<Body>> + Send>>),
+}
+
+impl Future for HttpFuture {
+    type Output = Result<http::Response<Body>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            Replying::Unary(reply) => reply.as_mut().poll(cx).map(UnaryReply::into_http),
+            Replying::Http(response) => response.as_mut().poll(cx),
+        }
+        .map(Ok)
+    }
+}
+
+impl fmt::Debug for HttpFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HttpFuture")
+    }
+}
+
+fn message_of(whole: Whole) -> Result<Bytes, Status> {
+    let missing = || Status::unimplemented("the request has no message, a unary method needs one");
+    whole.message.ok_or_else(missing)
+}
+
 fn decode<C: Codec>(
-    (headers, extensions): Beside,
-    whole: Whole,
-    info: CallInfo,
+    call: UnaryCall,
     codec: &C,
     limits: MessageLimits,
 ) -> Result<Request<C::Decode>, Status> {
-    let message = whole.message.ok_or_else(|| {
-        Status::unimplemented("the request has no message, a unary method needs one")
-    })?;
-    limits.check_decoding(message.len())?;
-    let message = codec.decode(message)?;
-    let metadata = Metadata::from_headers(headers);
-    Ok(Request::from_parts(metadata, extensions, info, message))
+    limits.check_decoding(call.message.len())?;
+    let message = codec.decode(call.message)?;
+    let metadata = Metadata::from_headers(call.headers);
+    Ok(Request::of_call(
+        metadata,
+        call.extensions,
+        call.info,
+        message,
+    ))
 }
 
 fn encode<C: Codec>(
     response: Response<C::Encode>,
     codec: &C,
     limits: MessageLimits,
-) -> Result<http::Response<Body>, Status> {
-    let (metadata, trailing, extensions, message) = response.into_parts();
-    let message = limits.encode(codec, message)?;
-    let mut response = http::Response::new(Body::whole(Whole {
-        message: Some(message),
+) -> Result<UnaryReply, Status> {
+    let (metadata, trailing, extensions, message) = response.into_call();
+    let whole = Whole {
+        message: Some(limits.encode(codec, message)?),
         end: End::Ok(trailing),
-    }));
-    *response.headers_mut() = metadata.into_headers();
-    *response.extensions_mut() = extensions;
-    Ok(response)
+    };
+    Ok(UnaryReply {
+        headers: metadata.into_headers(),
+        extensions,
+        ..whole.into()
+    })
 }

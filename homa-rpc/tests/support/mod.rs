@@ -151,6 +151,27 @@ macro_rules! echo_service {
                 }
             }
 
+            impl<T: $trait> UnaryService for $server<T> {
+                fn limits(&self) -> MessageLimits {
+                    self.limits
+                }
+
+                fn serve(&self, call: UnaryCall) -> UnaryFuture {
+                    match call.method_index(<Self as NamedService>::METHODS) {
+                        Some(0) => {
+                            let inner = Arc::clone(&self.inner);
+                            unary(
+                                call,
+                                ProstCodec::<super::Msg, super::Msg>::default(),
+                                self.limits,
+                                async move |request| inner.say(request).await,
+                            )
+                        }
+                        _ => unimplemented_method(&call),
+                    }
+                }
+            }
+
             impl<T: $trait, B> Service<http::Request<B>> for $server<T>
             where
                 B: http_body::Body<Data = Bytes> + Send + 'static,
@@ -158,36 +179,22 @@ macro_rules! echo_service {
             {
                 type Response = http::Response<Body>;
                 type Error = Infallible;
-                type Future = BoxFuture<Self::Response, Self::Error>;
+                type Future = HttpFuture;
 
                 fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
                     Poll::Ready(Ok(()))
                 }
 
-                fn call(&mut self, req: http::Request<B>) -> Self::Future {
-                    match req.uri().path() {
-                        concat!("/", $name, "/Say") => {
-                            let inner = Arc::clone(&self.inner);
-                            let limits = self.limits;
-                            Box::pin(async move {
-                                Ok(homa_rpc::server::unary(
-                                    req,
-                                    ProstCodec::<super::Msg, super::Msg>::default(),
-                                    limits,
-                                    async move |request| inner.say(request).await,
-                                )
-                                .await)
-                            })
-                        }
-                        path => {
-                            let response = homa_rpc::server::unimplemented_method(path);
-                            Box::pin(async move { Ok(response) })
-                        }
-                    }
+                fn call(&mut self, request: http::Request<B>) -> HttpFuture {
+                    serve_http(self, request)
                 }
             }
 
-            impl<T> NamedService for $server<T> {
+            impl<T: $trait> NamedService for $server<T> {
+                fn unary(&self) -> Option<&dyn UnaryService> {
+                    Some(self)
+                }
+
                 const NAME: &'static str = $name;
                 const METHODS: &'static [MethodDescriptor] = &[MethodDescriptor::unary(
                     $name,

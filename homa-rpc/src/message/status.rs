@@ -8,8 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use homa_transport::Delivery;
 
-use crate::body::Body;
-use crate::metadata::Metadata;
+use super::metadata::Metadata;
 
 /// The status codes of gRPC, with its numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -233,6 +232,17 @@ impl Status {
         self
     }
 
+    /// The same, or UNKNOWN if it has the code OK: that would read as success without a message.
+    pub(crate) fn of_failure(self) -> Self {
+        if self.code() == Code::Ok {
+            return Self::unknown(format!(
+                "a call failed with the code OK: {}",
+                self.message()
+            ));
+        }
+        self
+    }
+
     /// Marks a call that the server turned away before anything of the application saw it.
     pub(crate) fn refused(mut self) -> Self {
         self.0.refused = true;
@@ -281,35 +291,6 @@ impl Status {
     /// True if there is something that the headers of a response cannot tell.
     pub(crate) fn says_more_than_headers(&self) -> bool {
         self.0.refused || self.0.delivery != Delivery::Unknown || self.0.source.is_some()
-    }
-
-    /// The response that ends a call with this status. For layers that answer themselves; they
-    /// can also return the status as their error.
-    ///
-    /// The code OK, which a response without a message cannot have, becomes UNKNOWN.
-    ///
-    /// A stub of another library takes a failed call of a [`Channel`](crate::Channel) for an error of which
-    /// it knows nothing: tonic's says UNKNOWN. As a response it has its code:
-    ///
-    /// ```
-    /// use homa_rpc::{Body, Channel, Status};
-    /// use tower::ServiceBuilder;
-    ///
-    /// type Outcome = Result<http::Response<Body>, Status>;
-    ///
-    /// fn told(outcome: Outcome) -> Outcome {
-    ///     Ok(outcome.unwrap_or_else(Status::into_http))
-    /// }
-    ///
-    /// # fn example() -> Result<(), Box<dyn std::error::Error>> {
-    /// let channel = Channel::new("homa+udp://127.0.0.1:4000")?;
-    /// let for_foreign_stubs = ServiceBuilder::new().map_result(told).service(channel);
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn into_http(self) -> http::Response<Body> {
-        crate::body::failed(self)
     }
 
     /// True if the server said that it turned the call away before dispatch. Its

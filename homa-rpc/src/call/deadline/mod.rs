@@ -1,17 +1,25 @@
-//! Enforcing a deadline around a future.
+//! Deadlines: the earliest of several, enforced around a future, and what is behind that: a timer finer
+//! than tokio's ([`Timer`]), the header `grpc-timeout`.
+
+mod alarm;
+mod header;
+mod timer;
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::Poll;
+use std::time::Duration;
 
 use homa_transport::Delivery;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use crate::client::ChannelError;
-use crate::error::not_sent;
-use crate::status::{Code, Status};
-use crate::timer::Timer;
+use crate::message::not_sent;
+use crate::message::status::{Code, Status};
+use crate::net::ChannelError;
+
+pub(crate) use header::parse_grpc_timeout;
+pub(crate) use timer::Timer;
 
 /// Runs `future` until `deadline` at most, with the time as tokio sees it.
 ///
@@ -43,6 +51,16 @@ pub(crate) async fn enforce<T>(
     .await
 }
 
+/// The point `timeout` from now; `None`, which means no deadline, if that is beyond all time.
+pub(crate) fn after(timeout: Duration) -> Option<Instant> {
+    Instant::now().checked_add(timeout)
+}
+
+/// The earliest of these deadlines; `None`, no deadline, if there is none among them.
+pub(crate) fn earliest<const N: usize>(deadlines: [Option<Instant>; N]) -> Option<Instant> {
+    deadlines.into_iter().flatten().min()
+}
+
 /// True once `deadline` is reached.
 pub(crate) fn has_passed(deadline: Option<Instant>) -> bool {
     deadline.is_some_and(|deadline| Instant::now() >= deadline)
@@ -60,7 +78,6 @@ pub(crate) fn timer(deadline: Instant) -> Result<Timer, Status> {
 #[cfg(test)]
 mod tests {
     use std::future::{pending, ready};
-    use std::time::Duration;
 
     use super::*;
 

@@ -42,7 +42,7 @@ pub(crate) fn module(service: &str, suffix: &str) -> Ident {
 }
 
 /// The trait of a server. `async_trait` writes `Box`, so no trait beside it can have that name.
-pub(super) fn handler(service: &str) -> Ident {
+pub(crate) fn handler(service: &str) -> Ident {
     match service {
         "Box" => format_ident!("Box_"),
         name => format_ident!("{name}"),
@@ -69,7 +69,7 @@ pub(crate) fn method(name: &str) -> Ident {
 /// A message type as seen from inside a generated module.
 ///
 /// `rust` is prost-build's path, relative to the module of the package unless it is external.
-pub(super) fn message(rust: &str) -> TokenStream {
+pub(crate) fn message(rust: &str) -> TokenStream {
     let path: TokenStream = rust.parse().unwrap_or_default();
     let is_external = rust.starts_with("::") || rust.starts_with("crate::");
     if is_external || is_builtin(rust) {

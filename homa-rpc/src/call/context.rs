@@ -7,8 +7,8 @@ use std::task::{Context as TaskContext, Poll};
 
 use tokio::time::Instant;
 
-use crate::method::CallInfo;
-use crate::status::Status;
+use crate::message::method::CallInfo;
+use crate::message::status::Status;
 
 thread_local! {
     static CURRENT: Cell<Context> = const { Cell::new(Context { info: CallInfo::NONE }) };

@@ -6,8 +6,8 @@ use std::time::Duration;
 use http::Extensions;
 use tokio::time::Instant;
 
-use crate::metadata::Metadata;
-use crate::method::{CallInfo, MethodDescriptor};
+use super::metadata::Metadata;
+use super::method::{CallInfo, MethodDescriptor};
 
 /// A request: message, metadata, time limit.
 #[derive(Clone, Debug)]
@@ -40,7 +40,7 @@ impl<T> Request<T> {
         }
     }
 
-    pub(crate) fn from_parts(
+    pub(crate) fn of_call(
         metadata: Metadata,
         extensions: Extensions,
         info: CallInfo,
@@ -55,7 +55,7 @@ impl<T> Request<T> {
         }
     }
 
-    pub(crate) fn into_parts(self) -> (Metadata, Extensions, CallOptions, CallInfo, T) {
+    pub(crate) fn into_call(self) -> (Metadata, Extensions, CallOptions, CallInfo, T) {
         (
             self.metadata,
             self.extensions,

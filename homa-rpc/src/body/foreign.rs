@@ -5,10 +5,8 @@ use std::sync::Arc;
 
 use homa_transport::{Delivery, RpcError};
 
-use crate::status::{Code, Status};
-
-/// Any error, as tower's layers pass it on.
-pub type BoxError = Box<dyn Error + Send + Sync>;
+use crate::message::BoxError;
+use crate::message::status::{Code, Status};
 
 impl Status {
     /// The status that `error` stands for.
@@ -57,42 +55,6 @@ fn known(error: &(dyn Error + 'static)) -> Option<Status> {
     None
 }
 
-impl From<RpcError> for Status {
-    /// Too long: RESOURCE_EXHAUSTED. Silent, dead, restarted or unreachable peer, closed socket:
-    /// UNAVAILABLE. [`Status::delivery`] is that of the error.
-    fn from(error: RpcError) -> Self {
-        let code = match &error {
-            RpcError::MessageTooLong { .. }
-            | RpcError::ResponseTooLong { .. }
-            | RpcError::TooManyRpcs { .. }
-            | RpcError::TooManyPeers { .. }
-            | RpcError::Refused { .. }
-            | RpcError::TooManyBytes { .. } => Code::ResourceExhausted,
-            RpcError::TimedOut { .. }
-            | RpcError::Stalled { .. }
-            | RpcError::Unreachable { .. }
-            | RpcError::PeerRestarted { .. }
-            | RpcError::Forgotten { .. }
-            | RpcError::BadAddress { .. }
-            | RpcError::System { .. }
-            | RpcError::Closed { .. } => Code::Unavailable,
-            // An empty message or a handle of a past call: a bug in this crate.
-            _ => Code::Internal,
-        };
-        let delivery = error.delivery();
-        Self::new(code, error.to_string())
-            .with_delivery(delivery)
-            .with_source(Arc::new(error))
-    }
-}
-
-/// A failure before anything was sent.
-pub(crate) fn not_sent(code: Code, error: impl Error + Send + Sync + 'static) -> Status {
-    Status::new(code, error.to_string())
-        .with_delivery(Delivery::NotSent)
-        .with_source(Arc::new(error))
-}
-
 /// The code for an HTTP status other than 200, which only a layer can have produced.
 /// Source: grpc, http-grpc-status-mapping.md; 408 and 413 are additions.
 pub(crate) fn from_http_status(http: http::StatusCode) -> Status {
@@ -111,11 +73,6 @@ pub(crate) fn from_http_status(http: http::StatusCode) -> Status {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-    use std::time::Duration;
-
-    use homa_transport::{CloseReason, Limit, Unreachable};
-
     use super::*;
 
     #[derive(Debug, thiserror::Error)]
@@ -156,69 +113,6 @@ mod tests {
         let error = body.collect().await.unwrap_err();
         let found = Status::from_error(Wrapped(error).into());
         assert_eq!(found.code(), Code::ResourceExhausted);
-    }
-
-    #[test]
-    fn want_of_room_is_resource_exhausted_and_names_the_option() {
-        let status = Status::from(RpcError::TooManyBytes {
-            len: 2,
-            held: 1,
-            option: Limit::OutboundBytes,
-        });
-        assert_eq!(status.code(), Code::ResourceExhausted);
-        assert_eq!(status.delivery(), Delivery::NotSent);
-        assert!(status.message().contains("outbound_bytes_max"), "{status}");
-    }
-
-    #[test]
-    fn transport_errors_get_their_codes_name_the_peer_and_keep_what_is_known_of_delivery() {
-        let peer: SocketAddr = "10.0.0.1:99".parse().unwrap();
-        let cases: Vec<(RpcError, Code, Delivery)> = vec![
-            (
-                RpcError::TimedOut {
-                    peer,
-                    silent: Duration::from_secs(1),
-                    resends: 10,
-                },
-                Code::Unavailable,
-                Delivery::Unknown,
-            ),
-            (
-                RpcError::PeerRestarted { peer },
-                Code::Unavailable,
-                Delivery::Unknown,
-            ),
-            (
-                RpcError::Unreachable {
-                    peer,
-                    reason: Unreachable::Port,
-                    delivery: Delivery::NotSent,
-                },
-                Code::Unavailable,
-                Delivery::NotSent,
-            ),
-            (
-                RpcError::ResponseTooLong {
-                    peer,
-                    len: 2,
-                    max: 1,
-                },
-                Code::ResourceExhausted,
-                Delivery::Unknown,
-            ),
-        ];
-        for (error, code, delivery) in cases {
-            let status = Status::from(error);
-            assert_eq!(status.code(), code, "{status}");
-            assert_eq!(status.delivery(), delivery, "{status}");
-            assert!(status.message().contains("10.0.0.1:99"), "{status}");
-        }
-        let closed = Status::from(RpcError::Closed {
-            reason: CloseReason::RuntimeGone,
-            delivery: Delivery::NotSent,
-        });
-        assert_eq!(closed.code(), Code::Unavailable);
-        assert!(closed.source().unwrap().is::<RpcError>());
     }
 
     #[test]

@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use homa_transport::{BindError, Transport};
 
-use crate::uri::NetWire;
+use super::uri::Wire;
 
 /// Ports that the system may choose before one is free on all addresses.
 const PORTS_MAX: usize = 16;
 
 /// Opens sockets on `addresses`, of which there is at least one, with the same port. Addresses that this host
 /// does not have are left out if it has another: `localhost` often has one of IPv6 where there is none.
-pub(super) fn on_all(
-    wire: NetWire,
+pub(crate) fn on_all(
+    wire: Wire,
     addresses: &[SocketAddr],
     open: impl Fn(SocketAddr) -> Result<Arc<dyn Transport>, BindError>,
 ) -> Result<Vec<Arc<dyn Transport>>, BindError> {
@@ -31,7 +31,7 @@ pub(super) fn on_all(
 }
 
 fn on_one_port(
-    wire: NetWire,
+    wire: Wire,
     addresses: &[SocketAddr],
     open: &impl Fn(SocketAddr) -> Result<Arc<dyn Transport>, BindError>,
 ) -> Result<Vec<Arc<dyn Transport>>, BindError> {
@@ -40,7 +40,7 @@ fn on_one_port(
     for &addr in addresses {
         let mut addr = addr;
         if let Some(first) = opened.first() {
-            if wire == NetWire::Native {
+            if wire == Wire::Homa {
                 // There a port has one socket, whatever its address.
                 tracing::warn!(
                     listening = %first.local_addr(), not_listening = %addr.ip(),
@@ -83,14 +83,14 @@ mod tests {
     async fn all_addresses_of_a_name_get_one_port_but_those_of_other_hosts() {
         // The last is for documentation: no host has it.
         let addresses = [[127, 0, 0, 1], [127, 0, 0, 2], [192, 0, 2, 1]].map(|ip| addr(ip, 0));
-        let opened = on_all(NetWire::Udp, &addresses, open).unwrap();
+        let opened = on_all(Wire::Udp, &addresses, open).unwrap();
         let local: Vec<_> = opened.iter().map(|socket| socket.local_addr()).collect();
         let port = local[0].port();
         assert_eq!(
             local,
             [addr([127, 0, 0, 1], port), addr([127, 0, 0, 2], port)]
         );
-        let nowhere = on_all(NetWire::Udp, &addresses[2..], open).unwrap_err();
+        let nowhere = on_all(Wire::Udp, &addresses[2..], open).unwrap_err();
         assert!(nowhere.is_address_missing(), "{nowhere}");
     }
 
@@ -100,7 +100,7 @@ mod tests {
         let port = taken.local_addr().port();
         let addresses = [addr([127, 88, 2, 1], 0), addr([127, 88, 2, 2], 0)];
         let tries = std::cell::Cell::new(0);
-        let opened = on_all(NetWire::Udp, &addresses, |addr| {
+        let opened = on_all(Wire::Udp, &addresses, |addr| {
             tries.set(tries.get() + 1);
             // As if the system had chosen the port that the second address lacks.
             let chosen = if tries.get() == 1 { port } else { addr.port() };
@@ -111,7 +111,7 @@ mod tests {
         assert_eq!(chosen.len(), 2);
         assert_ne!(chosen[0].local_addr().port(), port);
         let given = addresses.map(|addr| SocketAddr::new(addr.ip(), port));
-        let error = on_all(NetWire::Udp, &given, open).unwrap_err();
+        let error = on_all(Wire::Udp, &given, open).unwrap_err();
         assert!(matches!(error, BindError::AddressInUse { .. }), "{error}");
     }
 }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use homa_transport::Message;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::names;
+use crate::util::intern;
 
 /// Pairs that one side of a call may send at once.
 pub const PAIRS_MAX: usize = 512;
@@ -264,7 +264,7 @@ fn name(key: &str, binary: bool) -> Result<HeaderName, MetadataError> {
             binary: is_binary(key),
         });
     }
-    names::header_name(key.as_bytes()).map_err(|_| MetadataError::Key(key.to_owned()))
+    intern::header_name(key.as_bytes()).map_err(|_| MetadataError::Key(key.to_owned()))
 }
 
 fn text_pair(key: &str, value: &str) -> Result<(HeaderName, HeaderValue), MetadataError> {

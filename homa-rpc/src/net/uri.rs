@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
+use std::str::FromStr;
 
 /// Longest in-process name, in bytes.
 const NAME_MAX: usize = 200;
@@ -77,117 +78,129 @@ pub enum UriError {
     Name(String),
 }
 
-/// A parsed URI.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Target {
-    Net {
-        wire: NetWire,
-        host: Host,
+/// How messages travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Wire {
+    /// `homa://`: IP protocol 146, by the kernel module or by raw sockets.
+    Homa,
+    /// `homa+udp://`: the same packets in UDP datagrams.
+    Udp,
+    /// `homa+mem://`: within the process.
+    Mem,
+}
+
+impl Wire {
+    /// The scheme of its URIs.
+    #[must_use]
+    pub const fn scheme(self) -> &'static str {
+        match self {
+            Self::Homa => "homa",
+            Self::Udp => "homa+udp",
+            Self::Mem => "homa+mem",
+        }
+    }
+}
+
+/// Where to call or to listen: `homa://host:port`, `homa+udp://host:port` or `homa+mem://name`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Uri {
+    wire: Wire,
+    place: Place,
+}
+
+/// The place that a URI names on its wire.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Place {
+    /// An IP address and a port.
+    Address(SocketAddr),
+    /// A host by its name, which has to be looked up, and a port.
+    Host {
+        /// The name.
+        name: String,
+        /// The port.
         port: u16,
     },
-    Mem {
+    /// A name within the process.
+    Process {
+        /// The name.
         name: String,
     },
 }
 
-/// What goes over the network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NetWire {
-    /// IP protocol 146, as the kernel module.
-    Native,
-    /// The same packets in UDP datagrams.
-    Udp,
-}
-
-impl NetWire {
-    /// The URI of a socket of this wire.
-    pub(crate) fn uri(self, addr: impl fmt::Display) -> String {
-        format!("{}://{addr}", self.scheme())
+impl Uri {
+    /// The URI of a socket on a wire that has addresses. `None` for [`Wire::Mem`], whose sockets have names.
+    #[must_use]
+    pub fn of_address(wire: Wire, addr: SocketAddr) -> Option<Self> {
+        (wire != Wire::Mem).then_some(Self {
+            wire,
+            place: Place::Address(addr),
+        })
     }
 
-    const fn scheme(self) -> &'static str {
-        match self {
-            Self::Native => "homa",
-            Self::Udp => "homa+udp",
-        }
-    }
-}
-
-/// The host of a URI.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Host {
-    Address(Address),
-    Name(String),
-}
-
-/// An IP address, with the interface behind which a link-local one is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Address {
-    ip: IpAddr,
-    scope_id: u32,
-}
-
-impl Address {
-    pub(crate) fn at(self, port: u16) -> SocketAddr {
-        match self.ip {
-            IpAddr::V4(ip) => SocketAddr::from((ip, port)),
-            IpAddr::V6(ip) => SocketAddrV6::new(ip, port, 0, self.scope_id).into(),
-        }
-    }
-}
-
-impl Target {
-    /// Parses where to call.
+    /// Parses where to call, which takes a port other than 0.
     pub(crate) fn to_call(uri: &str) -> Result<Self, UriError> {
-        match Self::to_listen(uri)? {
-            Self::Net { port: 0, .. } => Err(UriError::PortZero(uri.to_owned())),
-            target => Ok(target),
+        let parsed: Self = uri.parse()?;
+        match parsed.port() {
+            Some(0) => Err(UriError::PortZero(uri.to_owned())),
+            _ => Ok(parsed),
         }
     }
 
-    /// Whether this is `homa://`.
-    pub(crate) const fn is_native(&self) -> bool {
-        matches!(
-            self,
-            Self::Net {
-                wire: NetWire::Native,
-                ..
-            }
-        )
+    /// The wire.
+    #[must_use]
+    pub const fn wire(&self) -> Wire {
+        self.wire
     }
 
-    /// Parses where to listen.
-    pub(crate) fn to_listen(uri: &str) -> Result<Self, UriError> {
+    /// The place.
+    #[must_use]
+    pub const fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// The port; `None` within the process.
+    #[must_use]
+    pub const fn port(&self) -> Option<u16> {
+        match &self.place {
+            Place::Address(addr) => Some(addr.port()),
+            Place::Host { port, .. } => Some(*port),
+            Place::Process { .. } => None,
+        }
+    }
+}
+
+impl FromStr for Uri {
+    type Err = UriError;
+
+    fn from_str(uri: &str) -> Result<Self, UriError> {
         let Some((scheme, rest)) = uri.split_once("://") else {
             return Err(UriError::NoScheme(uri.to_owned()));
         };
         // Schemes are the same in either case. Source: RFC 3986, section 3.1.
-        match scheme.to_ascii_lowercase().as_str() {
-            "homa" => parse_net(uri, rest, NetWire::Native),
-            "homa+udp" => parse_net(uri, rest, NetWire::Udp),
-            "homa+mem" => parse_mem(uri, rest),
-            _ => Err(UriError::UnknownScheme {
+        let wire = [Wire::Homa, Wire::Udp, Wire::Mem]
+            .into_iter()
+            .find(|wire| wire.scheme().eq_ignore_ascii_case(scheme))
+            .ok_or_else(|| UriError::UnknownScheme {
                 uri: uri.to_owned(),
                 scheme: scheme.to_owned(),
-            }),
-        }
+            })?;
+        let place = match wire {
+            Wire::Homa | Wire::Udp => parse_net(uri, rest)?,
+            Wire::Mem => parse_mem(uri, rest)?,
+        };
+        Ok(Self { wire, place })
     }
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for Uri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Net {
-                wire,
-                host: Host::Address(address),
-                port,
-            } => f.write_str(&wire.uri(address.at(*port))),
-            Self::Net {
-                wire,
-                host: Host::Name(name),
-                port,
-            } => write!(f, "{}://{name}:{port}", wire.scheme()),
-            Self::Mem { name } => write!(f, "homa+mem://{name}"),
+        let scheme = self.wire.scheme();
+        match &self.place {
+            Place::Address(addr) => write!(f, "{scheme}://{addr}"),
+            Place::Host { name, port } => write!(f, "{scheme}://{name}:{port}"),
+            Place::Process { name } => write!(f, "{scheme}://{name}"),
         }
     }
 }
@@ -214,61 +227,70 @@ fn only_authority<'a>(uri: &str, rest: &'a str) -> Result<&'a str, UriError> {
     Ok(authority)
 }
 
-fn parse_net(uri: &str, rest: &str, wire: NetWire) -> Result<Target, UriError> {
+fn parse_net(uri: &str, rest: &str) -> Result<Place, UriError> {
     let authority = only_authority(uri, rest)?;
-    let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
-        let Some((address, port)) = rest.split_once(']') else {
-            return Err(UriError::Host(uri.to_owned()));
-        };
-        let address = parse_ipv6(uri, address)?;
-        (Host::Address(address), port.strip_prefix(':'))
-    } else {
-        match authority.rsplit_once(':') {
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let Some((address, port)) = rest.split_once(']') else {
+                return Err(UriError::Host(uri.to_owned()));
+            };
+            (parse_ipv6(uri, address)?, port.strip_prefix(':'))
+        }
+        None => match authority.rsplit_once(':') {
             Some((host, port)) => (parse_host(uri, host)?, Some(port)),
             None => (parse_host(uri, authority)?, None),
-        }
+        },
     };
-    if let Host::Address(Address { ip, .. }) = host
-        && (ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST))
+    if let Place::Address(addr) = host
+        && (addr.ip().is_multicast() || addr.ip() == IpAddr::V4(Ipv4Addr::BROADCAST))
     {
         return Err(UriError::NotOneHost(uri.to_owned()));
     }
+    let port = parse_port(uri, port)?;
+    Ok(match host {
+        Place::Address(mut addr) => {
+            addr.set_port(port);
+            Place::Address(addr)
+        }
+        Place::Host { name, .. } => Place::Host { name, port },
+        place @ Place::Process { .. } => place,
+    })
+}
+
+fn parse_port(uri: &str, port: Option<&str>) -> Result<u16, UriError> {
     let port = match port {
         None | Some("") => return Err(UriError::NoPort(uri.to_owned())),
         Some(port) => port,
     };
-    let bad_port = || UriError::Port {
+    let all_digits = port.bytes().all(|b| b.is_ascii_digit());
+    let number = port.parse().ok().filter(|_| all_digits);
+    number.ok_or_else(|| UriError::Port {
         uri: uri.to_owned(),
         port: port.to_owned(),
-    };
-    if !port.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(bad_port());
-    }
-    let port = port.parse().map_err(|_| bad_port())?;
-    Ok(Target::Net { wire, host, port })
+    })
 }
 
-fn parse_host(uri: &str, host: &str) -> Result<Host, UriError> {
-    if let Ok(address) = host.parse::<IpAddr>() {
+/// A host without brackets, for the time being with port 0.
+fn parse_host(uri: &str, host: &str) -> Result<Place, UriError> {
+    match host.parse() {
+        Ok(IpAddr::V4(ip)) => return Ok(Place::Address((ip, 0).into())),
         // An IPv6 address needs brackets, else its end could be a port.
-        return match address {
-            IpAddr::V4(_) => Ok(Host::Address(Address {
-                ip: address,
-                scope_id: 0,
-            })),
-            IpAddr::V6(_) => Err(UriError::Host(uri.to_owned())),
-        };
+        Ok(IpAddr::V6(_)) => return Err(UriError::Host(uri.to_owned())),
+        Err(_) => {}
     }
     let good = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
     // Longest DNS name. Source: RFC 1035, section 2.3.4.
     if host.is_empty() || host.len() > 253 || !host.bytes().all(good) {
         return Err(UriError::Host(uri.to_owned()));
     }
-    Ok(Host::Name(host.to_owned()))
+    Ok(Place::Host {
+        name: host.to_owned(),
+        port: 0,
+    })
 }
 
-/// What stands between the brackets, with or without a zone.
-fn parse_ipv6(uri: &str, text: &str) -> Result<Address, UriError> {
+/// What stands between the brackets, with or without a zone, for the time being with port 0.
+fn parse_ipv6(uri: &str, text: &str) -> Result<Place, UriError> {
     let (ip, zone) = match text.split_once('%') {
         Some((ip, zone)) => (ip, Some(zone)),
         None => (text, None),
@@ -287,8 +309,7 @@ fn parse_ipv6(uri: &str, text: &str) -> Result<Address, UriError> {
             })?
         }
     };
-    let ip = ip.into();
-    Ok(Address { ip, scope_id })
+    Ok(Place::Address(SocketAddrV6::new(ip, 0, 0, scope_id).into()))
 }
 
 /// The number of an interface by its name, or number, for a link-local address.
@@ -312,13 +333,13 @@ fn scope_of(ip: Ipv6Addr, zone: &str) -> Option<u32> {
     }
 }
 
-fn parse_mem(uri: &str, rest: &str) -> Result<Target, UriError> {
+fn parse_mem(uri: &str, rest: &str) -> Result<Place, UriError> {
     let name = only_authority(uri, rest)?;
     let good = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
     if name.is_empty() || name.len() > NAME_MAX || !name.bytes().all(good) {
         return Err(UriError::Name(uri.to_owned()));
     }
-    Ok(Target::Mem {
+    Ok(Place::Process {
         name: name.to_owned(),
     })
 }
@@ -337,11 +358,11 @@ mod tests {
             "homa://some-host:99",
             "homa+mem://name_1.x",
         ] {
-            assert_eq!(Target::to_call(uri).unwrap().to_string(), uri);
+            assert_eq!(Uri::to_call(uri).unwrap().to_string(), uri);
         }
-        let slash = Target::to_call("HOMA+UDP://127.0.0.1:4000/").unwrap();
+        let slash = Uri::to_call("HOMA+UDP://127.0.0.1:4000/").unwrap();
         assert_eq!(slash.to_string(), "homa+udp://127.0.0.1:4000");
-        assert!(Target::to_listen("homa+udp://0.0.0.0:0").is_ok());
+        assert!("homa+udp://0.0.0.0:0".parse::<Uri>().is_ok());
     }
 
     #[test]
@@ -350,13 +371,13 @@ mod tests {
         for zone in ["%25lo", "%lo", "%251", "%1"] {
             for scheme in ["homa+udp", "homa"] {
                 let uri = format!("{scheme}://[fe80::2{zone}]:4000");
-                let target = Target::to_call(&uri).unwrap();
+                let target = Uri::to_call(&uri).unwrap();
                 assert_eq!(target.to_string(), format!("{scheme}://[fe80::2%1]:4000"));
-                let again = Target::to_listen(&target.to_string());
+                let again = target.to_string().parse();
                 assert_eq!(again, Ok(target), "its own text is understood");
             }
         }
-        let target = Target::to_listen("homa://[fe80::2%25]:1").unwrap();
+        let target = "homa://[fe80::2%25]:1".parse::<Uri>().unwrap();
         assert_eq!(target.to_string(), "homa://[fe80::2%25]:1", "number 25");
     }
 
@@ -405,7 +426,7 @@ mod tests {
             ("homa+mem://a:1", "Name", "letters"),
         ];
         for (uri, expected, allowed) in cases {
-            let error = Target::to_call(uri).unwrap_err();
+            let error = Uri::to_call(uri).unwrap_err();
             let debug = format!("{error:?}");
             assert!(debug.starts_with(expected), "{uri:?}: {debug}");
             let text = error.to_string();

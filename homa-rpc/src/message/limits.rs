@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 
-use crate::codec::Codec;
-use crate::request::CallOptions;
-use crate::status::Status;
+use super::codec::Codec;
+use super::request::CallOptions;
+use super::status::Status;
 
 /// Name of the option in errors.
 pub(crate) const DECODING_LIMIT: &str = "`max_decoding_message_size`";

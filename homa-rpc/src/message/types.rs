@@ -32,7 +32,7 @@ use std::time::Duration;
 use prost::{DecodeError, Message, Name};
 use prost_types::Any;
 
-use crate::status::{Code, Status};
+use super::status::{Code, Status};
 
 /// Made from `proto/google/rpc`; `tests/generated.rs` compares.
 mod generated {

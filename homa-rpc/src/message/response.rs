@@ -2,7 +2,7 @@
 
 use http::Extensions;
 
-use crate::metadata::Metadata;
+use super::metadata::Metadata;
 
 /// A response: message, metadata before it and metadata behind it.
 #[derive(Clone, Debug)]
@@ -25,7 +25,7 @@ impl<T> Response<T> {
         }
     }
 
-    pub(crate) fn from_parts(
+    pub(crate) fn of_call(
         metadata: Metadata,
         trailing: Option<Box<Metadata>>,
         extensions: Extensions,
@@ -39,7 +39,7 @@ impl<T> Response<T> {
         }
     }
 
-    pub(crate) fn into_parts(self) -> (Metadata, Option<Box<Metadata>>, Extensions, T) {
+    pub(crate) fn into_call(self) -> (Metadata, Option<Box<Metadata>>, Extensions, T) {
         (self.metadata, self.trailing, self.extensions, self.message)
     }
 

@@ -6,8 +6,8 @@ use std::marker::PhantomData;
 use bytes::Bytes;
 use homa_transport::Message;
 
-use crate::scratch;
-use crate::status::Status;
+use super::status::Status;
+use crate::util::thread_buffer;
 
 /// Messages up to this length are copied once more, in bytes, to spare an allocation when they are cloned.
 const SHORT_MAX: usize = 1024;
@@ -70,7 +70,7 @@ where
             return Ok(message.encode_to_vec().into());
         }
         // Cheap to clone, which layers that retry do with every request.
-        Ok(scratch::with(len, |bytes| {
+        Ok(thread_buffer::with(len, |bytes| {
             message.encode_raw(bytes);
             Message::copy_of(&[bytes]).into_bytes()
         }))
