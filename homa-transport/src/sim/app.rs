@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::oracle::{Breach, Content, NewCall};
+use super::invariant::Breach;
+use super::oracle::{Content, NewCall};
 use super::random::Random;
 use super::trace::What;
 use super::workload::Arrivals;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::oracle::Levels;
+use super::invariant::Levels;
 use crate::endpoint::Event;
 use crate::units::Priority;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::fault::{DisturbanceKind, PacketFaults};
 use super::host::Running;
-use super::oracle::{Breach, Levels};
+use super::invariant::{Breach, Levels};
 use super::trace::What;
 use super::world::{Happening, Phase, World, new_endpoint};
 use crate::error::{Report, Unreachable};

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::oracle::Invariant;
+use super::invariant::Invariant;
 use crate::endpoint::RpcKey;
 use crate::units::RpcId;
 use crate::wire::Data;

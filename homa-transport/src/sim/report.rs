@@ -3,8 +3,8 @@
 use std::fmt;
 use std::ops::AddAssign;
 
+use super::invariant::Invariant;
 use super::network::NetworkCounts;
-use super::oracle::Invariant;
 use super::trace::Record;
 use crate::units::Instant;
 
