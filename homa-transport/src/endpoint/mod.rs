@@ -87,6 +87,8 @@ use crate::wire::Packet;
 pub use self::budget::LinkBudget;
 #[cfg(feature = "sim")]
 pub use self::experiment::ModuleKind;
+#[cfg(feature = "sim")]
+pub use self::rules::Rule;
 pub use self::token::Seed;
 pub use self::trace::{Record, Trace};
 pub use self::transmit::Transmit;

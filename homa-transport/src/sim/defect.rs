@@ -3,11 +3,17 @@
 use std::fmt;
 
 use super::invariant::Levels;
-use crate::endpoint::Event;
+use crate::endpoint::{Event, Rule};
 use crate::units::Priority;
 
 /// Changes what an endpoint does on its way to the world. Every method does nothing by default.
 pub trait Defect: fmt::Debug {
+    /// A rule that the endpoints of `host` do not keep.
+    fn breaks(&self, host: usize) -> Option<Rule> {
+        let _ = host;
+        None
+    }
+
     /// An event of the endpoint of `host`: pushes what the application is to see.
     fn on_event(&mut self, host: usize, event: Event, seen: &mut Vec<Event>) {
         let _ = host;

@@ -40,6 +40,13 @@ pub enum Invariant {
     BudgetsZero,
     /// When the faults are over, new calls succeed.
     WorksAgain,
+    /// A call fails for a cause: its server is "restarted" or has "forgotten" it only if it was restarted or
+    /// cut off; and where nothing worse happens than losses of a tenth, nobody is silent.
+    FailsForCause,
+    /// Forged packets without the right token change nothing that is there.
+    ForgeriesChangeNothing,
+    /// An address that has shown no token gets at most three times what came from it.
+    NoAmplification,
 }
 
 /// An invariant that does not hold.

@@ -17,11 +17,14 @@
 //! The [`Network`] alone carries packets of any kind; it has the faults and no endpoints. A
 //! [`SimNetwork`] lends it to sockets, so that whole applications run on it in tokio's time.
 
+mod addresses;
 mod app;
 mod defect;
 mod disturb;
 mod fault;
+mod forger;
 pub mod fuzz;
+mod hazard;
 mod host;
 mod invariant;
 mod ledger;
@@ -37,11 +40,13 @@ mod switch;
 mod topology;
 mod trace;
 mod traffic;
+mod unproven;
 mod workload;
 mod world;
 
 pub use self::defect::Defect;
 pub use self::fault::{Damaged, Disturbance, DisturbanceKind, PacketFaults};
+pub use self::hazard::{Burst, Forgeries, ReceiveQueue};
 pub use self::host::Clock;
 pub use self::invariant::{Invariant, Levels};
 pub use self::link::{SimLink, SimNetwork};

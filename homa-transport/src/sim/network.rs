@@ -39,6 +39,8 @@ pub struct Network {
     rack_of: Vec<u16>,
     delays: Delays,
     counts: NetworkCounts,
+    /// Goes with the packets that are sent.
+    mark: u32,
 }
 
 /// The delays of the topology, in nanoseconds: they are added for every packet.
@@ -115,6 +117,7 @@ impl Network {
                 .collect(),
             delays: Delays::of(&topology),
             counts: NetworkCounts::default(),
+            mark: 0,
             topology,
         }
     }
@@ -229,6 +232,7 @@ impl Network {
         flight.place = Place::FirstLeaf;
         flight.number = number;
         flight.held_up = 0;
+        flight.mark = self.mark;
         flight.damaged = false;
         if self.faults.is_none() || self.afflict(id, arrives) {
             self.events.push(arrives, Step::Hop(id));
@@ -267,6 +271,7 @@ impl Network {
         let (wire_bytes, from, to) = (flight.wire_bytes, flight.from, flight.to);
         let (from_rack, to_rack) = (flight.from_rack, flight.to_rack);
         let (level, number, bytes) = (flight.level, flight.number, flight.bytes.clone());
+        let mark = flight.mark;
         if let Some(second) = self.packets.get_mut(copy) {
             *second = Flight {
                 bytes,
@@ -279,6 +284,7 @@ impl Network {
                 place: Place::FirstLeaf,
                 number,
                 held_up,
+                mark,
                 damaged: false,
             };
         }
@@ -423,6 +429,35 @@ impl Network {
     #[must_use]
     pub fn sender(&self, packet: PacketId) -> Option<usize> {
         self.packets.get(packet).map(|flight| flight.from as usize)
+    }
+
+    /// Writes `mark` on the packets that are sent from now on.
+    pub(super) const fn set_mark(&mut self, mark: u32) {
+        self.mark = mark;
+    }
+
+    /// What was written on a packet that has arrived.
+    pub(super) fn mark_of(&self, packet: PacketId) -> u32 {
+        self.packets.get(packet).map_or(0, |flight| flight.mark)
+    }
+
+    /// Lets a packet arrive at `at` that no host has sent.
+    pub(super) fn inject(&mut self, at: Instant, to: usize, mark: u32, bytes: &[u8]) {
+        let id = self.packets.take();
+        if let Some(flight) = self.packets.get_mut(id) {
+            flight.bytes.clear();
+            flight.bytes.extend_from_slice(bytes);
+            flight.wire_bytes = narrow(self.topology.wire_bytes(bytes.len()));
+            flight.from = narrow(to);
+            flight.to = narrow(to);
+            flight.level = Priority::HIGHEST;
+            flight.place = Place::Host;
+            flight.number = 0;
+            flight.held_up = 0;
+            flight.mark = mark;
+            flight.damaged = false;
+            self.events.push(at, Step::Hop(id));
+        }
     }
 
     /// Gives the memory of a packet that has arrived back. Its id is void then.

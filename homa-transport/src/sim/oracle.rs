@@ -1,11 +1,12 @@
 //! The oracle: knows every call there is, and says whether what the endpoints do is right.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use super::fault::Damaged;
+use super::fault::{Damaged, DisturbanceKind};
 use super::invariant::{Breach, Invariant, Levels};
 use super::ledger::{GrantBounds, GrantLedger};
 use super::scenario::Scenario;
+use super::unproven::Unproven;
 use crate::config::Config;
 use crate::endpoint::RpcKey;
 use crate::error::{Delivery, RpcError};
@@ -15,6 +16,8 @@ use crate::wire::{Header, Malformed, Packet};
 /// A call.
 #[derive(Clone, Debug)]
 pub(super) struct Call {
+    /// In the form of its client.
+    pub(super) id: RpcId,
     pub(super) client: usize,
     pub(super) server: usize,
     pub(super) state: CallState,
@@ -24,10 +27,12 @@ pub(super) struct Call {
     pub(super) probe: bool,
     pub(super) begun: Instant,
     /// Number of the server's process to which the request was delivered last; 0: to none.
-    delivered_in: u32,
+    pub(super) delivered_in: u32,
     answered: bool,
     /// Its client was told that it was not sent.
     not_sent: bool,
+    /// How often processes of its server had died when it began.
+    crashes: u32,
 }
 
 /// A message by its place in the common text.
@@ -73,6 +78,13 @@ pub(super) struct Oracle {
     ledgers: Vec<GrantLedger>,
     open: usize,
     outcomes: Outcomes,
+    /// How often the process of each host has died.
+    crashes: Vec<u32>,
+    /// Nothing worse happens than losses of a tenth, and lasts for long.
+    calm: bool,
+    /// Ids of RPCs that are only in forged packets.
+    forged: HashSet<RpcId>,
+    pub(super) unproven: Unproven,
 }
 
 impl Oracle {
@@ -83,12 +95,16 @@ impl Oracle {
             packet_bytes: scenario.packet_bytes,
             lenient: faults.damaged == Damaged::Delivered,
             duplicates: faults.duplication > 0,
-            disturbed: !scenario.disturbances.is_empty(),
+            disturbed: is_disturbed(scenario),
             calls: Vec::new(),
             by_id: HashMap::new(),
             ledgers: (0..hosts).map(|_| GrantLedger::default()).collect(),
             open: 0,
             outcomes: Outcomes::default(),
+            crashes: vec![0; hosts],
+            calm: is_calm(scenario),
+            forged: HashSet::new(),
+            unproven: Unproven::default(),
         }
     }
 
@@ -125,6 +141,7 @@ impl Oracle {
         self.by_id.insert((client, id), self.calls.len());
         self.open += 1;
         self.calls.push(Call {
+            id,
             client,
             server: call.server,
             state: CallState::Open,
@@ -135,7 +152,17 @@ impl Oracle {
             delivered_in: 0,
             answered: false,
             not_sent: false,
+            crashes: self.crashes.get(call.server).copied().unwrap_or(0),
         });
+    }
+
+    /// Packets are forged under an id that no call has.
+    pub(super) fn on_forged_id(&mut self, id: RpcId) {
+        self.forged.insert(id.client_form());
+    }
+
+    pub(super) fn is_forged(&self, id: RpcId) -> bool {
+        self.forged.contains(&id.client_form())
     }
 
     /// The process of `host` has died.
@@ -150,6 +177,10 @@ impl Oracle {
         if let Some(ledger) = self.ledgers.get_mut(host) {
             *ledger = GrantLedger::default();
         }
+        if let Some(crashes) = self.crashes.get_mut(host) {
+            *crashes += 1;
+        }
+        self.unproven.forget(host);
     }
 
     /// A request is delivered by process number `process` of `host`. `exact` says whether it has
@@ -165,7 +196,7 @@ impl Oracle {
         let breach = |invariant, detail| Err(Breach::new(invariant, host, Some(client), detail));
         let number = self.call_of(client, id);
         let Some((number, call)) = number.and_then(|n| Some((n, self.calls.get_mut(n)?))) else {
-            if self.lenient {
+            if self.lenient || self.forged.contains(&id.client_form()) {
                 return Ok(None);
             }
             let detail = format!("a request {id:?} that nobody made");
@@ -181,7 +212,8 @@ impl Oracle {
             return breach(Invariant::RequestExact, detail);
         }
         // A second copy of a packet that was refused can reach the next process.
-        if call.not_sent && !self.duplicates {
+        let restarted = self.crashes.get(host).is_some_and(|n| *n > call.crashes);
+        if call.not_sent && !(self.duplicates && restarted) {
             let detail = format!("call {number} failed as not sent and is delivered");
             return breach(Invariant::NotSentMeansNotSent, detail);
         }
@@ -228,11 +260,16 @@ impl Oracle {
         number: usize,
         error: &RpcError,
     ) -> Result<(), Breach> {
+        let excused = self.excuses(number, error);
         let call = self.end(host, number, CallState::Failed)?;
         let server = Some(call.server);
         if call.probe {
             let detail = format!("call {number} after the faults failed: {error}");
             return Err(Breach::new(Invariant::WorksAgain, host, server, detail));
+        }
+        if !excused {
+            let detail = format!("call {number} fails without a cause: {error}");
+            return Err(Breach::new(Invariant::FailsForCause, host, server, detail));
         }
         if error.delivery() == Delivery::NotSent {
             if call.delivered_in > 0 {
@@ -247,6 +284,23 @@ impl Oracle {
             call.not_sent = true;
         }
         Ok(())
+    }
+
+    /// Whether there is a cause for a call to fail so.
+    fn excuses(&self, number: usize, error: &RpcError) -> bool {
+        let server = self.calls.get(number).map(|call| call.server);
+        let crashes = server.and_then(|server| self.crashes.get(server));
+        let crashed = crashes.is_some_and(|crashes| *crashes > 0);
+        self.lenient
+            || match error {
+                RpcError::PeerRestarted { .. } => crashed,
+                RpcError::Forgotten { .. } => crashed || self.disturbed,
+                RpcError::TimedOut { .. }
+                | RpcError::Stalled { .. }
+                | RpcError::Unreachable { .. }
+                | RpcError::Stale => !self.calm,
+                _ => true,
+            }
     }
 
     /// The application gives a call up; true if it was open.
@@ -450,4 +504,22 @@ pub(super) struct NewCall {
     pub(super) response: Content,
     pub(super) probe: bool,
     pub(super) begun: Instant,
+}
+
+/// Packets lost or damaged, in millionths, up to which ten requests in a row do not go unanswered.
+const CALM_LOSS: u32 = 100_000;
+
+fn is_disturbed(scenario: &Scenario) -> bool {
+    let port_change = |kind: &DisturbanceKind| matches!(kind, DisturbanceKind::PortChange { .. });
+    let mut kinds = scenario.disturbances.iter().map(|each| &each.kind);
+    kinds.any(|kind| !port_change(kind))
+}
+
+fn is_calm(scenario: &Scenario) -> bool {
+    let faults = &scenario.faults;
+    !is_disturbed(scenario)
+        && !scenario.goes_bad
+        && scenario.load.dropped == 0
+        && faults.loss + faults.corruption <= CALM_LOSS
+        && scenario.topology.packet_bytes_max.is_none()
 }

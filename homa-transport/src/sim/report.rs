@@ -23,6 +23,16 @@ pub struct Totals {
     pub crashes: u64,
     /// Processes that stopped for a while.
     pub stalls: u64,
+    /// Ports that a NAT changed.
+    pub port_changes: u64,
+    /// Packets to ports that a NAT had closed, and to addresses of nobody.
+    pub astray: u64,
+    /// Packets that were forged.
+    pub forged: u64,
+    /// Packets that found a receive queue full.
+    pub overrun: u64,
+    /// Calls begun all at once.
+    pub burst_calls: u64,
     /// Calls made.
     pub calls: u64,
     /// Calls that got their response.
@@ -45,6 +55,11 @@ impl AddAssign for Totals {
         self.partitions += other.partitions;
         self.crashes += other.crashes;
         self.stalls += other.stalls;
+        self.port_changes += other.port_changes;
+        self.astray += other.astray;
+        self.forged += other.forged;
+        self.overrun += other.overrun;
+        self.burst_calls += other.burst_calls;
         self.calls += other.calls;
         self.succeeded += other.succeeded;
         self.failed += other.failed;

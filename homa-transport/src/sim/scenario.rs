@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::fault::{Damaged, Disturbance, DisturbanceKind, PacketFaults};
+use super::hazard::{Burst, Forgeries, ReceiveQueue};
 use super::host::Clock;
 use super::random::{Random, nanos};
 use super::topology::Topology;
@@ -36,6 +37,15 @@ pub struct Scenario {
     pub faults: PacketFaults,
     /// What goes wrong with hosts and paths until the healing.
     pub disturbances: Vec<Disturbance>,
+    /// Hosts behind a NAT: they call others and are not called. They share an address, and each is seen
+    /// under a port of it.
+    pub behind_nat: Vec<usize>,
+    /// Forged packets until the healing.
+    pub forgeries: Option<Forgeries>,
+    /// The receive queue of each host; `None`: what arrives is taken at once.
+    pub receive_queue: Option<ReceiveQueue>,
+    /// Calls that begin all at once.
+    pub bursts: Vec<Burst>,
     /// Clocks of the hosts; hosts beyond have one that is right.
     pub clocks: Vec<Clock>,
     /// What the applications do.
@@ -87,6 +97,10 @@ impl Scenario {
             link_backlog: Duration::ZERO,
             faults: PacketFaults::default(),
             disturbances: Vec::new(),
+            behind_nat: Vec::new(),
+            forgeries: None,
+            receive_queue: None,
+            bursts: Vec::new(),
             clocks: Vec::new(),
             load: Load {
                 arrivals: Arrivals::Poisson(Duration::from_micros(100)),
@@ -129,6 +143,10 @@ impl Scenario {
             link_backlog: random.pick([Duration::ZERO, Duration::from_micros(20)]),
             faults: faults(&mut random, damage),
             disturbances: disturbances(&mut random, hosts, healing),
+            behind_nat: Vec::new(),
+            forgeries: None,
+            receive_queue: None,
+            bursts: Vec::new(),
             clocks: (0..hosts).map(|_| clock(&mut random)).collect(),
             load: load(&mut random, hosts, healing),
             topology,
@@ -137,7 +155,7 @@ impl Scenario {
             steps_max: 3_000_000,
             patience: Duration::from_secs(60),
         };
-        scenario.with_narrow_ways(&mut later)
+        scenario.with_narrow_ways(&mut later).with_hazards(seed)
     }
 
     /// At times the ways of the network take less than the hosts believe.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::addresses::Addresses;
 use super::defect::Defect;
 use super::host::{Clock, Host, Running, port};
 use super::invariant::{Breach, Invariant, Levels};
@@ -28,6 +29,7 @@ pub struct World {
     pub(super) step: u64,
     pub(super) random: Random,
     pub(super) hosts: Vec<Host>,
+    pub(super) addresses: Addresses,
     pub(super) network: Network,
     events: EventQueue<Happening>,
     pub(super) oracle: Oracle,
@@ -60,6 +62,12 @@ pub(super) enum Happening {
     Answer(usize, usize),
     /// A host gives up a call.
     GiveUp(usize, usize, RpcKey),
+    /// All hosts begin many calls to one, by the number of the burst.
+    Burst(usize),
+    /// A packet is forged.
+    Forge,
+    /// A host takes the next packet out of its receive queue.
+    Receive(usize),
     /// A host (first) hears that another cannot be reached.
     Report(usize, usize, Option<RpcId>),
     /// A disturbance begins.
@@ -116,6 +124,7 @@ impl World {
             now: Instant::ZERO,
             step: 0,
             random,
+            addresses: Addresses::new(number, &scenario.behind_nat),
             network,
             events: EventQueue::new(),
             oracle: Oracle::new(number, &scenario),
@@ -157,6 +166,9 @@ impl World {
     /// Puts a defect between the endpoints and the world.
     pub fn set_defect(&mut self, defect: impl Defect + 'static) {
         self.defect = Some(Box::new(defect));
+        for host in 0..self.hosts.len() {
+            self.spoil(host);
+        }
     }
 
     /// Calls `watcher` with everything that happens.
@@ -237,6 +249,11 @@ impl World {
         }
         self.events
             .push(Instant::ZERO + self.scenario.healing, Happening::Heal);
+        for (number, burst) in self.scenario.bursts.iter().enumerate() {
+            let at = Instant::ZERO + burst.at;
+            self.events.push(at, Happening::Burst(number));
+        }
+        self.set_next_forgery();
         for host in 0..self.hosts.len() {
             self.begin_load(host);
         }
@@ -304,6 +321,12 @@ impl World {
                 }
                 self.serve(host)
             }
+            Happening::Burst(number) => self.burst(number),
+            Happening::Forge => {
+                self.forge();
+                Ok(())
+            }
+            Happening::Receive(host) => self.receive(host),
             Happening::Call(host)
             | Happening::Answer(host, _)
             | Happening::GiveUp(host, ..)
@@ -335,7 +358,9 @@ impl World {
     }
 
     pub(super) fn run_timers(&mut self, at: usize) {
-        let Some(host) = self.hosts.get_mut(at).filter(|host| host.runs()) else {
+        // What has arrived comes first.
+        let ready = |host: &&mut Host| host.runs() && !host.is_behind();
+        let Some(host) = self.hosts.get_mut(at).filter(ready) else {
             return;
         };
         let now = host.clock.local(self.now);
@@ -353,13 +378,22 @@ impl World {
             return;
         };
         let due = host.clock.true_time(due).max(self.now);
-        if due == self.now && host.awaits_link {
-            // What is due is to send, which has to wait for the link.
+        if due == self.now && (host.awaits_link || host.is_behind()) {
+            // What is due is to send, which has to wait for the link, or waits for what has arrived.
             return;
         }
         if host.timer.is_none_or(|timer| due < timer) {
             host.timer = Some(due);
             self.at(due, Happening::Timer(at));
+        }
+    }
+
+    /// Breaks the rules of an endpoint that the defect names.
+    pub(super) fn spoil(&mut self, at: usize) {
+        if let (Some(defect), Some(host)) = (&self.defect, self.hosts.get_mut(at))
+            && let Some(rule) = defect.breaks(at)
+        {
+            host.endpoint.break_rule(rule);
         }
     }
 
