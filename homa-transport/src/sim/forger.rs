@@ -180,9 +180,9 @@ impl World {
             let Some(host) = self.hosts.get(at) else {
                 return Ok(());
             };
-            let endpoint = &host.endpoint;
-            self.oracle.on_received(at, party, &Ok(parsed), |_, id| {
-                endpoint.find_rpc(peer, local, id.other_side())
+            let (endpoint, addresses) = (&host.endpoint, &self.addresses);
+            self.oracle.on_received(at, party, &Ok(parsed), |peer, id| {
+                endpoint.find_rpc(addresses.addr_of(peer)?, local, id.other_side())
             });
             return self.take_events(at);
         }

@@ -31,6 +31,8 @@ pub(super) struct Call {
     answered: bool,
     /// Its client was told that it was not sent.
     not_sent: bool,
+    /// By a server that was there.
+    refused: bool,
     /// How often processes of its server had died when it began.
     crashes: u32,
 }
@@ -152,6 +154,7 @@ impl Oracle {
             delivered_in: 0,
             answered: false,
             not_sent: false,
+            refused: false,
             crashes: self.crashes.get(call.server).copied().unwrap_or(0),
         });
     }
@@ -213,7 +216,8 @@ impl Oracle {
         }
         // A second copy of a packet that was refused can reach the next process.
         let restarted = self.crashes.get(host).is_some_and(|n| *n > call.crashes);
-        if call.not_sent && !(self.duplicates && restarted) {
+        let another = restarted || !call.refused;
+        if call.not_sent && !(self.duplicates && another) {
             let detail = format!("call {number} failed as not sent and is delivered");
             return breach(Invariant::NotSentMeansNotSent, detail);
         }
@@ -282,6 +286,7 @@ impl Oracle {
                 ));
             }
             call.not_sent = true;
+            call.refused = matches!(error, RpcError::Refused { .. });
         }
         Ok(())
     }

@@ -101,9 +101,9 @@ impl World {
         let (now, local) = (host.clock.local(self.now), host.addr.ip());
         host.endpoint.handle_packet(now, peer, local, bytes);
         let parsed = wire::parse(bytes);
-        let endpoint = &host.endpoint;
-        self.oracle.on_received(at, party, &parsed, |_, id| {
-            endpoint.find_rpc(peer, local, id.other_side())
+        let (endpoint, addresses) = (&host.endpoint, &self.addresses);
+        self.oracle.on_received(at, party, &parsed, |peer, id| {
+            endpoint.find_rpc(addresses.addr_of(peer)?, local, id.other_side())
         });
         if self.addresses.is_never_called(from) {
             self.oracle.unproven.on_received(at, from, bytes, false);
