@@ -13,7 +13,7 @@ use std::time::Duration;
 use homa_transport::endpoint::Event;
 use homa_transport::units::{Instant, Priority, RpcId};
 use homa_transport::wire::{
-    Acks, Busy, Data, Grant, Header, Packet, PacketType, Resend, Tokens, Unknown, emit,
+    Acks, Busy, Data, Grant, Header, Packet, PacketType, Resend, Tokens, Unknown, emit, parse,
 };
 use homa_transport::{Config, Endpoint, Wire};
 use support::{Fate, Pair, Side, client_addr, pattern, server_addr, token_for};
@@ -54,6 +54,20 @@ impl Forger {
         self.server
             .handle_packet(self.now, client_addr(), local, &bytes);
         self.pump();
+    }
+
+    /// A packet of the one in whose name the others are sent.
+    fn reply(&mut self, id: RpcId, packet: &Packet<'_>) {
+        let header = Header {
+            source_port: client_addr().port(),
+            destination_port: server_addr().port(),
+            sender_id: id,
+        };
+        let shown = token_for(&mut self.server, self.now, client_addr());
+        let bytes = emit(&header, packet).with_tokens(Tokens { own: 77, shown });
+        let local = server_addr().ip();
+        self.server
+            .handle_packet(self.now, client_addr(), local, bytes.as_slice());
     }
 
     fn request(&mut self, id: u64, cutoff_version: u16) {
@@ -436,4 +450,38 @@ fn one_who_forges_first_packets_in_a_clients_name_does_not_use_up_its_room() {
         "{:?}",
         pair.outcomes
     );
+}
+
+/// What is asked about requests that were forged in the name of a peer goes unanswered. That must not pass for
+/// the silence of the peer, or a forger could end our own calls to it. Worlds 2256, 4556.
+#[test]
+fn forged_requests_do_not_make_a_living_peer_dead() {
+    let mut forger = Forger::new(Wire::Encapsulated);
+    let (now, server) = (forger.now, &mut forger.server);
+    server
+        .send_request(now, client_addr(), 1_472, vec![7; 100].into(), 1)
+        .expect("there is room");
+    for id in 0..20 {
+        forger.request(1_000 + 2 * id, 0);
+    }
+    forger.answer(100);
+    let mut asked = 0;
+    let end = forger.now + LONG / 4;
+    while let Some(at) = forger.server.poll_timeout().filter(|at| *at <= end) {
+        forger.now = at.max(forger.now) + Duration::from_micros(1);
+        forger.server.handle_timeout(forger.now);
+        while let Some(packet) = forger.server.poll_transmit(forger.now) {
+            let (header, packet) = parse(packet.header.as_slice()).unwrap();
+            // The peer has the call at work, and knows nothing of the others.
+            if header.sender_id.is_client() && packet.packet_type() == PacketType::Resend {
+                asked += 1;
+                forger.reply(header.sender_id.other_side(), &Packet::Busy(Busy::Working));
+            }
+        }
+    }
+    while let Some(event) = forger.server.poll_event() {
+        assert!(!matches!(event, Event::Failed { .. }), "{event:?}");
+    }
+    assert!(asked >= 5, "{asked}");
+    assert_eq!(forger.server.rpcs_live(), 1, "only the call is left");
 }
