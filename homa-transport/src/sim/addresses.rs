@@ -90,6 +90,16 @@ impl Addresses {
         self.seen_as.get(host).copied().unwrap_or(own)
     }
 
+    /// This address, unless it is one of a host under which nobody sees it.
+    pub(super) fn as_seen(&self, id: AddressId) -> AddressId {
+        let host = id.0 as usize;
+        if host < self.hosts {
+            self.seen_as(host)
+        } else {
+            id
+        }
+    }
+
     pub(super) fn is_behind_nat(&self, host: usize) -> bool {
         self.seen_as(host).0 as usize != host
     }

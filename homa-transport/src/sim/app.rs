@@ -104,6 +104,16 @@ impl World {
         }
     }
 
+    fn call_again(&mut self, at: usize, call: usize) {
+        let again = self.oracle.call(call).map(|call| {
+            let len = |content: Content| u32::try_from(content.len).unwrap_or(u32::MAX);
+            (call.server, len(call.request), len(call.response))
+        });
+        if let Some((server, request, response)) = again {
+            self.make_call(at, server, request, response, true);
+        }
+    }
+
     /// The hosts that a host can call: all others that are not behind the NAT.
     fn servers_for(&self, host: usize) -> Vec<usize> {
         let hosts = self.hosts.len();
@@ -207,7 +217,10 @@ impl World {
                 let call = usize::try_from(cookie).unwrap_or(usize::MAX);
                 self.record(at, What::Ended(cookie, None));
                 self.on_outcome(at);
-                self.oracle.on_failure(at, call, &error)
+                if self.oracle.on_failure(at, call, &error)? {
+                    self.call_again(at, call);
+                }
+                Ok(())
             }
             Event::Cancelled { rpc } => {
                 let process = self.hosts.get(at).map_or(0, |host| host.process);

@@ -93,9 +93,10 @@ impl World {
         }
         let target = self.random.index(self.hosts.len());
         let from = self.random.index(self.addresses.len());
+        let from = AddressId(u32::try_from(from).ok()?);
         Some(Forgery {
             target,
-            from: AddressId(u32::try_from(from).ok()?),
+            from: self.addresses.as_seen(from),
             id: RpcId::new(self.random.next() | 2).client_form(),
             call: None,
         })

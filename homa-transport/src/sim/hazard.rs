@@ -6,6 +6,7 @@ use super::fault::{Disturbance, DisturbanceKind};
 use super::random::Random;
 use super::scenario::Scenario;
 use crate::config::Wire;
+use crate::endpoint::ModuleKind;
 
 /// Packets forged in the names of hosts and of nobody, by one who knows the ids of RPCs and no tokens.
 /// Only over UDP, since protocol 146 does not validate addresses.
@@ -88,7 +89,10 @@ impl Scenario {
     }
 
     fn with_burst(mut self, mut random: Random) -> Self {
-        if !random.chance(250_000) {
+        // Messages without grants overflow any queue as long as they last.
+        let unpaced =
+            self.wire == Wire::Native && self.modules.contains(&Some(ModuleKind::Upstream));
+        if unpaced || !random.chance(250_000) {
             return self;
         }
         let hosts = self.topology.hosts();
