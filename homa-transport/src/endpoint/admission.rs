@@ -13,6 +13,7 @@ use super::peer::{Peer, PeerKey};
 use super::receive::Arrival;
 use super::release::{shrink, shrink_queue};
 use super::rpc::{Liveness, Rpc, State};
+use super::rules::Rule;
 use super::wait_list::{Standing, WaitList};
 use super::{Endpoint, RpcKey};
 use crate::list::Links;
@@ -207,7 +208,9 @@ impl Endpoint {
             return self.announce_cutoffs(arrival);
         }
         let (client, at) = (arrival.peer.ip(), self.memory_time());
-        if !self.replays.refuse(client, arrival.id, refusal, at) {
+        if !self.rules.breaks(Rule::RefusalsAreKept)
+            && !self.replays.refuse(client, arrival.id, refusal, at)
+        {
             self.on_forgotten();
         }
         self.stats.busy_sent += 1;

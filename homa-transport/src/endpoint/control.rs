@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::receive::Arrival;
 use super::rpc::State;
+use super::rules::Rule;
 use super::{Endpoint, RpcKey};
 use crate::config::Wire;
 use crate::error::{Limit, RpcError};
@@ -164,7 +165,8 @@ impl Endpoint {
 
     pub(super) fn was_delivered(&mut self, arrival: &Arrival) -> bool {
         let at = self.memory_time();
-        self.replays.contains(arrival.peer.ip(), arrival.id, at)
+        !self.rules.breaks(Rule::ClientsKeepTheirIds)
+            && self.replays.contains(arrival.peer.ip(), arrival.id, at)
     }
 
     /// What to say of a request that is neither here nor remembered.
@@ -186,6 +188,11 @@ impl Endpoint {
         let (reach, restarted) = match unknown {
             Unknown::NotReceived { reach, since_start } if self.validates => (reach, since_start),
             _ => (memory, false),
+        };
+        let reach = if self.rules.breaks(Rule::ProofsHaveReach) {
+            Duration::MAX
+        } else {
+            reach
         };
         let pause = self.copy_pause(key);
         let Some(rpc) = self.table.get_mut(key) else {

@@ -7,6 +7,7 @@ use super::grant::Progress;
 use super::inbound::{Added, InMessage};
 use super::peer::{Peer, PeerKey};
 use super::rpc::State;
+use super::rules::Rule;
 use super::trace::Record;
 use super::wait_list::Standing;
 use super::{Endpoint, Event, RpcKey};
@@ -214,9 +215,20 @@ impl Endpoint {
         if arrival.id.is_client() {
             self.table.find_client(arrival.peer, arrival.id)
         } else {
-            self.table
-                .find_server(arrival.peer, arrival.local, arrival.id)
+            let served = self
+                .table
+                .find_server(arrival.peer, arrival.local, arrival.id);
+            served.filter(|key| self.is_same_client(*key, arrival))
         }
+    }
+
+    /// A client is the same whatever its port.
+    fn is_same_client(&self, key: RpcKey, arrival: &Arrival) -> bool {
+        !self.rules.breaks(Rule::ClientsKeepTheirIds)
+            || self
+                .table
+                .get(key)
+                .is_some_and(|rpc| rpc.addr == arrival.peer)
     }
 
     // ---- DATA ----

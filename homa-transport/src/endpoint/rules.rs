@@ -30,6 +30,10 @@ pub(super) struct Rules {
 
 /// Rules that a deliberately broken endpoint can break one of, so that a simulator shows that it notices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(feature = "sim"),
+    expect(unreachable_pub, reason = "simulators name them")
+)]
 pub enum Rule {
     /// Only our own token for an address shows that its packets are from there.
     TokensAreChecked,

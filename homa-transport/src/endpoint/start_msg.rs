@@ -26,6 +26,7 @@ use super::outbound::OutMessage;
 use super::peer::PeerKey;
 use super::receive::Arrival;
 use super::rpc::State;
+use super::rules::Rule;
 use super::{Endpoint, RpcKey};
 use crate::config::Wire;
 use crate::units::Instant;
@@ -142,6 +143,9 @@ impl Endpoint {
             return false;
         };
         let repeated = std::mem::replace(&mut start.sent, true);
+        if repeated && self.rules.breaks(Rule::StartIsRepeated) {
+            return true;
+        }
         if repeated {
             let interval = self.config.resend_interval;
             let mut hopeful = true;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::peer::PeerKey;
 use super::rpc::{Liveness, Rpc, State};
+use super::rules::Rule;
 use super::{Endpoint, RpcKey};
 use crate::error::{Delivery, Report, RpcError, Unreachable};
 use crate::units::Instant;
@@ -231,6 +232,9 @@ impl Endpoint {
             State::Incoming | State::Receiving => rpc.waits_for_room.is_none() && rpc.is_granting(),
             State::Abandoned => false,
         };
+        if self.rules.breaks(Rule::StandstillEnds) {
+            return false;
+        }
         // A client that goes on gets its response by RESENDs alone, and gives up before that.
         let times = if rpc.state == State::Responding { 2 } else { 1 };
         !at_work && self.standstill(rpc) >= times * self.standstill_max()

@@ -4,7 +4,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Invariant {
     /// A process delivers a request at most once. (A restarted one has forgotten what its
-    /// predecessor delivered.)
+    /// predecessor delivered, and delivers it again only if the client has not heard of it since.)
     RequestOnce,
     /// A request that is delivered belongs to a call and has its bytes.
     RequestExact,

@@ -29,6 +29,8 @@ pub(super) struct Call {
     /// Number of the server's process to which the request was delivered last; 0: to none.
     pub(super) delivered_in: u32,
     answered: bool,
+    /// The process from which its client has heard of it after that.
+    heard_from: u32,
     /// Its client was told that it was not sent.
     not_sent: bool,
     /// By a server that was there.
@@ -73,6 +75,8 @@ pub(super) struct Oracle {
     lenient: bool,
     /// Packets may arrive twice.
     duplicates: bool,
+    /// No packet is in the network twice, or for long.
+    prompt: bool,
     /// Hosts may fall silent, and be taken for dead.
     disturbed: bool,
     calls: Vec<Call>,
@@ -102,6 +106,7 @@ impl Oracle {
             packet_bytes: scenario.packet_bytes,
             lenient: faults.damaged == Damaged::Delivered,
             duplicates: faults.duplication > 0,
+            prompt: faults.duplication + faults.reordering == 0,
             disturbed: is_disturbed(scenario),
             calls: Vec::new(),
             by_id: HashMap::new(),
@@ -164,6 +169,7 @@ impl Oracle {
             begun: call.begun,
             delivered_in: 0,
             answered: false,
+            heard_from: 0,
             not_sent: false,
             refused: false,
             crashes: self.crashes.get(call.server).copied().unwrap_or(0),
@@ -237,6 +243,12 @@ impl Oracle {
             let detail = format!("call {number} is delivered to one process a second time");
             return breach(Invariant::RequestOnce, detail);
         }
+        if self.prompt && !self.lenient && call.heard_from > 0 {
+            let detail = format!(
+                "call {number} is delivered to a second process, and its client has heard from the first"
+            );
+            return breach(Invariant::RequestOnce, detail);
+        }
         call.delivered_in = process;
         self.outcomes.delivered += 1;
         Ok(Some(number))
@@ -288,10 +300,6 @@ impl Oracle {
             self.second_tries -= 1;
             return Ok(true);
         }
-        if !excused {
-            let detail = format!("call {number} fails without a cause: {error}");
-            return Err(Breach::new(Invariant::FailsForCause, host, server, detail));
-        }
         if error.delivery() == Delivery::NotSent {
             if call.delivered_in > 0 {
                 let detail = format!("call {number} was delivered and fails as not sent: {error}");
@@ -304,6 +312,10 @@ impl Oracle {
             }
             call.not_sent = true;
             call.refused = matches!(error, RpcError::Refused { .. });
+        }
+        if !excused {
+            let detail = format!("call {number} fails without a cause: {error}");
+            return Err(Breach::new(Invariant::FailsForCause, host, server, detail));
         }
         Ok(false)
     }
@@ -319,8 +331,7 @@ impl Oracle {
                 RpcError::Forgotten { .. } => crashed || self.late || self.disturbed,
                 RpcError::TimedOut { .. }
                 | RpcError::Stalled { .. }
-                | RpcError::Unreachable { .. }
-                | RpcError::Stale => !self.calm,
+                | RpcError::Unreachable { .. } => !self.calm,
                 _ => true,
             }
     }
@@ -439,6 +450,7 @@ impl Oracle {
         packet: &Result<(Header, Packet<'_>), Malformed>,
         rpc_of: impl Fn(usize, RpcId) -> Option<RpcKey>,
     ) {
+        self.on_heard(host, packet);
         let Some(ledger) = self.ledgers.get_mut(host) else {
             return;
         };
@@ -453,6 +465,19 @@ impl Oracle {
                 ledger.begin(peer, header.sender_id, start.message_length, 0, rpc_of);
             }
             _ => {}
+        }
+    }
+
+    /// Notes that the client of a call hears from the process that has its request.
+    fn on_heard(&mut self, host: usize, packet: &Result<(Header, Packet<'_>), Malformed>) {
+        let Ok((header, Packet::Data(..) | Packet::Busy(_))) = packet else {
+            return;
+        };
+        let number = self.call_of(host, header.sender_id);
+        if let Some(call) = number.and_then(|number| self.calls.get_mut(number))
+            && !header.sender_id.is_client()
+        {
+            call.heard_from = call.delivered_in;
         }
     }
 
