@@ -179,5 +179,17 @@ fn print_totals(out: &mut impl Write, totals: &Totals) -> io::Result<()> {
     for (name, count) in kinds(totals).into_iter().chain(further) {
         writeln!(out, "{count:>14} {name}")?;
     }
+    for (name, time) in [
+        (
+            "until quiet after the healing, at most",
+            totals.quiet_after_healing,
+        ),
+        (
+            "until quiet after all went bad, at most",
+            totals.quiet_after_bad,
+        ),
+    ] {
+        writeln!(out, "{:>12.1} s {name}", time.as_secs_f64())?;
+    }
     Ok(())
 }

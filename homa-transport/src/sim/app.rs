@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::call::{Content, NewCall};
 use super::host::Host;
 use super::invariant::Breach;
-use super::oracle::{Content, NewCall};
 use super::random::Random;
 use super::trace::What;
 use super::workload::Arrivals;

@@ -170,6 +170,15 @@ impl World {
             return Ok(());
         }
         self.oracle.on_end(&levels)?;
+        if self.phase == Phase::Healing {
+            let since = Instant::ZERO + self.scenario.healing;
+            let took = self.now.saturating_since(since);
+            if self.scenario.goes_bad {
+                self.totals.quiet_after_bad = took;
+            } else {
+                self.totals.quiet_after_healing = took;
+            }
+        }
         if self.phase == Phase::Probing || self.scenario.goes_bad {
             self.phase = Phase::Done;
             return Ok(());

@@ -19,6 +19,8 @@
 
 mod addresses;
 mod app;
+mod call;
+mod cause;
 mod defect;
 mod disturb;
 mod fault;

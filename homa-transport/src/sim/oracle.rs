@@ -2,7 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::fault::{Damaged, DisturbanceKind};
+use super::call::{Call, CallState, Content, NewCall, Outcomes};
+use super::cause::Causes;
 use super::invariant::{Breach, Invariant, Levels};
 use super::ledger::{GrantBounds, GrantLedger};
 use super::scenario::Scenario;
@@ -10,89 +11,23 @@ use super::unproven::Unproven;
 use crate::config::Config;
 use crate::endpoint::RpcKey;
 use crate::error::{Delivery, RpcError};
-use crate::units::{Instant, Priority, RpcId};
+use crate::units::{Priority, RpcId};
 use crate::wire::{Header, Malformed, Packet};
-
-/// A call.
-#[derive(Clone, Debug)]
-pub(super) struct Call {
-    /// In the form of its client.
-    pub(super) id: RpcId,
-    pub(super) client: usize,
-    pub(super) server: usize,
-    pub(super) state: CallState,
-    pub(super) request: Content,
-    pub(super) response: Content,
-    /// Made after the faults: it must succeed.
-    pub(super) probe: bool,
-    pub(super) begun: Instant,
-    /// Number of the server's process to which the request was delivered last; 0: to none.
-    pub(super) delivered_in: u32,
-    answered: bool,
-    /// The process from which its client has heard of it after that.
-    heard_from: u32,
-    /// Its client was told that it was not sent.
-    not_sent: bool,
-    /// By a server that was there.
-    refused: bool,
-    /// How often processes of its server had died when it began.
-    crashes: u32,
-}
-
-/// A message by its place in the common text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Content {
-    pub(super) start: usize,
-    pub(super) len: usize,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum CallState {
-    Open,
-    Succeeded,
-    Failed,
-    /// The application gave it up.
-    GivenUp,
-    /// Its process has died.
-    Gone,
-}
-
-/// Calls that ended, by how.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Outcomes {
-    pub(super) succeeded: u64,
-    pub(super) failed: u64,
-    pub(super) given_up: u64,
-    pub(super) gone: u64,
-    pub(super) delivered: u64,
-}
 
 #[derive(Debug)]
 pub(super) struct Oracle {
     config: Config,
     packet_bytes: usize,
-    /// Damaged packets may be delivered, so that contents prove nothing.
-    lenient: bool,
     /// Packets may arrive twice.
     duplicates: bool,
     /// No packet is in the network twice, or for long.
     prompt: bool,
-    /// Hosts may fall silent, and be taken for dead.
-    disturbed: bool,
+    causes: Causes,
     calls: Vec<Call>,
     by_id: HashMap<(usize, RpcId), usize>,
     ledgers: Vec<GrantLedger>,
     open: usize,
     outcomes: Outcomes,
-    /// How often the process of each host has died.
-    crashes: Vec<u32>,
-    /// Nothing worse happens than losses of a tenth, and lasts for long.
-    calm: bool,
-    /// How many calls after the faults may fail: where ways are narrow, the first may be over before packets
-    /// are short enough.
-    second_tries: u32,
-    /// Packets may be so late that what they say of an RPC was true before its request came.
-    late: bool,
     /// Ids of RPCs that are only in forged packets.
     forged: HashSet<RpcId>,
     pub(super) unproven: Unproven,
@@ -104,23 +39,14 @@ impl Oracle {
         Self {
             config: scenario.config.clone(),
             packet_bytes: scenario.packet_bytes,
-            lenient: faults.damaged == Damaged::Delivered,
             duplicates: faults.duplication > 0,
             prompt: faults.duplication + faults.reordering == 0,
-            disturbed: is_disturbed(scenario),
+            causes: Causes::new(hosts, scenario),
             calls: Vec::new(),
             by_id: HashMap::new(),
             ledgers: (0..hosts).map(|_| GrantLedger::default()).collect(),
             open: 0,
             outcomes: Outcomes::default(),
-            crashes: vec![0; hosts],
-            calm: is_calm(scenario),
-            second_tries: match scenario.topology.packet_bytes_max {
-                Some(_) => SECOND_TRIES,
-                None => 0,
-            },
-            late: faults.hold_up_max >= scenario.config.resend_interval
-                && faults.reordering + faults.duplication > 0,
             forged: HashSet::new(),
             unproven: Unproven::default(),
         }
@@ -134,7 +60,7 @@ impl Oracle {
     /// True if damaged packets may have been taken for sound ones, so that nothing but bounds is
     /// sure.
     pub(super) const fn is_lenient(&self) -> bool {
-        self.lenient
+        self.causes.lenient
     }
 
     pub(super) const fn open(&self) -> usize {
@@ -158,22 +84,8 @@ impl Oracle {
         let client = call.client;
         self.by_id.insert((client, id), self.calls.len());
         self.open += 1;
-        self.calls.push(Call {
-            id,
-            client,
-            server: call.server,
-            state: CallState::Open,
-            request: call.request,
-            response: call.response,
-            probe: call.probe,
-            begun: call.begun,
-            delivered_in: 0,
-            answered: false,
-            heard_from: 0,
-            not_sent: false,
-            refused: false,
-            crashes: self.crashes.get(call.server).copied().unwrap_or(0),
-        });
+        let crashes = self.causes.crashes_of(call.server);
+        self.calls.push(Call::new(id, call, crashes));
     }
 
     /// Packets are forged under an id that no call has.
@@ -197,9 +109,7 @@ impl Oracle {
         if let Some(ledger) = self.ledgers.get_mut(host) {
             *ledger = GrantLedger::default();
         }
-        if let Some(crashes) = self.crashes.get_mut(host) {
-            *crashes += 1;
-        }
+        self.causes.on_crash(host);
         self.unproven.forget(host);
     }
 
@@ -216,34 +126,34 @@ impl Oracle {
         let breach = |invariant, detail| Err(Breach::new(invariant, host, Some(client), detail));
         let number = self.call_of(client, id);
         let Some((number, call)) = number.and_then(|n| Some((n, self.calls.get_mut(n)?))) else {
-            if self.lenient || self.forged.contains(&id.client_form()) {
+            if self.causes.lenient || self.forged.contains(&id.client_form()) {
                 return Ok(None);
             }
             let detail = format!("a request {id:?} that nobody made");
             return breach(Invariant::RequestExact, detail);
         };
-        if self.lenient && (call.server != host || call.state != CallState::Open) {
+        if self.causes.lenient && (call.server != host || call.state != CallState::Open) {
             // A damaged id that happens to be that of another call.
             return Ok(None);
         }
-        if !self.lenient && (call.server != host || !exact(call.request)) {
+        if !self.causes.lenient && (call.server != host || !exact(call.request)) {
             let detail =
                 format!("call {number} came with other bytes than were sent, or elsewhere");
             return breach(Invariant::RequestExact, detail);
         }
         // A second copy of a packet that was refused can reach the next process.
-        let restarted = self.crashes.get(host).is_some_and(|n| *n > call.crashes);
+        let restarted = self.causes.crashes_of(host) > call.crashes;
         let another = restarted || !call.refused;
         if call.not_sent && !(self.duplicates && another) {
             let detail = format!("call {number} failed as not sent and is delivered");
             return breach(Invariant::NotSentMeansNotSent, detail);
         }
         // A damaged id can be that of another call.
-        if !self.lenient && call.delivered_in >= process {
+        if !self.causes.lenient && call.delivered_in >= process {
             let detail = format!("call {number} is delivered to one process a second time");
             return breach(Invariant::RequestOnce, detail);
         }
-        if self.prompt && !self.lenient && call.heard_from > 0 {
+        if self.prompt && !self.causes.lenient && call.heard_from > 0 {
             let detail = format!(
                 "call {number} is delivered to a second process, and its client has heard from the first"
             );
@@ -266,7 +176,7 @@ impl Oracle {
         number: usize,
         exact: impl FnOnce(Content) -> bool,
     ) -> Result<(), Breach> {
-        let lenient = self.lenient;
+        let lenient = self.causes.lenient;
         let call = self.end(host, number, CallState::Succeeded)?;
         let right = call.answered && exact(call.response);
         if !lenient && !right {
@@ -288,17 +198,21 @@ impl Oracle {
         number: usize,
         error: &RpcError,
     ) -> Result<bool, Breach> {
-        let excused = self.excuses(number, error);
-        let again = self.second_tries > 0;
+        let causes = &self.causes;
+        let excused = self
+            .calls
+            .get(number)
+            .is_none_or(|call| causes.excuse(call.server, error));
+        let probe = self.calls.get(number).is_some_and(|call| call.probe);
+        let again = probe && self.causes.allow_second_try();
         let call = self.end(host, number, CallState::Failed)?;
         let server = Some(call.server);
-        if call.probe && !again {
+        if again {
+            return Ok(true);
+        }
+        if probe {
             let detail = format!("call {number} after the faults failed: {error}");
             return Err(Breach::new(Invariant::WorksAgain, host, server, detail));
-        }
-        if call.probe {
-            self.second_tries -= 1;
-            return Ok(true);
         }
         if error.delivery() == Delivery::NotSent {
             if call.delivered_in > 0 {
@@ -318,22 +232,6 @@ impl Oracle {
             return Err(Breach::new(Invariant::FailsForCause, host, server, detail));
         }
         Ok(false)
-    }
-
-    /// Whether there is a cause for a call to fail so.
-    fn excuses(&self, number: usize, error: &RpcError) -> bool {
-        let server = self.calls.get(number).map(|call| call.server);
-        let crashes = server.and_then(|server| self.crashes.get(server));
-        let crashed = crashes.is_some_and(|crashes| *crashes > 0);
-        self.lenient
-            || match error {
-                RpcError::PeerRestarted { .. } => crashed || self.late,
-                RpcError::Forgotten { .. } => crashed || self.late || self.disturbed,
-                RpcError::TimedOut { .. }
-                | RpcError::Stalled { .. }
-                | RpcError::Unreachable { .. } => !self.calm,
-                _ => true,
-            }
     }
 
     /// The application gives a call up; true if it was open.
@@ -371,7 +269,7 @@ impl Oracle {
         let Some((number, call)) = call.and_then(|n| Some((n, self.calls.get(n)?))) else {
             return Ok(());
         };
-        let sure = !self.disturbed && !self.lenient;
+        let sure = !self.causes.disturbed && !self.causes.lenient;
         if call.state == CallState::Open && sure {
             let detail = format!("call {number} is cancelled while its client waits for it");
             return Err(Breach::new(
@@ -434,7 +332,7 @@ impl Oracle {
             let granted = ledger.on_grant(to, id, grant.offset, bounds, rpc_of);
             if let Err((invariant, detail)) = granted
                 // The ledger may have the length of a damaged packet that the endpoint did not keep.
-                && !(self.lenient && invariant == Invariant::GrantWithinMessage)
+                && !(self.causes.lenient && invariant == Invariant::GrantWithinMessage)
             {
                 return breach(invariant, detail);
             }
@@ -540,35 +438,4 @@ pub(super) struct Sent<'a> {
     pub(super) level: Priority,
     pub(super) len: usize,
     pub(super) packet: &'a Result<(Header, Packet<'a>), Malformed>,
-}
-
-/// What a call begins with.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct NewCall {
-    pub(super) client: usize,
-    pub(super) server: usize,
-    pub(super) request: Content,
-    pub(super) response: Content,
-    pub(super) probe: bool,
-    pub(super) begun: Instant,
-}
-
-/// Calls after the faults that may fail where ways are narrow.
-const SECOND_TRIES: u32 = 4;
-/// Packets lost or damaged, in millionths, up to which ten requests in a row do not go unanswered.
-const CALM_LOSS: u32 = 100_000;
-
-fn is_disturbed(scenario: &Scenario) -> bool {
-    let port_change = |kind: &DisturbanceKind| matches!(kind, DisturbanceKind::PortChange { .. });
-    let mut kinds = scenario.disturbances.iter().map(|each| &each.kind);
-    kinds.any(|kind| !port_change(kind))
-}
-
-fn is_calm(scenario: &Scenario) -> bool {
-    let faults = &scenario.faults;
-    scenario.disturbances.is_empty()
-        && !scenario.goes_bad
-        && scenario.load.dropped == 0
-        && faults.loss + faults.corruption <= CALM_LOSS
-        && scenario.topology.packet_bytes_max.is_none()
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::AddAssign;
+use std::time::Duration;
 
 use super::invariant::Invariant;
 use super::network::NetworkCounts;
@@ -33,6 +34,10 @@ pub struct Totals {
     pub overrun: u64,
     /// Calls begun all at once.
     pub burst_calls: u64,
+    /// The longest time from a healing until all was quiet.
+    pub quiet_after_healing: Duration,
+    /// The same from the time at which a network went bad for good.
+    pub quiet_after_bad: Duration,
     /// Calls made.
     pub calls: u64,
     /// Calls that got their response.
@@ -60,6 +65,8 @@ impl AddAssign for Totals {
         self.forged += other.forged;
         self.overrun += other.overrun;
         self.burst_calls += other.burst_calls;
+        self.quiet_after_healing = self.quiet_after_healing.max(other.quiet_after_healing);
+        self.quiet_after_bad = self.quiet_after_bad.max(other.quiet_after_bad);
         self.calls += other.calls;
         self.succeeded += other.succeeded;
         self.failed += other.failed;
