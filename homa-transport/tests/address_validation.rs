@@ -485,3 +485,43 @@ fn forged_requests_do_not_make_a_living_peer_dead() {
     assert!(asked >= 5, "{asked}");
     assert_eq!(forger.server.rpcs_live(), 1, "only the call is left");
 }
+
+/// Tokens change with time, also while nothing is received: a first packet after hours tells one that counts.
+/// World 7877.
+#[test]
+fn a_packet_after_a_long_silence_tells_a_token_that_counts() {
+    let mut forger = Forger::new(Wire::Encapsulated);
+    for hours in [0, 2, 3] {
+        let now = Instant::from_nanos(hours * 3_600_000_000_000 + 1_000_000_000);
+        forger.now = now;
+        let endpoint = &mut forger.server;
+        endpoint
+            .send_request(now, client_addr(), 1_472, vec![7; 100].into(), hours)
+            .expect("there is room");
+        let sent = endpoint.poll_transmit(now).expect("it is sent");
+        let shown = Tokens::of(sent.header.as_slice()).own;
+        let (header, _) = parse(&[sent.header.as_slice(), &[7; 100]].concat()).unwrap();
+        let header = Header {
+            sender_id: header.sender_id.other_side(),
+            ..header
+        };
+        let data = Data {
+            message_length: 3,
+            incoming: 3,
+            ack: None,
+            cutoff_version: 0,
+            retransmit: false,
+            few_unscheduled: false,
+            offset: 0,
+        };
+        let plain = emit(&header, &Packet::Data(data, &[]));
+        let response = plain.with_tokens(Tokens { own: 77, shown });
+        let bytes = [response.as_slice(), b"yes"].concat();
+        endpoint.handle_packet(now, client_addr(), server_addr().ip(), &bytes);
+        let event = endpoint.poll_event();
+        assert!(
+            matches!(event, Some(Event::Response { cookie, .. }) if cookie == hours),
+            "after {hours} hours: {event:?}"
+        );
+    }
+}

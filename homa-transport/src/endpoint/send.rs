@@ -24,6 +24,7 @@ impl Endpoint {
     /// The next packet to send, if any. Control packets come first, then the message with the
     /// fewest bytes left.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
+        self.token_key.advance(now);
         if let Some(part) = self.parts.pop_front() {
             self.stats.packets_sent += 1;
             self.stats.bytes_sent += part.len() as u64;
