@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::endpoint::RpcKey;
 use crate::error::{Delivery, RpcError};
 use crate::units::{Priority, RpcId};
-use crate::wire::{Header, Malformed, Packet};
+use crate::wire::{Busy, Header, Malformed, Packet};
 
 #[derive(Debug)]
 pub(super) struct Oracle {
@@ -368,7 +368,8 @@ impl Oracle {
 
     /// Notes that the client of a call hears from the process that has its request.
     fn on_heard(&mut self, host: usize, packet: &Result<(Header, Packet<'_>), Malformed>) {
-        let Ok((header, Packet::Data(..) | Packet::Busy(_))) = packet else {
+        // An unexplained BUSY may mean that the request was refused.
+        let Ok((header, Packet::Data(..) | Packet::Busy(Busy::Working))) = packet else {
             return;
         };
         let number = self.call_of(host, header.sender_id);
