@@ -523,5 +523,6 @@ fn a_packet_after_a_long_silence_tells_a_token_that_counts() {
             matches!(event, Some(Event::Response { cookie, .. }) if cookie == hours),
             "after {hours} hours: {event:?}"
         );
+        while endpoint.poll_transmit(now).is_some() {}
     }
 }
