@@ -84,6 +84,14 @@ pub struct Load {
 }
 
 impl Scenario {
+    /// How long after the healing all must be quiet, with the default timeout of one second: what comes no
+    /// nearer to its end is given up after 30 timeouts, and a response whose client is gone after 60.
+    pub const QUIET_AFTER_HEALING: Duration = Duration::from_secs(60);
+    /// The same from the time at which the network went bad for good: a silent server is given up after 2.5
+    /// timeouts at most, a silent client after 10 runs of a timer, a timeout apart each, plus what clocks are
+    /// off and what was heard last.
+    pub const QUIET_AFTER_BAD: Duration = Duration::from_secs(15);
+
     /// Hosts on one switch without faults, calling one another. A base for worlds of one's own.
     #[must_use]
     pub fn quiet(seed: u64, hosts: usize) -> Self {
@@ -116,7 +124,7 @@ impl Scenario {
             healing: Duration::from_secs(1),
             goes_bad: false,
             steps_max: 3_000_000,
-            patience: Duration::from_secs(60),
+            patience: Self::QUIET_AFTER_HEALING,
         }
     }
 
@@ -153,7 +161,16 @@ impl Scenario {
             healing,
             goes_bad: later.chance(80_000),
             steps_max: 3_000_000,
-            patience: Duration::from_secs(60),
+            patience: Self::QUIET_AFTER_HEALING,
+        };
+        let patience = if scenario.goes_bad {
+            Self::QUIET_AFTER_BAD
+        } else {
+            Self::QUIET_AFTER_HEALING
+        };
+        let scenario = Self {
+            patience,
+            ..scenario
         };
         scenario.with_narrow_ways(&mut later).with_hazards(seed)
     }
