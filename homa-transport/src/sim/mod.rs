@@ -1,7 +1,8 @@
 //! A deterministic simulator: real endpoints on a simulated network, in virtual time.
 //!
 //! A [`World`] follows from one number, its seed: the topology of the network, what is lost,
-//! repeated, overtaken and damaged in it, which hosts crash, stall or are cut off, and what the
+//! repeated, overtaken and damaged in it, which hosts crash, stall or are cut off, which are behind a
+//! NAT and when their ports change, which packets are forged, how much receive queues hold, and what the
 //! applications call. An oracle compares everything the endpoints do with what they should do (see
 //! [`Invariant`]), at every step, and asks at the end whether all that had begun has ended and
 //! nothing is left behind.
