@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::config::Wire;
+use crate::endpoint::profile::rules::Rule;
 use crate::endpoint::rpcs::rpc::State;
 use crate::endpoint::rx::receive::Arrival;
 use crate::endpoint::{Endpoint, RpcKey};
@@ -173,7 +174,8 @@ impl Endpoint {
 
     pub(in crate::endpoint) fn was_delivered(&mut self, arrival: &Arrival) -> bool {
         let at = self.memory_time();
-        self.replays.contains(arrival.peer.ip(), arrival.id, at)
+        !self.rules.breaks(Rule::ClientsKeepTheirIds)
+            && self.replays.contains(arrival.peer.ip(), arrival.id, at)
     }
 
     /// What to say of a request that is neither here nor remembered.
@@ -200,6 +202,11 @@ impl Endpoint {
         let (reach, restarted) = match unknown {
             Unknown::NotReceived { reach, since_start } if self.validates => (reach, since_start),
             _ => (memory, false),
+        };
+        let reach = if self.rules.breaks(Rule::ProofsHaveReach) {
+            Duration::MAX
+        } else {
+            reach
         };
         let pause = self.copy_pause(key);
         let Some(rpc) = self.table.get_mut(key) else {

@@ -129,6 +129,14 @@ impl Round {
 }
 
 impl OutMessage {
+    /// All but the bytes, to be compared.
+    #[cfg(feature = "sim")]
+    pub(in crate::endpoint) fn standing(&self) -> impl std::fmt::Debug {
+        let cursors = (self.unscheduled, self.granted, self.sent, self.arrived);
+        let lost = (self.stuck, self.round);
+        (cursors, self.scheduled_priority, lost, self.start)
+    }
+
     /// A message whose first `unscheduled` bytes need no grant, in packets of `segment_bytes`; the
     /// others go in packets of `scheduled_segment_bytes`.
     ///
