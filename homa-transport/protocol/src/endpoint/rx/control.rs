@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::config::Wire;
 use crate::endpoint::profile::rules::Rule;
-use crate::endpoint::rpcs::rpc::State;
+use crate::endpoint::rpcs::rpc::{Rpc, State};
 use crate::endpoint::rx::receive::Arrival;
 use crate::endpoint::{Endpoint, RpcKey};
 use crate::error::{Limit, RpcError};
@@ -278,11 +278,9 @@ impl Endpoint {
             return;
         }
         if let Some(key) = rpc {
-            if self
-                .table
-                .get(key)
-                .is_some_and(|rpc| rpc.waits_for_room.is_some())
-            {
+            // It is ours to go on. Without a word the server would take us for dead.
+            let ours = |rpc: &Rpc| rpc.waits_for_room.is_some() || rpc.is_granting();
+            if self.table.get(key).is_some_and(ours) {
                 self.stats.busy_sent += 1;
                 return self.reply(&arrival, Packet::Busy(Busy::Waiting));
             }
