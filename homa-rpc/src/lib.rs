@@ -75,7 +75,7 @@ pub use message::metadata::{self, Metadata, MetadataError};
 pub use message::method::{CallInfo, Idempotency, MethodDescriptor};
 pub use message::request::{IntoRequest, Request};
 pub use message::response::Response;
-pub use message::status::{Code, Status};
+pub use message::status::{Code, Status, UnknownCode};
 #[cfg(feature = "types")]
 pub use message::types;
 pub use net::uri::UriError;

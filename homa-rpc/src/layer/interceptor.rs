@@ -90,14 +90,22 @@ impl Call {
 
 /// A layer that lets `interceptor` see all calls of a service.
 pub fn interceptor<I: Interceptor>(interceptor: I) -> InterceptorLayer<I> {
-    InterceptorLayer {
-        interceptor: Arc::new(interceptor),
-    }
+    InterceptorLayer::new(interceptor)
 }
 
 /// See [`interceptor`].
 pub struct InterceptorLayer<I> {
     interceptor: Arc<I>,
+}
+
+impl<I: Interceptor> InterceptorLayer<I> {
+    /// The same as [`interceptor`].
+    #[must_use]
+    pub fn new(interceptor: I) -> Self {
+        Self {
+            interceptor: Arc::new(interceptor),
+        }
+    }
 }
 
 /// A service whose calls an [`Interceptor`] sees.
@@ -113,6 +121,32 @@ impl<S, I: Interceptor> InterceptedService<S, I> {
             inner,
             interceptor: Arc::new(interceptor),
         }
+    }
+}
+
+impl<S, I> InterceptedService<S, I> {
+    /// The service inside.
+    #[must_use]
+    pub const fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The service inside, to be changed.
+    #[must_use]
+    pub const fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The service inside alone.
+    #[must_use]
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+
+    /// What sees its calls.
+    #[must_use]
+    pub fn interceptor(&self) -> &I {
+        &self.interceptor
     }
 }
 
