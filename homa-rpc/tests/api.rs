@@ -187,3 +187,80 @@ fn a_uri_says_where_it_leads() {
     assert_eq!(made.to_string(), "homa://127.0.0.1:7");
     assert_eq!(Uri::of_address(Wire::Mem, addr), None);
 }
+
+/// Every path that `docs/from-tonic.md` names in its table of paths, written out: it compiles if they exist.
+#[allow(unused_imports, reason = "to see that they are there")]
+mod paths {
+    mod root {
+        use homa_rpc::BoxError;
+        use homa_rpc::Code;
+        use homa_rpc::IntoRequest;
+        use homa_rpc::Metadata;
+        use homa_rpc::MethodDescriptor;
+        use homa_rpc::Request;
+        use homa_rpc::Response;
+        use homa_rpc::Result;
+        use homa_rpc::Status;
+        use homa_rpc::async_trait;
+        use homa_rpc::http;
+        use homa_rpc::include_proto;
+        use homa_rpc::{Body, Codec, ProstCodec};
+    }
+    mod layers {
+        use homa_rpc::client::CallService;
+        use homa_rpc::client::Caller;
+        use homa_rpc::layer::InterceptedService;
+        use homa_rpc::layer::Interceptor;
+        use homa_rpc::layer::InterceptorLayer;
+        use homa_rpc::layer::interceptor;
+        use homa_rpc::server::NamedService;
+        use homa_rpc::server::Routes;
+        use homa_rpc::types::ErrorDetails;
+    }
+    mod transport {
+        use homa_rpc::transport::{BindError, BoundServer, Channel, ChannelBuilder, ChannelError};
+        use homa_rpc::transport::{Config, Error, NativeBackend, RpcError, Server, ServerBuilder};
+        use homa_rpc::transport::{ServerError, Socket, Stats, Transport, Uri, UriError};
+    }
+}
+
+#[test]
+fn the_paths_of_the_table_are_those_that_compile_here() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/from-tonic.md");
+    let Ok(page) = std::fs::read_to_string(page) else {
+        // Not there in a published package.
+        return;
+    };
+    let table = page.split("## Paths").nth(1).unwrap();
+    let table = table.split("\n## ").next().unwrap();
+    let source = include_str!("api.rs");
+    let mut named = 0;
+    // What stands between backticks.
+    for path in table.split('`').skip(1).step_by(2) {
+        let Some(path) = path.strip_prefix("homa_rpc::") else {
+            continue;
+        };
+        let (module, names) = path.rsplit_once("::").unwrap_or(("", path));
+        let (module, names) = path.split_once('{').map_or((module, names), |(m, n)| {
+            (m.trim_end_matches("::"), n.trim_end_matches('}'))
+        });
+        let module = if module.is_empty() {
+            "homa_rpc::".to_owned()
+        } else {
+            format!("homa_rpc::{module}::")
+        };
+        for name in names.split(", ") {
+            let is_there = source.lines().any(|line| {
+                let line = line.trim().strip_prefix("use ");
+                let items = line.and_then(|line| line.strip_prefix(&module));
+                items.is_some_and(|items| {
+                    let items = items.trim_matches(['{', '}', ';']);
+                    items.split(", ").any(|item| item == name)
+                })
+            });
+            assert!(is_there, "{module}{name} is not among the paths here");
+            named += 1;
+        }
+    }
+    assert!(named > 35, "{named} paths");
+}
