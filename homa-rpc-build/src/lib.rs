@@ -117,3 +117,8 @@ pub fn compile_fds(set: FileDescriptorSet) -> Result<(), Error> {
 pub fn configure() -> Builder {
     Builder::new()
 }
+
+/// The examples of the README are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

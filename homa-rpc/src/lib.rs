@@ -84,6 +84,11 @@ pub use server::{BoundServer, Server, ServerBuilder, ServerError, ServerMonitor,
 /// What a handler and a client's method return.
 pub type Result<T, E = Status> = std::result::Result<T, E>;
 
+/// The examples of the README are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 /// Includes the code that `homa-rpc-build` generated for a protobuf package.
 ///
 /// ```ignore
