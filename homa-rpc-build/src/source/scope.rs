@@ -31,7 +31,7 @@ pub(super) struct Names {
     /// Every name, with the files that define it: a package can have several.
     names: HashMap<String, Vec<(usize, Kind)>>,
     files: HashMap<String, usize>,
-    /// By file, what those who import it see through it: itself, and its public imports.
+    /// For each file, what its importers see: itself, and its public imports.
     public: Vec<BTreeSet<usize>>,
 }
 
@@ -221,7 +221,7 @@ impl Scope<'_> {
         option.double_value = Some(value);
     }
 
-    /// Whether an option, the names of which are full, is of a type with infinities.
+    /// Whether an option, given by its full names, has a type with infinities.
     fn is_float(&self, option: &UninterpretedOption) -> bool {
         let mut message = String::new();
         let mut is_float = false;

@@ -23,8 +23,8 @@ impl Status {
     ///
     /// The code OK, which a response without a message cannot have, becomes UNKNOWN.
     ///
-    /// A stub of another library takes a failed call of a [`Channel`](crate::Channel) for an error of which
-    /// it knows nothing: tonic's says UNKNOWN. As a response it has its code:
+    /// Stubs of other libraries do not know the error of a [`Channel`](crate::Channel): tonic's report UNKNOWN.
+    /// As a response it keeps its code:
     ///
     /// ```
     /// use homa_rpc::{Body, Channel, Status};
@@ -144,7 +144,7 @@ pub(super) fn put_status(headers: &mut HeaderMap, status: &Status) {
 }
 
 fn put(headers: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
-    // Fails for a map of 32,768 entries, of which the frame's limit leaves nothing.
+    // Fails at 32,768 entries. A frame has at most 1,024.
     let _full = headers.try_insert(name, value);
 }
 

@@ -1,4 +1,4 @@
-//! What is known of the call whose code runs: calls made inside a handler inherit its deadline.
+//! The context of the call that runs: calls made inside a handler inherit its deadline.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -91,7 +91,7 @@ impl Context {
         }
     }
 
-    /// The context of those who make or serve this call.
+    /// The context in which this call is made or served.
     pub(crate) const fn of(info: CallInfo) -> Self {
         Self { info }
     }

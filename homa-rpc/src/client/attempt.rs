@@ -124,7 +124,7 @@ pub(super) struct Attempt {
     learns: Option<Arc<Shared>>,
 }
 
-/// Whom to tell that a call was given up in silence.
+/// The channel that is told of a call given up in silence.
 struct Watch {
     channel: Arc<Shared>,
     begun: Option<Instant>,
@@ -142,7 +142,7 @@ impl Attempt {
 }
 
 impl Drop for Attempt {
-    /// However a call is given up, by a deadline or by who waited for it, this is its end.
+    /// Every call that is given up ends here, whether by a deadline or by its caller.
     fn drop(&mut self) {
         if let Some(Watch {
             channel,

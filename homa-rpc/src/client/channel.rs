@@ -113,9 +113,8 @@ impl ChannelBuilder {
         self
     }
 
-    /// Calls from a socket with so many ports and tasks, 1 to 64; each thread uses one of them. It is shared
-    /// with the runtime's other channels of the same wire and number. More than one are worth it when one
-    /// core does not keep up with the packets. The kernel module and `homa+mem://` do without, and a
+    /// The number of ports and tasks of the socket to call from, 1 to 64; each thread uses one of them. More
+    /// than one pay when one core does not keep up with the packets. The kernel module and `homa+mem://` do without, and a
     /// [`socket`](Self::socket) of the caller's is used as it is. Default: 1.
     #[must_use]
     pub const fn shards(mut self, shards: u32) -> Self {

@@ -32,7 +32,7 @@ impl Shared {
         ) {
             return status;
         }
-        // These don't say whom the call was for.
+        // These do not name the server.
         Status::new(status.code(), format!("call to {}: {error}", self.target))
             .with_delivery(delivery)
             .with_source(Arc::new(error))

@@ -31,7 +31,7 @@ where
 }
 
 pin_project_lite::pin_project! {
-    /// A body that is read by others, with who waits for its end.
+    /// A body that is read elsewhere, with what to run at its end.
     struct Observed<E> {
         #[pin]
         body: Body,

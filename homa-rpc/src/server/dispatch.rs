@@ -55,7 +55,7 @@ struct Entered {
 }
 
 impl Shared {
-    /// Lets a call in whose frame has `len` bytes, or says why not.
+    /// Admits a call with a frame of `len` bytes, or says why not.
     fn enter(&self, peer: SocketAddr, len: usize) -> Result<Entered, Refusal> {
         Ok(Entered {
             server: self.gate.enter(len)?,

@@ -46,7 +46,7 @@ impl Gate {
         })
     }
 
-    /// Lets one call in whose request has `len` bytes, or says why not.
+    /// Admits one call with a request of `len` bytes, or says why not.
     pub(super) fn enter(self: &Arc<Self>, len: usize) -> Result<Permit, Refusal> {
         let before = self.state.fetch_add(1, Ordering::AcqRel);
         let running = self.running.fetch_add(1, Ordering::AcqRel);
