@@ -64,7 +64,7 @@ mod util;
 
 pub use async_trait::async_trait;
 pub use body::{Body, final_status, try_clone_request};
-pub use call::{Context, Scope, detached};
+pub use call::{CallContext, Scope, detached};
 pub use client::{Channel, ChannelBuilder, ChannelError};
 pub use homa_transport::{Delivery, NativeBackend, Stats};
 pub use http;

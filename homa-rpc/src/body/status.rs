@@ -75,7 +75,7 @@ pub(super) fn failure_in_head(
     match read_code(headers) {
         Some(code) if code != Code::Ok => {
             Some(match typed.or_else(|| extensions.get::<Status>()) {
-                Some(typed) => as_told(headers, typed.clone()),
+                Some(typed) => reconcile(headers, typed.clone()),
                 None => read_failure(code, headers),
             })
         }
@@ -91,7 +91,7 @@ pub(crate) fn failure_in_parts(parts: &Parts) -> Option<Status> {
 
 /// `typed`, unless the headers tell of another failure: a layer has changed them then. Only the
 /// typed status knows of delivery and source.
-pub(crate) fn as_told(headers: &HeaderMap, typed: Status) -> Status {
+pub(crate) fn reconcile(headers: &HeaderMap, typed: Status) -> Status {
     match read_code(headers) {
         Some(code) if code != Code::Ok => {
             let same = code == typed.code()
@@ -285,7 +285,7 @@ mod tests {
     fn what_a_layer_wrote_into_the_headers_counts_and_what_they_cannot_hold_is_kept() {
         let status = Status::with_details(Code::Unavailable, "sent \u{fc}", "det").refused();
         let mut response = failed(status.clone());
-        let told = as_told(response.headers(), status.clone());
+        let told = reconcile(response.headers(), status.clone());
         assert_eq!(told.delivery(), Delivery::NotSent);
         for (name, value) in [
             ("grpc-status", "13"),
@@ -296,12 +296,12 @@ mod tests {
                 .headers_mut()
                 .insert(name, HeaderValue::from_static(value))
                 .unwrap();
-            let told = as_told(response.headers(), status.clone());
+            let told = reconcile(response.headers(), status.clone());
             assert_eq!(told.delivery(), Delivery::Unknown, "{name}");
             response.headers_mut().insert(name, before);
         }
         response.headers_mut().clear();
-        let told = as_told(response.headers(), status);
+        let told = reconcile(response.headers(), status);
         assert_eq!(told.code(), Code::Unavailable);
     }
 }

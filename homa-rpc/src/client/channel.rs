@@ -10,7 +10,7 @@ use homa_transport::{Config, NativeBackend, Stats, Transport};
 use tower::Service;
 
 use super::future::{CallFuture, ResponseFuture};
-use super::resolve::Routes;
+use super::resolver::Resolver;
 use super::shared::Shared;
 use crate::body::{Body, UnaryCall};
 use crate::message::BoxError;
@@ -44,7 +44,7 @@ impl Channel {
     /// share: packets, calls, waiters woken. All are zero before the first call.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.shared.routes.stats()
+        self.shared.resolver.stats()
     }
 
     /// Always ready. The same as [`Service::poll_ready`], which needs to be told the type of the body where
@@ -145,7 +145,7 @@ impl ChannelBuilder {
         Ok(Channel {
             shared: Arc::new(Shared {
                 checksums: self.checksums.unwrap_or(target.wire() == Wire::Homa),
-                routes: Routes::new(target.clone(), self.socket, kind),
+                resolver: Resolver::new(target.clone(), self.socket, kind),
                 target,
                 timeout: self.timeout,
             }),

@@ -10,9 +10,9 @@ use bytes::Bytes;
 use http::Uri;
 use tower::{Layer, Service};
 
-use super::observed;
+use super::on_end;
 use crate::body::Body;
-use crate::call::context::Cause;
+use crate::call::context::DropReason;
 use crate::call::deadline::{self, Timer};
 use crate::message::BoxError;
 use crate::message::metadata::Metadata;
@@ -284,7 +284,7 @@ where
             return Poll::Ready(result);
         };
         Poll::Ready(match result {
-            Ok(response) => Ok(observed::until_end(response, |outcome| end.tell(outcome))),
+            Ok(response) => Ok(on_end::on_end(response, |outcome| end.tell(outcome))),
             Err(status) => {
                 end.tell(Err(&status));
                 Err(status)
@@ -317,11 +317,11 @@ impl<I: Interceptor> CallEnd<I> {
 impl<I: Interceptor> Drop for CallEnd<I> {
     fn drop(&mut self) {
         if let Some(interceptor) = self.interceptor.take() {
-            let cause = Cause::current().unwrap_or_else(|| {
+            let cause = DropReason::current().unwrap_or_else(|| {
                 if deadline::has_passed(self.call.info.deadline) {
-                    Cause::Deadline
+                    DropReason::Deadline
                 } else {
-                    Cause::Cancelled
+                    DropReason::Cancelled
                 }
             });
             interceptor.after(&self.call, Err(&cause.status()));

@@ -10,10 +10,10 @@ use homa_transport::{Config, NativeBackend, Transport};
 use tower::layer::Layer;
 use tower::layer::util::{Identity, Stack};
 
+use super::admission::CallLimiter;
 use super::bound::{BoundServer, ServerError};
 use super::cancel::Cancellations;
 use super::dispatch::{Dispatcher, Shared};
-use super::gate::Gate;
 use super::methods::Methods;
 use super::overload::Overload;
 use super::quota::PeerQuota;
@@ -228,7 +228,7 @@ where
     fn bound(self) -> Result<BoundServer, ServerError> {
         self.check()?;
         let shared = Arc::new(Shared {
-            gate: Gate::new(self.concurrency_limit, self.request_bytes_limit),
+            limiter: CallLimiter::new(self.concurrency_limit, self.request_bytes_limit),
             cancellations: Arc::new(Cancellations::default()),
             counters: Counters::default(),
             overload: Overload::default(),

@@ -30,13 +30,13 @@ const NO_ROUTE: u64 = u64::MAX;
 pub(super) struct Route {
     pub(super) socket: Arc<dyn Transport>,
     pub(super) peer: SocketAddr,
-    /// Routes of a channel are numbered, so that an old call speaks only about its own.
+    /// Resolver of a channel are numbered, so that an old call speaks only about its own.
     pub(super) number: u64,
 }
 
 /// Finds and remembers the routes of one channel.
 #[derive(Debug)]
-pub(super) struct Routes {
+pub(super) struct Resolver {
     target: Uri,
     /// Chosen by the user; else the runtime's shared one of this kind.
     socket: Option<Arc<dyn Transport>>,
@@ -67,7 +67,7 @@ struct Lookup {
     failed: Option<(Instant, String)>,
 }
 
-impl Routes {
+impl Resolver {
     pub(super) fn new(target: Uri, socket: Option<Arc<dyn Transport>>, kind: Kind) -> Self {
         Self {
             target,
