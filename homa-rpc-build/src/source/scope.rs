@@ -11,7 +11,7 @@ use prost_types::{
 };
 
 use super::{adapt::MINUS_INFINITY, options};
-use crate::{items, names::full};
+use crate::{descriptor_walk, names::full};
 
 /// What a name stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,11 +91,11 @@ impl Names {
             package = full(&package, part);
             self.insert(package.clone(), index, Kind::Package);
         }
-        items::walk_full(file, |name, item| {
+        descriptor_walk::walk_full(file, |name, item| {
             let kind = match item {
-                items::Item::Message | items::Item::Enum => Kind::Type,
-                items::Item::Service => Kind::Service,
-                items::Item::Other => Kind::Other,
+                descriptor_walk::Item::Message | descriptor_walk::Item::Enum => Kind::Type,
+                descriptor_walk::Item::Service => Kind::Service,
+                descriptor_walk::Item::Other => Kind::Other,
             };
             self.insert(name, index, kind);
         });

@@ -12,8 +12,8 @@ use prost_types::{
 use crate::{
     Error, Problem, Problems,
     accessors::accessors,
+    descriptor_walk::{ItemPath, number},
     generate::Shape,
-    items::{ItemPath, number},
     names,
     paths::Paths,
 };
