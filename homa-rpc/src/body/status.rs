@@ -1,5 +1,13 @@
 //! The outcome of a call as gRPC over HTTP writes it: `grpc-status` and its companions, in the
 //! headers of a response without a message, else in its trailers.
+//!
+//! ```text
+//! Status ──failed──► grpc-status .. in the headers ──► layers ──► headers ──┐
+//!        └─────────► the same Status, in the body and as an extension ─────►┴─reconcile──► Status
+//! ```
+//!
+//! Layers know headers. [`Status::delivery`] and the source of a status have none, so the typed status
+//! travels beside them. In the end the typed one counts, unless a layer has changed what the headers say.
 
 use std::borrow::Cow;
 use std::fmt::Write;
