@@ -23,7 +23,7 @@ pub struct Plan {
     #[arg(long, value_parser = wire, default_value = "udp")]
     pub wire: Wire,
     /// 4 or 6, the version of IP
-    #[arg(long = "ip", value_name = "VERSION", value_parser = version, default_value = "4")]
+    #[arg(long = "ip", value_name = "VERSION", value_parser = version, default_value = "4", action = ArgAction::Set)]
     pub v6: bool,
     /// Numbers of ports or addresses to attack from, 1 to 10000, with commas between them: each attack is run
     /// with each
