@@ -17,7 +17,7 @@ use std::time::Duration;
 use crate::endpoint::RpcKey;
 use crate::endpoint::grants::budget::{self, Incoming, LinkBudget};
 use crate::endpoint::grants::priority::{self, UnscheduledCutoffs};
-use crate::endpoint::memory::release::shrink;
+use crate::shrink::shrink;
 use crate::slab::SideTable;
 use crate::units::{Instant, Priority};
 
