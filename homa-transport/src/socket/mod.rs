@@ -1,6 +1,5 @@
 //! Sockets: the protocol core over a link, driven by one task; or several of these side by side.
 
-mod core;
 mod driver;
 mod key;
 mod link_slot;
@@ -8,6 +7,7 @@ mod memory;
 mod overload;
 mod polling;
 mod shard;
+mod state;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -19,11 +19,11 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use self::driver::Driver;
-use self::key::KeyMark;
+use self::key::ShardKey;
 use self::polling::BusyPolling;
 use self::shard::{Shard, Siblings};
 use crate::config::{Config, Wire};
-use crate::endpoint::{Endpoint, LinkBudget, RpcKey, Seed};
+use crate::endpoint::{Endpoint, LinkBudget, Seed};
 use crate::error::{BindError, CloseReason, RpcError};
 use crate::link::Link;
 use crate::link::clock::Clock;
@@ -35,7 +35,6 @@ use crate::link::udp_socket::lacks_zone;
 use crate::message::Message;
 use crate::stats::Stats;
 use crate::transport::{CallKey, RequestSink, Transport};
-use crate::wire::MESSAGE_BYTES_MAX;
 
 /// A Homa socket: one port, used as client and, after [`Transport::serve`], as server.
 ///
@@ -254,8 +253,8 @@ impl Socket {
             if let Some(budget) = &budget {
                 endpoint.share_link(budget);
             }
-            let mark = KeyMark::new(number, shards);
-            Ok::<_, BindError>(Arc::new(Shard::new(endpoint, link, clock, mark)))
+            let key = ShardKey::new(number, shards);
+            Ok::<_, BindError>(Arc::new(Shard::new(endpoint, link, clock, key)))
         };
         let first = open(0, first)?;
         let others = (1..).zip(others).map(|(number, link)| open(number, link));
@@ -299,9 +298,9 @@ impl Socket {
         self.handle.all().map(|shard| shard.stats()).collect()
     }
 
-    /// The shard that a key belongs to.
-    fn shard_of<K: slotmap::Key>(&self, key: K) -> &Arc<Shard> {
-        self.handle.shard(key::shard_of(key, self.handle.count()))
+    /// The shard that a call belongs to.
+    fn shard_of(&self, call: CallKey) -> &Arc<Shard> {
+        self.handle.shard(key::shard_of(call, self.handle.count()))
     }
 
     /// The shard that is to call `peer`.
@@ -405,24 +404,8 @@ impl Transport for Socket {
         Ok(())
     }
 
-    fn respond(&self, rpc: RpcKey, response: Message) -> Result<(), RpcError> {
-        self.shard_of(rpc).respond(rpc, response)
-    }
-
-    fn abandon(&self, rpc: RpcKey) {
-        self.shard_of(rpc).abandon(rpc);
-    }
-
-    fn poll_cancelled(&self, rpc: RpcKey, cx: &mut Context<'_>) -> Poll<()> {
-        self.shard_of(rpc).poll_cancelled(rpc, cx)
-    }
-
     fn local_addr(&self) -> SocketAddr {
-        self.handle.first.local_addr()
-    }
-
-    fn message_bytes_max(&self) -> usize {
-        MESSAGE_BYTES_MAX
+        self.handle.first.link().local_addr()
     }
 
     fn stats(&self) -> Stats {
