@@ -67,7 +67,7 @@ pub(crate) fn is_identifier(name: &str) -> bool {
 }
 
 /// Whether `path` means the item `name`: `.` means every item, `.a.b` the item or package `a.b`
-/// and all in it, `b.C` every item whose name ends so.
+/// and all in it, `b.C` every item with that end of its name.
 pub(crate) fn matches(path: &str, name: &str) -> bool {
     let rest = match path.strip_prefix('.') {
         Some("") => return true,

@@ -9,7 +9,7 @@ use prost_types::FileDescriptorSet;
 use crate::{
     Error,
     attributes::{self, Attributes},
-    compile::Job,
+    compile::Build,
     generate::Options,
     paths::Paths,
     source::{self, Input},
@@ -380,7 +380,7 @@ impl Builder {
                 println!("cargo:rerun-if-changed={}", path.display());
             }
         }
-        self.job()?.run(input)
+        self.build()?.run(input)
     }
 
     /// Generates code for descriptors that were made elsewhere. Imports must be among them.
@@ -389,7 +389,7 @@ impl Builder {
     ///
     /// Descriptors that are not consistent, and as [`compile_protos`](Self::compile_protos).
     pub fn compile_fds(self, set: FileDescriptorSet) -> Result<(), Error> {
-        self.job()?.run(Input {
+        self.build()?.run(Input {
             encoded: source::encode(&set),
             unchecked: Some(set.clone()),
             set,
@@ -398,7 +398,7 @@ impl Builder {
         })
     }
 
-    fn job(mut self) -> Result<Job, Error> {
+    fn build(mut self) -> Result<Build, Error> {
         let paths = std::mem::take(&mut self.well_known_paths);
         if let Err(error) = well_known::set(&mut self.prost, paths, self.compile_well_known_types) {
             self.note(error);
@@ -417,7 +417,7 @@ impl Builder {
         if self.retain_enum_prefix {
             self.prost.retain_enum_prefix();
         }
-        Ok(Job {
+        Ok(Build {
             prost: self.prost,
             options: self.options,
             extern_paths: self.extern_paths,

@@ -6,7 +6,7 @@ use prost_types::{FileDescriptorProto, FileDescriptorSet};
 
 use crate::{
     Error, Problem, Problems, attributes,
-    items::{self, ItemPath, number},
+    descriptor_walk::{self, ItemPath, number},
     names,
     paths::Paths,
     source::EDITION,
@@ -56,7 +56,7 @@ fn identifiers(file: &FileDescriptorProto, paths: &Paths) -> Vec<Problem> {
     if !package.is_empty() && !package.split('.').all(is_possible) {
         problems.push(problem(paths.display(file.name()).to_string(), package));
     }
-    items::walk(file, |path, name| {
+    descriptor_walk::walk(file, |path, name| {
         if !is_possible(name) {
             problems.push(problem(path.location(file, paths), name));
         }

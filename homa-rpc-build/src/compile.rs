@@ -6,18 +6,18 @@ use prost_build::Module;
 use prost_types::FileDescriptorSet;
 
 use crate::{
-    Error, attributes, check, clash,
+    Error, attributes, check,
     comments::{self, Docs},
     defaults,
     generate::{Generator, Options},
-    needed,
+    name_collisions, needed,
     output::{self, Package},
     source::{self, Input},
     write::Outputs,
 };
 
 /// What to generate, and where to put it.
-pub(crate) struct Job {
+pub(crate) struct Build {
     pub(crate) prost: prost_build::Config,
     pub(crate) options: Options,
     pub(crate) extern_paths: Vec<String>,
@@ -31,7 +31,7 @@ pub(crate) struct Job {
     pub(crate) out_dir: Option<PathBuf>,
 }
 
-impl Job {
+impl Build {
     pub(crate) fn run(mut self, mut input: Input) -> Result<(), Error> {
         needed::retain(&mut input.set, &input.imports);
         let shape = self.options.shape;
@@ -47,13 +47,13 @@ impl Job {
         if let Some(all) = &input.unchecked {
             source::validate(all)?;
         }
-        let settings = clash::Settings {
+        let settings = name_collisions::Settings {
             shape,
             strip_enum_prefix: self.strip_enum_prefix,
             include_tree: self.include_file.is_some(),
             is_extern: &|name| self.is_extern(name),
         };
-        clash::check(&input.set, &input.paths, &settings)?;
+        name_collisions::check(&input.set, &input.paths, &settings)?;
 
         let in_out_dir = self.out_dir.is_none();
         let directory = output::directory(self.out_dir.take())?;

@@ -64,21 +64,21 @@ mod accessors;
 mod attributes;
 mod builder;
 mod check;
-mod clash;
 mod comments;
 mod compile;
 mod defaults;
+mod descriptor_walk;
 mod error;
 mod generate;
-mod items;
+mod lint_allows;
 pub mod manual;
+mod name_collisions;
 mod names;
 mod needed;
 mod output;
 mod paths;
 mod problems;
 mod source;
-mod tidy;
 mod well_known;
 mod write;
 
@@ -117,3 +117,8 @@ pub fn compile_fds(set: FileDescriptorSet) -> Result<(), Error> {
 pub fn configure() -> Builder {
     Builder::new()
 }
+
+/// The examples of the README are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

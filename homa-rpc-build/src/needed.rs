@@ -4,14 +4,14 @@ use std::collections::{HashMap, HashSet};
 
 use prost_types::{DescriptorProto, FileDescriptorProto, FileDescriptorSet};
 
-use crate::items::{self, Item};
+use crate::descriptor_walk::{self, Item};
 
 /// Leaves out imported files that no type is taken from, such as those with options, and the
 /// services of all that were only imported.
 pub(crate) fn retain(set: &mut FileDescriptorSet, imports: &HashSet<String>) {
     let mut owners = HashMap::new();
     for (index, file) in set.file.iter().enumerate() {
-        items::walk_full(file, |name, item| {
+        descriptor_walk::walk_full(file, |name, item| {
             if matches!(item, Item::Message | Item::Enum) {
                 owners.insert(format!(".{name}"), index);
             }

@@ -64,7 +64,7 @@ mod util;
 
 pub use async_trait::async_trait;
 pub use body::{Body, final_status, try_clone_request};
-pub use call::{Context, Scope, detached};
+pub use call::{CallContext, Scope, detached};
 pub use client::{Channel, ChannelBuilder, ChannelError};
 pub use homa_transport::{Delivery, NativeBackend, Stats};
 pub use http;
@@ -75,7 +75,7 @@ pub use message::metadata::{self, Metadata, MetadataError};
 pub use message::method::{CallInfo, Idempotency, MethodDescriptor};
 pub use message::request::{IntoRequest, Request};
 pub use message::response::Response;
-pub use message::status::{Code, Status};
+pub use message::status::{Code, Status, UnknownCode};
 #[cfg(feature = "types")]
 pub use message::types;
 pub use net::uri::UriError;
@@ -83,6 +83,11 @@ pub use server::{BoundServer, Server, ServerBuilder, ServerError, ServerMonitor,
 
 /// What a handler and a client's method return.
 pub type Result<T, E = Status> = std::result::Result<T, E>;
+
+/// The examples of the README are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 /// Includes the code that `homa-rpc-build` generated for a protobuf package.
 ///

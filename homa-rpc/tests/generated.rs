@@ -1,4 +1,4 @@
-//! The code in `src/message/generated` is what the schemas in `proto` give.
+//! The code in `src/message/types` is what the schemas in `proto` give.
 //!
 //! Set `UPDATE_GENERATED=1` to write it anew.
 #![allow(clippy::unwrap_used, reason = "a test")]
@@ -23,7 +23,7 @@ fn generated_code_is_that_of_the_schemas() {
         .compile_fds(descriptors)
         .unwrap();
     let made = fs::read_to_string(out.join("google.rpc.rs")).unwrap();
-    let kept = package.join("src/message/generated/google_rpc.rs");
+    let kept = package.join("src/message/types/google_rpc.rs");
     if env::var_os("UPDATE_GENERATED").is_some() {
         fs::write(&kept, &made).unwrap();
     }

@@ -6,7 +6,7 @@ mod support;
 use std::future::pending;
 use std::time::Duration;
 
-use homa_rpc::{Code, Context, Request, Response, Status, detached};
+use homa_rpc::{CallContext, Code, Request, Response, Status, detached};
 use support::{EchoClient, EchoServer, Handle, Msg, Running, Wire, handler};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
@@ -73,7 +73,7 @@ async fn a_spawned_call_inherits_only_in_the_scope_of_the_context() {
     });
     assert_eq!(ask(&spawned, within(100)).await, "none");
     let scoped = calling(&inner, |echo| async move {
-        let call = Context::current().scope(echo.say(Msg::default()));
+        let call = CallContext::current().scope(echo.say(Msg::default()));
         tokio::spawn(call).await.unwrap()
     });
     assert_eq!(ask(&scoped, within(100)).await, "90");

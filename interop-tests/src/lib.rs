@@ -65,3 +65,8 @@ pub mod forms {
         include!(concat!(env!("OUT_DIR"), "/native_arc/all.rs"));
     }
 }
+
+/// The example of the transport's README is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../../homa-transport/README.md")]
+struct TransportReadme;

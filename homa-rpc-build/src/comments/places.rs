@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use prost_types::{FileDescriptorSet, source_code_info::Location};
 
-use crate::items;
+use crate::descriptor_walk;
 
 /// Gives every item a place in the source, if any has one: prost-build panics otherwise.
 pub(crate) fn complete_places(set: &mut FileDescriptorSet) {
@@ -14,7 +14,7 @@ pub(crate) fn complete_places(set: &mut FileDescriptorSet) {
         };
         let known: BTreeSet<_> = info.location.iter().map(|place| &place.path).collect();
         let mut missing = Vec::new();
-        items::walk(file, |path, _| {
+        descriptor_walk::walk(file, |path, _| {
             let path = path.into_vec();
             if !known.contains(&path) {
                 missing.push(Location {
@@ -33,7 +33,7 @@ pub(crate) fn complete_places(set: &mut FileDescriptorSet) {
 /// Gives fields that are groups the comment of the message that such a field declares as well.
 pub(crate) fn document_groups(set: &mut FileDescriptorSet) {
     for file in &mut set.file {
-        let groups = items::groups(file);
+        let groups = descriptor_walk::groups(file);
         let Some(info) = &mut file.source_code_info else {
             continue;
         };

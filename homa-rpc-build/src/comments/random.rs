@@ -5,7 +5,7 @@ use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag};
 
 use super::{markdown::for_rustdoc, without_margin};
 
-/// Pieces of which comments are made. `word` stands for a word that is nowhere else.
+/// Pieces that comments are made of. `word` stands for a word that is nowhere else.
 const PIECES: [&str; 64] = [
     "word",
     "word",

@@ -9,7 +9,7 @@ use prost_types::FileDescriptorProto;
 /// Stands for `-inf` as the value of an option: as long as `inf`, and no name that anyone has.
 pub(super) const MINUS_INFINITY: &str = "_nf";
 
-/// How deep brackets may be within brackets: those who read them need stack for each.
+/// Maximum depth of nested brackets: each level takes stack of the parser.
 pub(super) const MAX_DEPTH: usize = 100;
 
 /// A file as the parser can read it.

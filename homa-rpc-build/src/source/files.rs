@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     Error, Problem, Problems,
-    items::{ItemPath, number},
+    descriptor_walk::{ItemPath, number},
 };
 
 /// What is said of a file with an edition.

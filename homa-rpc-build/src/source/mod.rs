@@ -62,8 +62,7 @@ pub(crate) fn compile(protos: &[PathBuf], includes: &[PathBuf]) -> Result<Input,
     })
 }
 
-/// Checks files, each of which comes after all that it imports. What imports a wrong file is not
-/// looked at.
+/// Checks files in order: each comes after all that it imports. Importers of a wrong file are skipped.
 fn check(files: Vec<File>) -> Result<DescriptorPool, Error> {
     let mut pool = DescriptorPool::new();
     let mut names = Names::default();

@@ -11,7 +11,7 @@ use prost_types::{
 };
 
 use super::{adapt::MINUS_INFINITY, options};
-use crate::{items, names::full};
+use crate::{descriptor_walk, names::full};
 
 /// What a name stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub(super) struct Names {
     /// Every name, with the files that define it: a package can have several.
     names: HashMap<String, Vec<(usize, Kind)>>,
     files: HashMap<String, usize>,
-    /// By file, what those who import it see through it: itself, and its public imports.
+    /// For each file, what its importers see: itself, and its public imports.
     public: Vec<BTreeSet<usize>>,
 }
 
@@ -91,11 +91,11 @@ impl Names {
             package = full(&package, part);
             self.insert(package.clone(), index, Kind::Package);
         }
-        items::walk_full(file, |name, item| {
+        descriptor_walk::walk_full(file, |name, item| {
             let kind = match item {
-                items::Item::Message | items::Item::Enum => Kind::Type,
-                items::Item::Service => Kind::Service,
-                items::Item::Other => Kind::Other,
+                descriptor_walk::Item::Message | descriptor_walk::Item::Enum => Kind::Type,
+                descriptor_walk::Item::Service => Kind::Service,
+                descriptor_walk::Item::Other => Kind::Other,
             };
             self.insert(name, index, kind);
         });
@@ -221,7 +221,7 @@ impl Scope<'_> {
         option.double_value = Some(value);
     }
 
-    /// Whether an option, the names of which are full, is of a type with infinities.
+    /// Whether an option, given by its full names, has a type with infinities.
     fn is_float(&self, option: &UninterpretedOption) -> bool {
         let mut message = String::new();
         let mut is_float = false;

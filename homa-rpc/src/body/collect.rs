@@ -60,9 +60,9 @@ where
     }
 }
 
-/// How long a body may take to end once its message is there. What follows in a unary call, the trailers, is
-/// at hand with the message, or comes right behind it from another host: so the time is that of one packet
-/// lost and sent again. A stream that has nothing to say at present would be waited for in vain.
+/// How long a body may take to end once its message is there. The trailers of a unary call come with the
+/// message or right behind it, so this allows for one packet that is lost and sent again. A stream that is
+/// merely idle does not end in this time.
 const END_MAX: Duration = Duration::from_millis(500);
 
 async fn read(body: Body, message_max: usize, limit: &'static str) -> Result<Contents, Status> {

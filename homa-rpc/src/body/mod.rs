@@ -24,7 +24,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 
-use crate::call::context::Context;
+use crate::call::context::CallContext;
 use crate::message::BoxError;
 use crate::message::metadata::Metadata;
 use crate::message::method::CallInfo;
@@ -33,7 +33,7 @@ use crate::util::downcast::try_cast;
 
 pub(crate) use collect::{collect, take_or_read};
 pub use service::CallService;
-pub(crate) use status::{as_told, failed, failure_in_parts, read_status};
+pub(crate) use status::{failed, failure_in_parts, read_status, reconcile};
 pub use unary::{UnaryCall, UnaryFuture, UnaryReply};
 
 /// Length of gRPC's prefix: a flag byte and the message's length.
@@ -124,7 +124,7 @@ impl Body {
             Ok(body) => body,
             Err(body) => Self {
                 kind: Kind::Foreign(Mutex::new(Box::pin(collect::WithStatus::new(body)))),
-                info: Context::current().info(),
+                info: CallContext::current().info(),
             },
         }
     }

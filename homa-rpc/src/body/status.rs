@@ -1,5 +1,13 @@
 //! The outcome of a call as gRPC over HTTP writes it: `grpc-status` and its companions, in the
 //! headers of a response without a message, else in its trailers.
+//!
+//! ```text
+//! Status ──failed──► grpc-status .. in the headers ──► layers ──► headers ──┐
+//!        └─────────► the same Status, in the body and as an extension ─────►┴─reconcile──► Status
+//! ```
+//!
+//! Layers know headers. [`Status::delivery`] and the source of a status have none, so the typed status
+//! travels beside them. In the end the typed one counts, unless a layer has changed what the headers say.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -23,8 +31,8 @@ impl Status {
     ///
     /// The code OK, which a response without a message cannot have, becomes UNKNOWN.
     ///
-    /// A stub of another library takes a failed call of a [`Channel`](crate::Channel) for an error of which
-    /// it knows nothing: tonic's says UNKNOWN. As a response it has its code:
+    /// Stubs of other libraries do not know the error of a [`Channel`](crate::Channel): tonic's report UNKNOWN.
+    /// As a response it keeps its code:
     ///
     /// ```
     /// use homa_rpc::{Body, Channel, Status};
@@ -75,7 +83,7 @@ pub(super) fn failure_in_head(
     match read_code(headers) {
         Some(code) if code != Code::Ok => {
             Some(match typed.or_else(|| extensions.get::<Status>()) {
-                Some(typed) => as_told(headers, typed.clone()),
+                Some(typed) => reconcile(headers, typed.clone()),
                 None => read_failure(code, headers),
             })
         }
@@ -91,7 +99,7 @@ pub(crate) fn failure_in_parts(parts: &Parts) -> Option<Status> {
 
 /// `typed`, unless the headers tell of another failure: a layer has changed them then. Only the
 /// typed status knows of delivery and source.
-pub(crate) fn as_told(headers: &HeaderMap, typed: Status) -> Status {
+pub(crate) fn reconcile(headers: &HeaderMap, typed: Status) -> Status {
     match read_code(headers) {
         Some(code) if code != Code::Ok => {
             let same = code == typed.code()
@@ -144,7 +152,7 @@ pub(super) fn put_status(headers: &mut HeaderMap, status: &Status) {
 }
 
 fn put(headers: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
-    // Fails for a map of 32,768 entries, of which the frame's limit leaves nothing.
+    // Fails at 32,768 entries. A frame has at most 1,024.
     let _full = headers.try_insert(name, value);
 }
 
@@ -285,7 +293,7 @@ mod tests {
     fn what_a_layer_wrote_into_the_headers_counts_and_what_they_cannot_hold_is_kept() {
         let status = Status::with_details(Code::Unavailable, "sent \u{fc}", "det").refused();
         let mut response = failed(status.clone());
-        let told = as_told(response.headers(), status.clone());
+        let told = reconcile(response.headers(), status.clone());
         assert_eq!(told.delivery(), Delivery::NotSent);
         for (name, value) in [
             ("grpc-status", "13"),
@@ -296,12 +304,12 @@ mod tests {
                 .headers_mut()
                 .insert(name, HeaderValue::from_static(value))
                 .unwrap();
-            let told = as_told(response.headers(), status.clone());
+            let told = reconcile(response.headers(), status.clone());
             assert_eq!(told.delivery(), Delivery::Unknown, "{name}");
             response.headers_mut().insert(name, before);
         }
         response.headers_mut().clear();
-        let told = as_told(response.headers(), status);
+        let told = reconcile(response.headers(), status);
         assert_eq!(told.code(), Code::Unavailable);
     }
 }

@@ -1,4 +1,4 @@
-//! What is known of the call whose code runs: calls made inside a handler inherit its deadline.
+//! The context of the call that runs: calls made inside a handler inherit its deadline.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -11,13 +11,13 @@ use crate::message::method::CallInfo;
 use crate::message::status::Status;
 
 thread_local! {
-    static CURRENT: Cell<Context> = const { Cell::new(Context { info: CallInfo::NONE }) };
-    static ENDED_BY: Cell<Option<Cause>> = const { Cell::new(None) };
+    static CURRENT: Cell<CallContext> = const { Cell::new(CallContext { info: CallInfo::NONE }) };
+    static ENDED_BY: Cell<Option<DropReason>> = const { Cell::new(None) };
 }
 
 /// Why a handler is dropped before it is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cause {
+pub(crate) enum DropReason {
     /// The client has given the call up.
     Cancelled,
     /// The deadline has passed.
@@ -28,7 +28,7 @@ pub(crate) enum Cause {
     Shutdown,
 }
 
-impl Cause {
+impl DropReason {
     /// How such a call ends.
     pub(crate) fn status(self) -> Status {
         match self {
@@ -50,8 +50,8 @@ impl Cause {
     }
 
     /// Runs `drop_it`, in which [`current`](Self::current) is `cause`.
-    pub(crate) fn tell<T>(cause: Option<Self>, drop_it: impl FnOnce() -> T) -> T {
-        struct Restore(Option<Option<Cause>>);
+    pub(crate) fn scope<T>(cause: Option<Self>, drop_it: impl FnOnce() -> T) -> T {
+        struct Restore(Option<Option<DropReason>>);
         impl Drop for Restore {
             fn drop(&mut self) {
                 if let Some(outer) = self.0 {
@@ -72,18 +72,18 @@ impl Cause {
 ///
 /// ```
 /// # async fn handler(client_call: impl Future<Output = ()> + Send + 'static) {
-/// tokio::spawn(homa_rpc::Context::current().scope(client_call));
+/// tokio::spawn(homa_rpc::CallContext::current().scope(client_call));
 /// # }
 /// ```
 ///
 /// That a call is given up reaches the calls it has made because their futures are dropped with the
 /// handler's, so it does not reach tasks that it has spawned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Context {
+pub struct CallContext {
     info: CallInfo,
 }
 
-impl Context {
+impl CallContext {
     pub(crate) const fn new(deadline: Option<Instant>) -> Self {
         let none = CallInfo::NONE;
         Self {
@@ -91,7 +91,7 @@ impl Context {
         }
     }
 
-    /// The context of those who make or serve this call.
+    /// The context in which this call is made or served.
     pub(crate) const fn of(info: CallInfo) -> Self {
         Self { info }
     }
@@ -126,15 +126,15 @@ impl Context {
 
 /// Runs `future`, inside a handler, as if it were outside: calls that it makes inherit no deadline.
 pub const fn detached<F: Future>(future: F) -> Scope<F> {
-    Context::new(None).scope(future)
+    CallContext::new(None).scope(future)
 }
 
 pin_project_lite::pin_project! {
-    /// A future in a [`Context`].
+    /// A future in a [`CallContext`].
     #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
     pub struct Scope<F> {
-        context: Context,
+        context: CallContext,
         #[pin]
         future: F,
     }
@@ -155,7 +155,7 @@ impl<F: Future> Future for Scope<F> {
 }
 
 /// Brings the context of before back, also after a panic.
-struct Entered(Option<Context>);
+struct Entered(Option<CallContext>);
 
 impl Drop for Entered {
     fn drop(&mut self) {
@@ -174,35 +174,35 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn contexts_nest_survive_awaits_and_end() {
         let deadline = Instant::now() + Duration::from_secs(1);
-        let context = Context::new(Some(deadline));
+        let context = CallContext::new(Some(deadline));
         context
             .scope(async {
                 tokio::time::sleep(Duration::from_millis(1)).await;
-                assert_eq!(Context::current(), context);
-                detached(async { assert_eq!(Context::current().deadline(), None) }).await;
-                assert_eq!(Context::current(), context);
-                tokio::spawn(async { assert_eq!(Context::current(), Context::default()) })
+                assert_eq!(CallContext::current(), context);
+                detached(async { assert_eq!(CallContext::current().deadline(), None) }).await;
+                assert_eq!(CallContext::current(), context);
+                tokio::spawn(async { assert_eq!(CallContext::current(), CallContext::default()) })
                     .await
                     .unwrap();
-                tokio::spawn(Context::current().scope(async move {
-                    assert_eq!(Context::current().deadline(), Some(deadline));
+                tokio::spawn(CallContext::current().scope(async move {
+                    assert_eq!(CallContext::current().deadline(), Some(deadline));
                 }))
                 .await
                 .unwrap();
             })
             .await;
-        assert_eq!(Context::current(), Context::default());
+        assert_eq!(CallContext::current(), CallContext::default());
     }
 
     #[tokio::test]
     async fn a_panic_leaves_no_context_behind() {
-        let context = Context::new(Some(Instant::now()));
+        let context = CallContext::new(Some(Instant::now()));
         let scope = std::panic::AssertUnwindSafe(|| {
             let mut scope = std::pin::pin!(context.scope(async { panic!("on purpose") }));
             let mut cx = TaskContext::from_waker(std::task::Waker::noop());
             let _: Poll<()> = scope.as_mut().poll(&mut cx);
         });
         std::panic::catch_unwind(scope).unwrap_err();
-        assert_eq!(Context::current(), Context::default());
+        assert_eq!(CallContext::current(), CallContext::default());
     }
 }

@@ -1,6 +1,6 @@
-//! A call while it runs: its [`Context`], its deadline.
+//! A call while it runs: its [`CallContext`], its deadline.
 
 pub(crate) mod context;
 pub(crate) mod deadline;
 
-pub use context::{Context, Scope, detached};
+pub use context::{CallContext, Scope, detached};

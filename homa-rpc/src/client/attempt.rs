@@ -16,7 +16,7 @@ use http::{Extensions, HeaderMap};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use super::resolve::Route;
+use super::resolver::Route;
 use super::shared::Shared;
 use crate::body::{End, UnaryCall, UnaryReply, Whole};
 use crate::frame::{self, CallHead, FrameError, Kind, Reply};
@@ -30,27 +30,27 @@ static NEXT_CALL_ID: LazyLock<AtomicU64> =
     LazyLock::new(|| AtomicU64::new(RandomState::new().build_hasher().finish()));
 
 /// A call that can be sent, more than once if need be.
-pub(super) struct Outgoing {
+pub(super) struct PreparedCall {
     pub(super) channel: Arc<Shared>,
     pub(super) path: PathAndQuery,
     pub(super) headers: HeaderMap,
     pub(super) deadline: Option<Instant>,
 }
 
-impl Outgoing {
+impl PreparedCall {
     /// A call without its message, which comes back.
     pub(super) fn new(
         channel: Arc<Shared>,
         call: UnaryCall,
         deadline: Option<Instant>,
     ) -> (Bytes, Self) {
-        let outgoing = Self {
+        let prepared = Self {
             channel,
             path: call.path,
             headers: call.headers,
             deadline,
         };
-        (call.message, outgoing)
+        (call.message, prepared)
     }
 
     /// The same with the headers of this one.
@@ -66,8 +66,9 @@ impl Outgoing {
     /// Makes the frame, with the time that is left now, and the RPC that carries it.
     pub(super) fn start(&self, route: Route, message: Bytes) -> Result<Attempt, Status> {
         let call_id = NEXT_CALL_ID.fetch_add(1, Ordering::Relaxed);
-        let routes = &self.channel.routes;
-        let (cancel_frame, checksum) = (routes.needs_cancel_frame(&route), self.channel.checksums);
+        let resolver = &self.channel.resolver;
+        let (cancel_frame, checksum) =
+            (resolver.needs_cancel_frame(&route), self.channel.checksums);
         let head = CallHead {
             call_id,
             timeout: self
@@ -82,7 +83,7 @@ impl Outgoing {
         let frame = frame::encode_call(head, message, max)?;
         let cancel = if cancel_frame {
             Some(CancelFrame {
-                home: routes.home()?.clone(),
+                home: resolver.home()?.clone(),
                 socket: Arc::clone(&route.socket),
                 peer: route.peer,
                 call_id,
@@ -92,11 +93,11 @@ impl Outgoing {
         } else {
             None
         };
-        let watch = routes.has_name().then(|| Watch {
+        let watch = resolver.has_name().then(|| Watch {
             channel: Arc::clone(&self.channel),
             begun: None,
         });
-        let learns = routes.cancels_differ().then(|| Arc::clone(&self.channel));
+        let learns = resolver.cancels_differ().then(|| Arc::clone(&self.channel));
         Ok(Attempt {
             peer: route.peer,
             number: route.number,
@@ -124,7 +125,7 @@ pub(super) struct Attempt {
     learns: Option<Arc<Shared>>,
 }
 
-/// Whom to tell that a call was given up in silence.
+/// The channel that is told of a call given up in silence.
 struct Watch {
     channel: Arc<Shared>,
     begun: Option<Instant>,
@@ -142,7 +143,7 @@ impl Attempt {
 }
 
 impl Drop for Attempt {
-    /// However a call is given up, by a deadline or by who waited for it, this is its end.
+    /// Every call that is given up ends here, whether by a deadline or by its caller.
     fn drop(&mut self) {
         if let Some(Watch {
             channel,
@@ -151,7 +152,7 @@ impl Drop for Attempt {
             && self.call.peer_heard() == Some(false)
         {
             let lasted = begun.elapsed();
-            channel.routes.given_up_in_silence(&self.route(), lasted);
+            channel.resolver.given_up_in_silence(&self.route(), lasted);
         }
     }
 }
@@ -174,7 +175,7 @@ impl Future for Attempt {
             let reply = read_reply(frame, self.call_id, self.peer)?;
             if let Some(channel) = &self.learns {
                 channel
-                    .routes
+                    .resolver
                     .cancels_are_told(self.number, reply.cancel_told);
             }
             Ok(unary_reply(reply, self.peer))

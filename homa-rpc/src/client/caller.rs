@@ -12,7 +12,7 @@ use http::uri::PathAndQuery;
 
 use super::channel::Channel;
 use crate::body::{self, CallService, End, UnaryCall, UnaryReply};
-use crate::call::context::Context;
+use crate::call::context::CallContext;
 use crate::call::deadline;
 use crate::message::codec::Codec;
 use crate::message::limits::{DECODING_LIMIT, MessageLimits};
@@ -86,7 +86,7 @@ impl<T: CallService> Caller<T> {
             let (metadata, extensions, options, inherited, message) = request.into_call();
             caller.limits = caller.limits.for_call(&options);
             let own = options.timeout.and_then(deadline::after);
-            let outer = Context::current().deadline();
+            let outer = CallContext::current().deadline();
             let deadline = deadline::earliest([inherited.deadline, own, outer]);
             let info = CallInfo {
                 peer: None,
@@ -94,7 +94,7 @@ impl<T: CallService> Caller<T> {
                 method: Some(method),
                 idempotent: inherited.idempotent,
             };
-            let call = pin!(Context::of(info).scope(async move {
+            let call = pin!(CallContext::of(info).scope(async move {
                 let encoded = caller.limits.encode(&codec, message);
                 let message = encoded.map_err(|status| status.with_delivery(Delivery::NotSent))?;
                 let call = UnaryCall {
@@ -146,7 +146,7 @@ async fn call_http<T: CallService>(
     };
     match whole.end {
         End::Failed(status) if whole.message.is_none() => {
-            Err(body::as_told(&parts.headers, status))
+            Err(body::reconcile(&parts.headers, status))
         }
         // Not a response of ours, so the status can stand in the headers.
         End::Request => Err(body::failure_in_parts(&parts)

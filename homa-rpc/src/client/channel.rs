@@ -10,7 +10,7 @@ use homa_transport::{Config, NativeBackend, Stats, Transport};
 use tower::Service;
 
 use super::future::{CallFuture, ResponseFuture};
-use super::resolve::Routes;
+use super::resolver::Resolver;
 use super::shared::Shared;
 use crate::body::{Body, UnaryCall};
 use crate::message::BoxError;
@@ -44,7 +44,7 @@ impl Channel {
     /// share: packets, calls, waiters woken. All are zero before the first call.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.shared.routes.stats()
+        self.shared.resolver.stats()
     }
 
     /// Always ready. The same as [`Service::poll_ready`], which needs to be told the type of the body where
@@ -113,9 +113,8 @@ impl ChannelBuilder {
         self
     }
 
-    /// Calls from a socket with so many ports and tasks, 1 to 64; each thread uses one of them. It is shared
-    /// with the runtime's other channels of the same wire and number. More than one are worth it when one
-    /// core does not keep up with the packets. The kernel module and `homa+mem://` do without, and a
+    /// The number of ports and tasks of the socket to call from, 1 to 64; each thread uses one of them. More
+    /// than one pay when one core does not keep up with the packets. The kernel module and `homa+mem://` do without, and a
     /// [`socket`](Self::socket) of the caller's is used as it is. Default: 1.
     #[must_use]
     pub const fn shards(mut self, shards: u32) -> Self {
@@ -146,7 +145,7 @@ impl ChannelBuilder {
         Ok(Channel {
             shared: Arc::new(Shared {
                 checksums: self.checksums.unwrap_or(target.wire() == Wire::Homa),
-                routes: Routes::new(target.clone(), self.socket, kind),
+                resolver: Resolver::new(target.clone(), self.socket, kind),
                 target,
                 timeout: self.timeout,
             }),

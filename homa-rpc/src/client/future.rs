@@ -13,10 +13,10 @@ use http::request::Parts;
 use http::uri::PathAndQuery;
 use tokio::time::Instant;
 
-use super::attempt::{Attempt, Outgoing};
+use super::attempt::{Attempt, PreparedCall};
 use super::shared::Shared;
 use crate::body::{self, Body, UnaryCall, UnaryReply};
-use crate::call::context::Context;
+use crate::call::context::CallContext;
 use crate::call::deadline::{self, Timer};
 use crate::message::BoxError;
 use crate::message::limits::FRAME_LIMIT;
@@ -93,9 +93,9 @@ impl CallFuture {
     /// The call of a stub of ours, which watches over the deadline that it gives by itself.
     pub(super) fn new(channel: Arc<Shared>, call: UnaryCall) -> Self {
         let deadlines = effective_deadline(&channel, call.info.deadline, None, &call.headers);
-        let (message, outgoing) = Outgoing::new(channel, call, deadlines.0);
-        Self::begin(outgoing, deadlines.1, |outgoing| {
-            State::of(outgoing, message)
+        let (message, prepared) = PreparedCall::new(channel, call, deadlines.0);
+        Self::begin(prepared, deadlines.1, |prepared| {
+            State::of(prepared, message)
         })
     }
 
@@ -107,9 +107,9 @@ impl CallFuture {
     {
         let call = UnaryCall::of_http(parts, Bytes::new(), info);
         let deadlines = effective_deadline(&channel, None, info.deadline, &call.headers);
-        let (_, outgoing) = Outgoing::new(channel, call, deadlines.0);
-        Self::begin(outgoing, deadlines.1, |outgoing| {
-            State::Boxed(Box::pin(read_and_send(outgoing.split_off(), body)))
+        let (_, prepared) = PreparedCall::new(channel, call, deadlines.0);
+        Self::begin(prepared, deadlines.1, |prepared| {
+            State::Boxed(Box::pin(read_and_send(prepared.split_off(), body)))
         })
     }
 
@@ -125,16 +125,16 @@ impl CallFuture {
 
     /// Begins a call unless it is too late. `own` is the deadline over which nobody else watches.
     fn begin(
-        mut outgoing: Outgoing,
+        mut prepared: PreparedCall,
         own: Option<Instant>,
-        state: impl FnOnce(&mut Outgoing) -> State,
+        state: impl FnOnce(&mut PreparedCall) -> State,
     ) -> Self {
-        let deadline = outgoing.deadline;
+        let deadline = prepared.deadline;
         let mut state = if deadline::has_passed(deadline) {
-            let status = expired(&outgoing.channel, &outgoing.path);
+            let status = expired(&prepared.channel, &prepared.path);
             State::Failed(Some(status.with_delivery(Delivery::NotSent)))
         } else {
-            state(&mut outgoing)
+            state(&mut prepared)
         };
         let mut timer = None;
         if let Some(own) = own {
@@ -144,8 +144,8 @@ impl CallFuture {
             }
         }
         Self {
-            channel: outgoing.channel,
-            path: outgoing.path,
+            channel: prepared.channel,
+            path: prepared.path,
             deadline,
             state,
             timer,
@@ -168,7 +168,7 @@ fn effective_deadline(
         .and_then(deadline::parse_grpc_timeout);
     let own = [header, channel.timeout].into_iter().flatten().min();
     let own = own.and_then(deadline::after);
-    let own = deadline::earliest([own, other, Context::current().deadline()]);
+    let own = deadline::earliest([own, other, CallContext::current().deadline()]);
     match (stub, own) {
         (Some(stub), Some(own)) if own < stub => (Some(own), Some(own)),
         (Some(stub), _) => (Some(stub), None),
@@ -190,29 +190,29 @@ fn no_message() -> Status {
 }
 
 impl State {
-    fn of(outgoing: &mut Outgoing, message: Bytes) -> Self {
-        match outgoing.channel.routes.now() {
-            Ok(Some(route)) => match outgoing.start(route, message) {
+    fn of(prepared: &mut PreparedCall, message: Bytes) -> Self {
+        match prepared.channel.resolver.now() {
+            Ok(Some(route)) => match prepared.start(route, message) {
                 Ok(attempt) => Self::Sent(attempt),
                 Err(status) => Self::Failed(Some(status)),
             },
-            Ok(None) => Self::Boxed(Box::pin(send(outgoing.split_off(), message))),
+            Ok(None) => Self::Boxed(Box::pin(send(prepared.split_off(), message))),
             Err(status) => Self::Failed(Some(status)),
         }
     }
 }
 
-async fn read_and_send<B>(outgoing: Outgoing, body: B) -> Result<UnaryReply, Status>
+async fn read_and_send<B>(prepared: PreparedCall, body: B) -> Result<UnaryReply, Status>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
     // What fits into no frame need not be read to the end.
-    let message_max = match outgoing.channel.routes.now()? {
+    let message_max = match prepared.channel.resolver.now()? {
         Some(route) => route.socket.message_bytes_max(),
-        None => outgoing
+        None => prepared
             .channel
-            .routes
+            .resolver
             .look_up()
             .await?
             .socket
@@ -221,29 +221,29 @@ where
     let read = body::collect(body, message_max, FRAME_LIMIT).await;
     let (whole, _) = read.map_err(|status| status.with_delivery(Delivery::NotSent))?;
     let message = whole.message.ok_or_else(no_message)?;
-    send(outgoing, message).await
+    send(prepared, message).await
 }
 
 /// Sends the call, to one address of the host after the other while it provably arrived nowhere.
-async fn send(outgoing: Outgoing, message: Bytes) -> Result<UnaryReply, Status> {
-    let routes = &outgoing.channel.routes;
+async fn send(prepared: PreparedCall, message: Bytes) -> Result<UnaryReply, Status> {
+    let resolver = &prepared.channel.resolver;
     let mut attempts = 0;
     loop {
         attempts += 1;
-        let route = match routes.now()? {
+        let route = match resolver.now()? {
             Some(route) => route,
-            None => routes.look_up().await?,
+            None => resolver.look_up().await?,
         };
-        match outgoing.start(route.clone(), message.clone())?.await {
+        match prepared.start(route.clone(), message.clone())?.await {
             Ok(reply) => {
-                routes.worked(&route);
+                resolver.worked(&route);
                 return reply;
             }
             Err(error) => {
-                let more = routes.failed(&route, &error);
+                let more = resolver.failed(&route, &error);
                 let safe = error.delivery() == Delivery::NotSent;
                 if !(more && safe && attempts < ADDRESSES_MAX) {
-                    return Err(outgoing.channel.failure(error));
+                    return Err(prepared.channel.failure(error));
                 }
             }
         }
@@ -270,11 +270,11 @@ impl Future for CallFuture {
                 .unwrap_or_else(|| Status::internal("a call was polled after its end")))),
             State::Sent(attempt) => match Pin::new(&mut *attempt).poll(cx) {
                 Poll::Ready(Ok(reply)) => {
-                    this.channel.routes.answered();
+                    this.channel.resolver.answered();
                     Poll::Ready(reply)
                 }
                 Poll::Ready(Err(error)) => {
-                    this.channel.routes.failed(&attempt.route(), &error);
+                    this.channel.resolver.failed(&attempt.route(), &error);
                     Poll::Ready(Err(this.channel.failure(error)))
                 }
                 Poll::Pending => Poll::Pending,

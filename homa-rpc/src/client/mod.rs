@@ -4,7 +4,7 @@ mod attempt;
 mod caller;
 mod channel;
 mod future;
-mod resolve;
+mod resolver;
 mod shared;
 #[cfg(test)]
 mod tests;

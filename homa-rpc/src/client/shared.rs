@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use homa_transport::RpcError;
 
-use super::resolve::Routes;
+use super::resolver::Resolver;
 use crate::message::status::Status;
 use crate::net::uri::Uri;
 
@@ -15,7 +15,7 @@ pub(super) struct Shared {
     pub(super) timeout: Option<Duration>,
     /// Frames have checksums.
     pub(super) checksums: bool,
-    pub(super) routes: Routes,
+    pub(super) resolver: Resolver,
 }
 
 impl Shared {
@@ -32,7 +32,7 @@ impl Shared {
         ) {
             return status;
         }
-        // These don't say whom the call was for.
+        // These do not name the server.
         Status::new(status.code(), format!("call to {}: {error}", self.target))
             .with_delivery(delivery)
             .with_source(Arc::new(error))

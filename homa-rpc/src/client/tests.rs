@@ -1,4 +1,4 @@
-//! Routes of names: which address calls go to after others were silent.
+//! Resolver of names: which address calls go to after others were silent.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use homa_transport::{Config, Socket, Transport};
 use tower::Service;
 
 use super::channel::{Channel, ChannelBuilder};
-use super::resolve::Route;
+use super::resolver::Route;
 use super::*;
 use crate::body::Body;
 use crate::message::status::{Code, Status};
@@ -18,7 +18,7 @@ use crate::server::Server;
 async fn channel(builder: ChannelBuilder, addresses: &[SocketAddr]) -> Channel {
     // If it is really looked up, nobody is there.
     let channel = builder.build("homa+udp://no-such-host.invalid:1").unwrap();
-    channel.shared.routes.pretend_found(addresses).await;
+    channel.shared.resolver.pretend_found(addresses).await;
     channel
 }
 
@@ -87,7 +87,7 @@ async fn the_second_address_of_a_name_is_tried_after_the_first_was_silent() {
             1 => by_who_waits(&channel).await,
             _ => by_a_drop(&channel).await,
         }
-        let now = channel.shared.routes.look_up().await.unwrap();
+        let now = channel.shared.resolver.look_up().await.unwrap();
         assert_eq!(now.peer, second, "way {way}");
         if way > 0 {
             assert_lives(&channel).await;
@@ -100,17 +100,17 @@ async fn a_route_that_worked_is_left_once_it_is_silent() {
     let (_socket, first) = silent();
     let second = living();
     let channel = channel(Channel::builder(), &[first, second]).await;
-    let routes = &channel.shared.routes;
-    let route = routes.look_up().await.unwrap();
-    routes.worked(&route);
-    assert_eq!(routes.now().unwrap().unwrap().peer, first);
+    let resolver = &channel.shared.resolver;
+    let route = resolver.look_up().await.unwrap();
+    resolver.worked(&route);
+    assert_eq!(resolver.now().unwrap().unwrap().peer, first);
     by_who_waits(&channel).await;
     assert!(
-        routes.now().unwrap().is_none(),
+        resolver.now().unwrap().is_none(),
         "another one is to be found"
     );
     assert_lives(&channel).await;
-    assert_eq!(routes.now().unwrap().unwrap().peer, second);
+    assert_eq!(resolver.now().unwrap().unwrap().peer, second);
     assert_lives(&channel).await;
 }
 
@@ -118,35 +118,35 @@ async fn a_route_that_worked_is_left_once_it_is_silent() {
 async fn calls_too_short_to_hear_anything_leave_a_route_together() {
     let (_socket, first) = silent();
     let channel = channel(Channel::builder(), &[first]).await;
-    let routes = &channel.shared.routes;
-    let route = routes.look_up().await.unwrap();
-    routes.worked(&route);
+    let resolver = &channel.shared.resolver;
+    let route = resolver.look_up().await.unwrap();
+    resolver.worked(&route);
     let short = Duration::from_millis(1);
     for _ in 0..100 {
-        routes.given_up_in_silence(&route, short);
-        routes.given_up_in_silence(&route, short);
+        resolver.given_up_in_silence(&route, short);
+        resolver.given_up_in_silence(&route, short);
         // As with a call that is sent twice, of which the slower one is dropped.
-        routes.answered();
+        resolver.answered();
     }
-    assert!(routes.now().unwrap().is_some());
+    assert!(resolver.now().unwrap().is_some());
     for _ in 0..3 {
-        assert!(routes.now().unwrap().is_some());
-        routes.given_up_in_silence(&route, short);
+        assert!(resolver.now().unwrap().is_some());
+        resolver.given_up_in_silence(&route, short);
     }
-    assert!(routes.now().unwrap().is_none());
+    assert!(resolver.now().unwrap().is_none());
 }
 
 #[tokio::test]
 async fn an_old_call_says_nothing_about_a_newer_route_to_the_same_address() {
     let (_socket, first) = silent();
     let channel = channel(Channel::builder(), &[first, first]).await;
-    let routes = &channel.shared.routes;
-    let old = routes.look_up().await.unwrap();
-    routes.given_up_in_silence(&old, SHORT);
-    let new = routes.look_up().await.unwrap();
+    let resolver = &channel.shared.resolver;
+    let old = resolver.look_up().await.unwrap();
+    resolver.given_up_in_silence(&old, SHORT);
+    let new = resolver.look_up().await.unwrap();
     assert_eq!(new.peer, old.peer);
-    routes.given_up_in_silence(&old, SHORT);
-    assert_eq!(routes.look_up().await.unwrap().number, new.number);
+    resolver.given_up_in_silence(&old, SHORT);
+    assert_eq!(resolver.look_up().await.unwrap().number, new.number);
 }
 
 #[tokio::test]
@@ -169,22 +169,22 @@ async fn a_slow_server_that_lives_keeps_its_route() {
 
 /// The route in use, whether or not a call got an answer there.
 fn route(channel: &Channel) -> Option<Route> {
-    channel.shared.routes.in_use()
+    channel.shared.resolver.in_use()
 }
 
 #[tokio::test]
 async fn the_end_of_one_call_by_the_system_keeps_the_shared_socket() {
     let (_socket, addr) = silent();
     let channel = Channel::new(format!("homa+udp://{addr}")).unwrap();
-    let routes = &channel.shared.routes;
-    let route = routes.now().unwrap().unwrap();
+    let resolver = &channel.shared.resolver;
+    let route = resolver.now().unwrap().unwrap();
     let error = homa_transport::RpcError::System {
         peer: addr,
         reason: "something else".to_owned(),
         delivery: homa_transport::Delivery::Unknown,
     };
     assert_eq!(Status::from(error.clone()).code(), Code::Unavailable);
-    assert!(!routes.failed(&route, &error));
+    assert!(!resolver.failed(&route, &error));
     let kind = crate::net::sockets::Kind {
         wire: crate::net::uri::Wire::Udp,
         backend: None,

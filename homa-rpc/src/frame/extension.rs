@@ -1,4 +1,4 @@
-//! Extensions: what a frame can carry that who does not know it may skip.
+//! Extensions: optional parts of a frame, which a receiver may skip if it does not know them.
 
 use std::ops::Range;
 

@@ -67,6 +67,26 @@ pub struct Around<S, F> {
     function: F,
 }
 
+impl<S, F> Around<S, F> {
+    /// The service inside.
+    #[must_use]
+    pub const fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The service inside, to be changed.
+    #[must_use]
+    pub const fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The service inside alone.
+    #[must_use]
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
 impl<S: NamedService, F> NamedService for Around<S, F> {
     const NAME: &'static str = S::NAME;
     const METHODS: &'static [MethodDescriptor] = S::METHODS;

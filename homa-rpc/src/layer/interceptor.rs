@@ -10,9 +10,9 @@ use bytes::Bytes;
 use http::Uri;
 use tower::{Layer, Service};
 
-use super::observed;
+use super::on_end;
 use crate::body::Body;
-use crate::call::context::Cause;
+use crate::call::context::DropReason;
 use crate::call::deadline::{self, Timer};
 use crate::message::BoxError;
 use crate::message::metadata::Metadata;
@@ -90,14 +90,22 @@ impl Call {
 
 /// A layer that lets `interceptor` see all calls of a service.
 pub fn interceptor<I: Interceptor>(interceptor: I) -> InterceptorLayer<I> {
-    InterceptorLayer {
-        interceptor: Arc::new(interceptor),
-    }
+    InterceptorLayer::new(interceptor)
 }
 
 /// See [`interceptor`].
 pub struct InterceptorLayer<I> {
     interceptor: Arc<I>,
+}
+
+impl<I: Interceptor> InterceptorLayer<I> {
+    /// The same as [`interceptor`].
+    #[must_use]
+    pub fn new(interceptor: I) -> Self {
+        Self {
+            interceptor: Arc::new(interceptor),
+        }
+    }
 }
 
 /// A service whose calls an [`Interceptor`] sees.
@@ -113,6 +121,32 @@ impl<S, I: Interceptor> InterceptedService<S, I> {
             inner,
             interceptor: Arc::new(interceptor),
         }
+    }
+}
+
+impl<S, I> InterceptedService<S, I> {
+    /// The service inside.
+    #[must_use]
+    pub const fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The service inside, to be changed.
+    #[must_use]
+    pub const fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The service inside alone.
+    #[must_use]
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+
+    /// What sees its calls.
+    #[must_use]
+    pub fn interceptor(&self) -> &I {
+        &self.interceptor
     }
 }
 
@@ -250,7 +284,7 @@ where
             return Poll::Ready(result);
         };
         Poll::Ready(match result {
-            Ok(response) => Ok(observed::until_end(response, |outcome| end.tell(outcome))),
+            Ok(response) => Ok(on_end::on_end(response, |outcome| end.tell(outcome))),
             Err(status) => {
                 end.tell(Err(&status));
                 Err(status)
@@ -283,11 +317,11 @@ impl<I: Interceptor> CallEnd<I> {
 impl<I: Interceptor> Drop for CallEnd<I> {
     fn drop(&mut self) {
         if let Some(interceptor) = self.interceptor.take() {
-            let cause = Cause::current().unwrap_or_else(|| {
+            let cause = DropReason::current().unwrap_or_else(|| {
                 if deadline::has_passed(self.call.info.deadline) {
-                    Cause::Deadline
+                    DropReason::Deadline
                 } else {
-                    Cause::Cancelled
+                    DropReason::Cancelled
                 }
             });
             interceptor.after(&self.call, Err(&cause.status()));

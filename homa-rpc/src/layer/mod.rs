@@ -6,7 +6,7 @@
 
 mod around;
 mod interceptor;
-mod observed;
+mod on_end;
 
 pub use around::{Around, AroundLayer, Next, around};
 pub use interceptor::{

@@ -16,6 +16,7 @@ pub struct MethodDescriptor {
 /// What the definition of a method says about calling it more than once: the option
 /// `idempotency_level` in the `.proto` file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Idempotency {
     /// Nothing is said: a second execution may do harm.
     #[default]
@@ -85,6 +86,7 @@ impl MethodDescriptor {
 /// task, such as tower's `Buffer`, it is lost if both come together: the server then doesn't learn the
 /// deadline (the client still enforces it), the handler not the peer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CallInfo {
     /// The other side, if known: on a server the client.
     pub peer: Option<SocketAddr>,

@@ -19,8 +19,12 @@ pub struct Request<T> {
     message: T,
 }
 
+/// What the parts of a request have no place for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Kept(CallOptions, CallInfo);
+
 /// What is set for one call alone.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CallOptions {
     pub(crate) timeout: Option<Duration>,
     pub(crate) max_decoding_message_size: Option<usize>,
@@ -36,6 +40,32 @@ impl<T> Request<T> {
             extensions: Extensions::new(),
             options: CallOptions::default(),
             info: CallInfo::default(),
+            message,
+        }
+    }
+
+    /// The metadata, the extensions and the message. What was set for this call alone, such as its timeout,
+    /// and what is known of it, is kept in the extensions for [`from_parts`](Self::from_parts).
+    #[must_use]
+    pub fn into_parts(self) -> (Metadata, Extensions, T) {
+        let mut extensions = self.extensions;
+        let kept = Kept(self.options, self.info);
+        if kept != Kept::default() {
+            extensions.insert(kept);
+        }
+        (self.metadata, extensions, self.message)
+    }
+
+    /// The request of these parts, with what [`into_parts`](Self::into_parts) has kept in the extensions.
+    #[must_use]
+    pub fn from_parts(metadata: Metadata, extensions: Extensions, message: T) -> Self {
+        let mut extensions = extensions;
+        let Kept(options, info) = extensions.remove().unwrap_or_default();
+        Self {
+            metadata,
+            extensions,
+            options,
+            info,
             message,
         }
     }

@@ -13,6 +13,10 @@ pub struct Response<T> {
     message: T,
 }
 
+/// What the parts of a response have no place for.
+#[derive(Clone)]
+struct Trailing(Metadata);
+
 impl<T> Response<T> {
     /// A response without metadata.
     #[must_use]
@@ -21,6 +25,30 @@ impl<T> Response<T> {
             metadata: Metadata::new(),
             trailing: None,
             extensions: Extensions::new(),
+            message,
+        }
+    }
+
+    /// The metadata before the message, the message, and the extensions. The metadata behind the message is
+    /// kept in the extensions for [`from_parts`](Self::from_parts).
+    #[must_use]
+    pub fn into_parts(self) -> (Metadata, T, Extensions) {
+        let mut extensions = self.extensions;
+        if let Some(trailing) = self.trailing {
+            extensions.insert(Trailing(*trailing));
+        }
+        (self.metadata, self.message, extensions)
+    }
+
+    /// The response of these parts, with what [`into_parts`](Self::into_parts) has kept in the extensions.
+    #[must_use]
+    pub fn from_parts(metadata: Metadata, message: T, extensions: Extensions) -> Self {
+        let mut extensions = extensions;
+        let trailing = extensions.remove::<Trailing>();
+        Self {
+            metadata,
+            trailing: trailing.map(|Trailing(metadata)| Box::new(metadata)),
+            extensions,
             message,
         }
     }

@@ -109,6 +109,26 @@ impl Code {
     }
 }
 
+/// A number that is no status code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is no status code: allowed are 0 to 16")]
+pub struct UnknownCode(pub i32);
+
+impl TryFrom<i32> for Code {
+    type Error = UnknownCode;
+
+    fn try_from(number: i32) -> Result<Self, UnknownCode> {
+        let code = u8::try_from(number).ok().and_then(Self::new);
+        code.ok_or(UnknownCode(number))
+    }
+}
+
+impl From<Code> for i32 {
+    fn from(code: Code) -> Self {
+        code.number().into()
+    }
+}
+
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
@@ -352,6 +372,14 @@ mod tests {
             assert_eq!(Code::new(code.number()), Some(code));
         }
         assert_eq!(Code::new(17), None);
+        assert_eq!(Code::try_from(16), Ok(Code::Unauthenticated));
+        for number in [-1, 17, 256 + 5, i32::MIN] {
+            let error = Code::try_from(number).unwrap_err();
+            assert!(
+                error.to_string().starts_with(&number.to_string()),
+                "{error}"
+            );
+        }
         assert_eq!(Code::Unauthenticated.number(), 16);
         assert_eq!(Code::DeadlineExceeded.to_string(), "DEADLINE_EXCEEDED");
     }

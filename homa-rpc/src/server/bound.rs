@@ -191,18 +191,18 @@ impl BoundServer {
             listener.socket.serve(Arc::new(sink))?;
         }
         let ended = self.until_signal_or_failure(signal).await;
-        let gate = &self.shared.gate;
-        gate.close();
-        tracing::debug!(calls = gate.in_progress(), "the server shuts down");
-        let mut idle = timeout(self.drain_timeout, gate.idle()).await;
+        let limiter = &self.shared.limiter;
+        limiter.close();
+        tracing::debug!(calls = limiter.in_progress(), "the server shuts down");
+        let mut idle = timeout(self.drain_timeout, limiter.idle()).await;
         if idle.is_err() {
-            gate.stop();
-            idle = timeout(LINGER_MAX, gate.idle()).await;
+            limiter.stop();
+            idle = timeout(LINGER_MAX, limiter.idle()).await;
         }
         match idle {
             Ok(()) => self.linger().await,
             Err(_elapsed) => tracing::warn!(
-                calls = gate.in_progress(),
+                calls = limiter.in_progress(),
                 "the server ends though handlers block their threads"
             ),
         }
@@ -244,15 +244,15 @@ impl BoundServer {
 impl Drop for BoundServer {
     fn drop(&mut self) {
         let shared = Arc::clone(&self.shared);
-        shared.gate.stop();
+        shared.limiter.stop();
         let sockets = Closing(std::mem::take(&mut self.sockets));
-        if sockets.0.is_empty() || shared.gate.in_progress() == 0 {
+        if sockets.0.is_empty() || shared.limiter.in_progress() == 0 {
             return;
         }
         // The tasks of the calls answer when they next run, for which they need the sockets.
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(async move {
-                let _blocked = timeout(LINGER_MAX, shared.gate.idle()).await;
+                let _blocked = timeout(LINGER_MAX, shared.limiter.idle()).await;
                 drop(sockets);
             });
         }
@@ -281,7 +281,7 @@ impl ServerMonitor {
     #[must_use]
     pub fn stats(&self) -> ServerStats {
         ServerStats {
-            calls_in_progress: self.shared.gate.in_progress() as u64,
+            calls_in_progress: self.shared.limiter.in_progress() as u64,
             ..self.shared.counters.read()
         }
     }

@@ -10,10 +10,10 @@ use homa_transport::{Config, NativeBackend, Transport};
 use tower::layer::Layer;
 use tower::layer::util::{Identity, Stack};
 
+use super::admission::CallLimiter;
 use super::bound::{BoundServer, ServerError};
 use super::cancel::Cancellations;
 use super::dispatch::{Dispatcher, Shared};
-use super::gate::Gate;
 use super::methods::Methods;
 use super::overload::Overload;
 use super::quota::PeerQuota;
@@ -118,8 +118,8 @@ impl<L> ServerBuilder<L> {
         self
     }
 
-    /// Adds a service whose calls are begun by the task that drives the socket: if a handler is done
-    /// with its first poll, its call costs no task and no wake-up. Layers run there too.
+    /// Adds a service whose handlers are first polled by the task that drives the socket. A handler that is
+    /// done with its first poll costs no task and no wake-up. Layers run there too.
     ///
     /// Only for methods measured to take a few microseconds until they first wait: meanwhile nothing
     /// is received or sent, by any call of the socket. A handler that has to wait goes on in a task
@@ -179,8 +179,8 @@ impl<L> ServerBuilder<L> {
         self
     }
 
-    /// Serves each `homa+udp://` or `homa://` port with so many tasks, 1 to 64, each of which has a part of
-    /// the clients. More than one are worth it when one core does not keep up with the packets. The
+    /// The number of tasks per `homa+udp://` or `homa://` port, 1 to 64. Each serves a part of the clients.
+    /// More than one pay when one core does not keep up with the packets. The
     /// kernel module and `homa+mem://` do without. Default: 1.
     #[must_use]
     pub const fn shards(mut self, shards: u32) -> Self {
@@ -228,7 +228,7 @@ where
     fn bound(self) -> Result<BoundServer, ServerError> {
         self.check()?;
         let shared = Arc::new(Shared {
-            gate: Gate::new(self.concurrency_limit, self.request_bytes_limit),
+            limiter: CallLimiter::new(self.concurrency_limit, self.request_bytes_limit),
             cancellations: Arc::new(Cancellations::default()),
             counters: Counters::default(),
             overload: Overload::default(),

@@ -16,8 +16,8 @@ use http::uri::PathAndQuery;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
+use super::admission::{CallLimiter, CallPermit};
 use super::cancel::{Cancellable, Cancellations};
-use super::gate::{Gate, Permit};
 use super::methods::Methods;
 use super::overload::{Overload, Reason, Refusal};
 use super::quota::{PeerPermit, PeerQuota};
@@ -26,7 +26,7 @@ use super::router::{Route, Router};
 use super::stats::Counters;
 use super::unary::Replying;
 use crate::body::{self, CallService, End, UnaryCall, UnaryReply, Whole};
-use crate::call::context::{Cause, Context};
+use crate::call::context::{CallContext, DropReason};
 use crate::call::deadline::{self, Timer};
 use crate::frame::{self, Call, Kind, Peek, Request};
 use crate::message::BoxError;
@@ -38,7 +38,7 @@ use crate::util::name_map::Names;
 /// What the calls of one server share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) gate: Arc<Gate>,
+    pub(super) limiter: Arc<CallLimiter>,
     pub(super) cancellations: Arc<Cancellations>,
     pub(super) counters: Counters,
     pub(super) overload: Overload,
@@ -50,15 +50,15 @@ pub(super) struct Shared {
 
 /// A call that was let in.
 struct Entered {
-    server: Permit,
+    server: CallPermit,
     peer: Option<PeerPermit>,
 }
 
 impl Shared {
-    /// Lets a call in whose frame has `len` bytes, or says why not.
+    /// Admits a call with a frame of `len` bytes, or says why not.
     fn enter(&self, peer: SocketAddr, len: usize) -> Result<Entered, Refusal> {
         Ok(Entered {
-            server: self.gate.enter(len)?,
+            server: self.limiter.enter(len)?,
             peer: match &self.peer_quota {
                 Some(quota) => Some(quota.enter(peer)?),
                 None => None,
@@ -131,7 +131,7 @@ impl<S: CallService + Sync> Accept for Dispatcher<S> {
             ..
         } = incoming;
         let peek = Peek::at(&frame);
-        let reply = PendingReply::new(responder, &peek, &self.shared.gate, cancel_told);
+        let reply = PendingReply::new(responder, &peek, &self.shared.limiter, cancel_told);
         if peek.kind == Kind::Cancel {
             return self.cancel(peer, frame, reply);
         }
@@ -243,16 +243,16 @@ impl<S: CallService + Sync> Dispatcher<S> {
             let call = unary_call(call, info, route);
             let route = route.map(|(route, _)| route);
             let handler = handle(&self.service, route, call, message_max, &shared.overload);
-            let mut handler = pin!(Some(Context::of(info).scope(handler)));
-            let gate = &shared.gate;
-            let outcome = race(handler.as_mut(), gate, &reply, deadline, cancellable).await;
+            let mut handler = pin!(Some(CallContext::of(info).scope(handler)));
+            let limiter = &shared.limiter;
+            let outcome = race(handler.as_mut(), limiter, &reply, deadline, cancellable).await;
             // Layers that are dropped with it learn why.
-            Cause::tell(outcome.cause(), || handler.set(None));
+            DropReason::scope(outcome.cause(), || handler.set(None));
             outcome
         };
         // A client that has its reply may call again before this task is over.
         drop((method_permit, entered.peer.take()));
-        entered.server.make_room();
+        entered.server.release();
         shared.end(outcome, reply, &path);
         // Leaves after the reply, so that a server that waits for its calls has sent them.
         drop(entered);
@@ -284,13 +284,13 @@ enum Outcome {
 }
 
 impl Outcome {
-    const fn cause(&self) -> Option<Cause> {
+    const fn cause(&self) -> Option<DropReason> {
         match self {
             Self::Answer(_) => None,
-            Self::Cancelled => Some(Cause::Cancelled),
-            Self::Panicked => Some(Cause::Panic),
-            Self::DeadlinePassed => Some(Cause::Deadline),
-            Self::Stopped => Some(Cause::Shutdown),
+            Self::Cancelled => Some(DropReason::Cancelled),
+            Self::Panicked => Some(DropReason::Panic),
+            Self::DeadlinePassed => Some(DropReason::Deadline),
+            Self::Stopped => Some(DropReason::Shutdown),
         }
     }
 }
@@ -298,12 +298,12 @@ impl Outcome {
 /// Runs the handler until it is done or not wanted any more.
 async fn race(
     mut handler: Pin<&mut Option<impl Future<Output = Answer>>>,
-    gate: &Gate,
+    limiter: &CallLimiter,
     reply: &PendingReply,
     deadline: Option<Instant>,
     mut cancellable: Option<Cancellable>,
 ) -> Outcome {
-    let mut stopping = pin!(gate.stopping());
+    let mut stopping = pin!(limiter.stopping());
     let mut timer = pin!(deadline.map(Timer::new));
     poll_fn(|cx| {
         // The handler first: one that is done at once costs nothing more.
@@ -337,7 +337,7 @@ async fn race(
         {
             return Poll::Ready(Outcome::Cancelled);
         }
-        if gate.is_stopped() || stopping.as_mut().poll(cx).is_ready() {
+        if limiter.is_stopped() || stopping.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Outcome::Stopped);
         }
         Poll::Pending
@@ -404,7 +404,7 @@ fn answer(parts: Parts, whole: Whole) -> Result<Answer, Status> {
     match whole.end {
         // The status stands in the headers, which then are its metadata.
         End::Failed(status) if whole.message.is_none() => Ok(Answer {
-            status: Some(body::as_told(&parts.headers, status)),
+            status: Some(body::reconcile(&parts.headers, status)),
             trailing: parts.headers,
             ..Answer::default()
         }),

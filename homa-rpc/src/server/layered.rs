@@ -32,6 +32,26 @@ pub struct Layered<S, N> {
     named: PhantomData<fn() -> N>,
 }
 
+impl<S, N> Layered<S, N> {
+    /// The service inside.
+    #[must_use]
+    pub const fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The service inside, to be changed.
+    #[must_use]
+    pub const fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The service inside alone.
+    #[must_use]
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
 impl<S, N: NamedService> NamedService for Layered<S, N> {
     const NAME: &'static str = N::NAME;
     const METHODS: &'static [MethodDescriptor] = N::METHODS;

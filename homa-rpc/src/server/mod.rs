@@ -1,10 +1,10 @@
 //! The server side: [`Server`] listens, routes and dispatches; generated services plug in.
 
+mod admission;
 mod bound;
 mod builder;
 mod cancel;
 mod dispatch;
-mod gate;
 mod layered;
 mod methods;
 mod overload;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use homa_transport::{Responder, RpcError};
 use http::HeaderMap;
 
-use super::gate::Gate;
+use super::admission::CallLimiter;
 use crate::body::{End, UnaryReply, Whole};
 use crate::frame::{self, FrameError, Kind, Peek, ReplyHead};
 use crate::message::status::Status;
@@ -61,7 +61,7 @@ pub(super) struct PendingReply {
     checksum: bool,
     /// Homa tells this side when the client gives the RPC up.
     cancel_told: bool,
-    gate: Arc<Gate>,
+    limiter: Arc<CallLimiter>,
 }
 
 impl PendingReply {
@@ -70,7 +70,7 @@ impl PendingReply {
     pub(super) fn new(
         responder: Responder,
         peek: &Peek<'_>,
-        gate: &Arc<Gate>,
+        limiter: &Arc<CallLimiter>,
         cancel_told: bool,
     ) -> Self {
         Self {
@@ -78,7 +78,7 @@ impl PendingReply {
             call_id: peek.call_id,
             checksum: peek.has_checksum,
             cancel_told,
-            gate: Arc::clone(gate),
+            limiter: Arc::clone(limiter),
             responder: Some(responder),
         }
     }
@@ -148,7 +148,7 @@ impl PendingReply {
             call_id: self.call_id,
             checksum: self.checksum,
             cancel_told: self.cancel_told,
-            load: u32::try_from(self.gate.in_progress()).unwrap_or(u32::MAX),
+            load: u32::try_from(self.limiter.in_progress()).unwrap_or(u32::MAX),
             initial: &answer.initial,
             trailing: &answer.trailing,
             status: answer.status.as_ref(),

@@ -38,7 +38,7 @@ stats! {
     calls_refused,
     /// Calls whose handler was dropped because the client gave them up.
     calls_cancelled,
-    /// Calls whose deadline passed while they were worked on.
+    /// Calls whose deadline passed while their handler ran.
     calls_expired,
     /// Calls ended because the server was stopped.
     calls_stopped,

@@ -1,4 +1,4 @@
-//! A buffer of each thread, to put bytes together whose final place is of another kind.
+//! One buffer per thread, to assemble bytes before they are copied to their final place.
 
 use std::cell::Cell;
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use homa_protocol::endpoint::Event;
 use homa_protocol::units::{Instant, Priority, RpcId};
 use homa_protocol::wire::{
-    Acks, Busy, Data, Grant, Header, Packet, PacketType, Resend, Tokens, Unknown, emit,
+    Acks, Busy, Data, Grant, Header, Packet, PacketType, Resend, Tokens, Unknown, emit, parse,
 };
 use homa_protocol::{Config, Endpoint, Wire};
 use support::{Fate, Pair, Side, client_addr, pattern, server_addr, token_for};
@@ -54,6 +54,20 @@ impl Forger {
         self.server
             .handle_packet(self.now, client_addr(), local, &bytes);
         self.pump();
+    }
+
+    /// A packet of the one in whose name the others are sent.
+    fn reply(&mut self, id: RpcId, packet: &Packet<'_>) {
+        let header = Header {
+            source_port: client_addr().port(),
+            destination_port: server_addr().port(),
+            sender_id: id,
+        };
+        let shown = token_for(&mut self.server, self.now, client_addr());
+        let bytes = emit(&header, packet).with_tokens(Tokens { own: 77, shown });
+        let local = server_addr().ip();
+        self.server
+            .handle_packet(self.now, client_addr(), local, bytes.as_slice());
     }
 
     fn request(&mut self, id: u64, cutoff_version: u16) {
@@ -474,4 +488,79 @@ fn one_who_forges_first_packets_in_a_clients_name_does_not_use_up_its_room() {
         "{:?}",
         pair.outcomes
     );
+}
+
+/// What is asked about requests that were forged in the name of a peer goes unanswered. That must not pass for
+/// the silence of the peer, or a forger could end our own calls to it. Worlds 2256, 4556.
+#[test]
+fn forged_requests_do_not_make_a_living_peer_dead() {
+    let mut forger = Forger::new(Wire::Encapsulated);
+    let (now, server) = (forger.now, &mut forger.server);
+    server
+        .send_request(now, client_addr(), 1_472, vec![7; 100].into(), 1)
+        .expect("there is room");
+    for id in 0..20 {
+        forger.request(1_000 + 2 * id, 0);
+    }
+    forger.answer(100);
+    let mut asked = 0;
+    let end = forger.now + LONG / 4;
+    while let Some(at) = forger.server.poll_timeout().filter(|at| *at <= end) {
+        forger.now = at.max(forger.now) + Duration::from_micros(1);
+        forger.server.handle_timeout(forger.now);
+        while let Some(packet) = forger.server.poll_transmit(forger.now) {
+            let (header, packet) = parse(packet.header.as_slice()).unwrap();
+            // The peer has the call at work, and knows nothing of the others.
+            if header.sender_id.is_client() && packet.packet_type() == PacketType::Resend {
+                asked += 1;
+                forger.reply(header.sender_id.other_side(), &Packet::Busy(Busy::Working));
+            }
+        }
+    }
+    while let Some(event) = forger.server.poll_event() {
+        assert!(!matches!(event, Event::Failed { .. }), "{event:?}");
+    }
+    assert!(asked >= 5, "{asked}");
+    assert_eq!(forger.server.rpcs_live(), 1, "only the call is left");
+}
+
+/// Tokens change with time, also while nothing is received: a first packet after hours tells one that counts.
+/// World 7877.
+#[test]
+fn a_packet_after_a_long_silence_tells_a_token_that_counts() {
+    let mut forger = Forger::new(Wire::Encapsulated);
+    for hours in [0, 2, 3] {
+        let now = Instant::from_nanos(hours * 3_600_000_000_000 + 1_000_000_000);
+        forger.now = now;
+        let endpoint = &mut forger.server;
+        endpoint
+            .send_request(now, client_addr(), 1_472, vec![7; 100].into(), hours)
+            .expect("there is room");
+        let sent = endpoint.poll_transmit(now).expect("it is sent");
+        let shown = Tokens::of(sent.header.as_slice()).own;
+        let (header, _) = parse(&[sent.header.as_slice(), &[7; 100]].concat()).unwrap();
+        let header = Header {
+            sender_id: header.sender_id.other_side(),
+            ..header
+        };
+        let data = Data {
+            message_length: 3,
+            incoming: 3,
+            ack: None,
+            cutoff_version: 0,
+            retransmit: false,
+            few_unscheduled: false,
+            offset: 0,
+        };
+        let plain = emit(&header, &Packet::Data(data, &[]));
+        let response = plain.with_tokens(Tokens { own: 77, shown });
+        let bytes = [response.as_slice(), b"yes"].concat();
+        endpoint.handle_packet(now, client_addr(), server_addr().ip(), &bytes);
+        let event = endpoint.poll_event();
+        assert!(
+            matches!(event, Some(Event::Response { cookie, .. }) if cookie == hours),
+            "after {hours} hours: {event:?}"
+        );
+        while endpoint.poll_transmit(now).is_some() {}
+    }
 }

@@ -142,7 +142,7 @@ fn run_many(seeds: Range<u64>) -> io::Result<bool> {
 }
 
 /// What must have happened in a large number of worlds.
-fn kinds(totals: &Totals) -> [(&'static str, u64); 9] {
+fn kinds(totals: &Totals) -> [(&'static str, u64); 14] {
     let network = &totals.network;
     [
         ("packets lost", network.lost),
@@ -152,6 +152,11 @@ fn kinds(totals: &Totals) -> [(&'static str, u64); 9] {
         ("partitions", totals.partitions),
         ("crashes", totals.crashes),
         ("stalls", totals.stalls),
+        ("ports changed", totals.port_changes),
+        ("packets gone astray", totals.astray),
+        ("packets forged", totals.forged),
+        ("packets overrun", totals.overrun),
+        ("RPCs begun in bursts", totals.burst_calls),
         ("RPCs ended ok", totals.succeeded),
         ("RPCs ended failed", totals.failed),
     ]
@@ -173,6 +178,18 @@ fn print_totals(out: &mut impl Write, totals: &Totals) -> io::Result<()> {
     ];
     for (name, count) in kinds(totals).into_iter().chain(further) {
         writeln!(out, "{count:>14} {name}")?;
+    }
+    for (name, time) in [
+        (
+            "until quiet after the healing, at most",
+            totals.quiet_after_healing,
+        ),
+        (
+            "until quiet after all went bad, at most",
+            totals.quiet_after_bad,
+        ),
+    ] {
+        writeln!(out, "{:>12.1} s {name}", time.as_secs_f64())?;
     }
     Ok(())
 }

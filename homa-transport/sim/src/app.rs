@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::oracle::{Breach, Content, NewCall};
+use super::call::{Content, NewCall};
+use super::host::Host;
+use super::invariant::Breach;
 use super::random::Random;
 use super::trace::What;
 use super::workload::Arrivals;
@@ -67,11 +69,14 @@ impl World {
         if matches!(self.scenario.load.arrivals, Arrivals::Poisson(_)) {
             self.set_next_call(host);
         }
-        let hosts = self.hosts.len();
-        if self.calls_left == 0 || self.bytes_left == 0 || hosts < 2 || !self.is_loaded() {
+        if self.calls_left == 0 || self.bytes_left == 0 || !self.is_loaded() {
             return;
         }
-        let server = (host + 1 + self.random.index(hosts - 1)) % hosts;
+        let servers = self.servers_for(host);
+        let chosen = self.random.index(servers.len());
+        let Some(server) = servers.get(chosen).copied() else {
+            return;
+        };
         let load = &self.scenario.load;
         let request = load.requests.sample(&mut self.random);
         let response = load.responses.sample(&mut self.random);
@@ -93,11 +98,48 @@ impl World {
 
     /// Calls that must succeed, since the faults are over: a short and a long one.
     pub(super) fn probe(&mut self, host: usize) {
-        let server = (host + 1) % self.hosts.len();
-        if server != host {
+        if let Some(server) = self.servers_for(host).first().copied() {
             self.make_call(host, server, 100, 100, true);
             self.make_call(host, server, 60_000, 90_000, true);
         }
+    }
+
+    fn call_again(&mut self, at: usize, call: usize) {
+        let again = self.oracle.call(call).map(|call| {
+            let len = |content: Content| u32::try_from(content.len).unwrap_or(u32::MAX);
+            (call.server, len(call.request), len(call.response))
+        });
+        if let Some((server, request, response)) = again {
+            self.make_call(at, server, request, response, true);
+        }
+    }
+
+    /// The hosts that a host can call: all others that are not behind the NAT.
+    fn servers_for(&self, host: usize) -> Vec<usize> {
+        let hosts = self.hosts.len();
+        (host + 1..host + hosts)
+            .map(|number| number % hosts)
+            .filter(|server| !self.addresses.is_behind_nat(*server))
+            .collect()
+    }
+
+    /// All hosts call one at once.
+    pub(super) fn burst(&mut self, number: usize) -> Result<(), Breach> {
+        let Some(burst) = self.scenario.bursts.get(number).copied() else {
+            return Ok(());
+        };
+        for host in 0..self.hosts.len() {
+            let runs = self.hosts.get(host).is_some_and(Host::runs);
+            if host == burst.server || !runs || !self.is_loaded() {
+                continue;
+            }
+            for _ in 0..burst.calls {
+                let call = self.make_call(host, burst.server, burst.request, burst.response, false);
+                self.totals.burst_calls += u64::from(call.is_some());
+            }
+            self.serve(host)?;
+        }
+        Ok(())
     }
 
     fn make_call(
@@ -160,7 +202,8 @@ impl World {
             // Worlds send no FREEZE.
             Event::Frozen => Ok(()),
             Event::Request { rpc, peer, message } => {
-                let client = super::host::number_of(peer).unwrap_or(usize::MAX);
+                let client = self.addresses.find(peer);
+                let client = client.map_or(usize::MAX, |client| self.addresses.party(client));
                 self.on_request(at, rpc, client, &message)
             }
             Event::Response { cookie, message } => {
@@ -174,7 +217,10 @@ impl World {
                 let call = usize::try_from(cookie).unwrap_or(usize::MAX);
                 self.record(at, What::Ended(cookie, None));
                 self.on_outcome(at);
-                self.oracle.on_failure(at, call, &error)
+                if self.oracle.on_failure(at, call, &error)? {
+                    self.call_again(at, call);
+                }
+                Ok(())
             }
             Event::Cancelled { rpc } => {
                 let process = self.hosts.get(at).map_or(0, |host| host.process);

@@ -2,12 +2,18 @@
 
 use std::fmt;
 
-use super::oracle::Levels;
-use homa_protocol::endpoint::Event;
+use super::invariant::Levels;
+use homa_protocol::endpoint::{Event, Rule};
 use homa_protocol::units::Priority;
 
 /// Changes what an endpoint does on its way to the world. Every method does nothing by default.
 pub trait Defect: fmt::Debug {
+    /// A rule that the endpoints of `host` do not keep.
+    fn breaks(&self, host: usize) -> Option<Rule> {
+        let _ = host;
+        None
+    }
+
     /// An event of the endpoint of `host`: pushes what the application is to see.
     fn on_event(&mut self, host: usize, event: Event, seen: &mut Vec<Event>) {
         let _ = host;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::fault::{DisturbanceKind, PacketFaults};
 use super::host::Running;
-use super::oracle::{Breach, Levels};
+use super::invariant::{Breach, Levels};
 use super::trace::What;
 use super::world::{Happening, Phase, World, new_endpoint};
 use homa_protocol::error::{Report, Unreachable};
@@ -37,12 +37,21 @@ impl World {
                 self.totals.stalls += 1;
                 self.record(host, What::Running(false));
             }
+            DisturbanceKind::PortChange { host } => {
+                if self.addresses.is_behind_nat(host) {
+                    self.totals.port_changes += 1;
+                    self.addresses.change_port(host, end);
+                    self.record(host, What::PortChanged);
+                }
+                return Ok(());
+            }
             DisturbanceKind::Crash { host, reported } => {
                 if !self.change_state(host, Running::Runs, Running::Dead { reported }) {
                     return Ok(());
                 }
                 self.totals.crashes += 1;
                 self.oracle.on_crash(host);
+                self.empty_queue(host);
                 self.record(host, What::Alive(false));
             }
         }
@@ -68,6 +77,7 @@ impl World {
                 self.network.heal(number);
                 Ok(())
             }
+            DisturbanceKind::PortChange { .. } => Ok(()),
             DisturbanceKind::Stall { host } => self.run_on(host),
             DisturbanceKind::Crash { host, .. } => self.restart(host),
         }
@@ -85,8 +95,9 @@ impl World {
         };
         let (backlog, deferred) = (host.take_backlog(), std::mem::take(&mut host.deferred));
         for packet in backlog {
-            self.deliver(at, packet);
+            self.deliver(at, packet)?;
         }
+        self.set_next_receipt(at);
         self.run_timers(at);
         self.serve(at)?;
         for happening in deferred {
@@ -108,6 +119,7 @@ impl World {
         host.process += 1;
         host.state = Running::Runs;
         host.deferred.clear();
+        self.spoil(at);
         self.record(at, What::Alive(true));
         self.begin_load(at);
         self.serve(at)
@@ -158,6 +170,15 @@ impl World {
             return Ok(());
         }
         self.oracle.on_end(&levels)?;
+        if self.phase == Phase::Healing {
+            let since = Instant::ZERO + self.scenario.healing;
+            let took = self.now.saturating_since(since);
+            if self.scenario.goes_bad {
+                self.totals.quiet_after_bad = took;
+            } else {
+                self.totals.quiet_after_healing = took;
+            }
+        }
         if self.phase == Phase::Probing || self.scenario.goes_bad {
             self.phase = Phase::Done;
             return Ok(());

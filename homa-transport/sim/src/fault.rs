@@ -107,6 +107,12 @@ pub enum DisturbanceKind {
         /// Packets that arrive meanwhile are answered with "port unreachable".
         reported: bool,
     },
+    /// The NAT gives a host behind it another port. That before leads to the host as long as the disturbance
+    /// lasts, then packets to it are lost.
+    PortChange {
+        /// Where; a host of [`Scenario::behind_nat`](super::Scenario::behind_nat).
+        host: usize,
+    },
     /// The process doesn't run (SIGSTOP, a paused machine). Packets wait in its receive buffer.
     Stall {
         /// Where.

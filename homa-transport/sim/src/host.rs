@@ -24,6 +24,10 @@ pub(super) struct Host {
     /// Packets that wait for the process to run, with their bytes.
     backlog: VecDeque<PacketId>,
     backlog_bytes: usize,
+    /// Packets in the receive queue, if it has a bound.
+    queue: VecDeque<PacketId>,
+    /// The next of them is about to be taken out.
+    pub(super) receiving: bool,
     /// What the application wanted to do while the process did not run.
     pub(super) deferred: Vec<Happening>,
     /// For when the timers are set.
@@ -52,6 +56,8 @@ impl Host {
             process: 1,
             backlog: VecDeque::new(),
             backlog_bytes: 0,
+            queue: VecDeque::new(),
+            receiving: false,
             deferred: Vec::new(),
             timer: None,
             awaits_link: false,
@@ -72,6 +78,25 @@ impl Host {
         true
     }
 
+    /// Keeps a packet in the receive queue; false if it is full.
+    pub(super) fn queue(&mut self, packet: PacketId, packets_max: usize) -> bool {
+        let fits = self.queue.len() < packets_max;
+        if fits {
+            self.queue.push_back(packet);
+        }
+        fits
+    }
+
+    /// Whether packets wait in the receive queue.
+    pub(super) fn is_behind(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// The next packet of the receive queue.
+    pub(super) fn take_queued(&mut self) -> Option<PacketId> {
+        self.queue.pop_front()
+    }
+
     /// The packets that waited, in order of arrival.
     pub(super) fn take_backlog(&mut self) -> VecDeque<PacketId> {
         self.backlog_bytes = 0;
@@ -88,11 +113,6 @@ pub(super) const fn port() -> u16 {
 pub fn ip_of(number: usize) -> IpAddr {
     let number = u32::try_from(number).unwrap_or(u32::MAX >> 8);
     Ipv4Addr::from_bits(Ipv4Addr::new(10, 0, 0, 1).to_bits() + number).into()
-}
-
-/// Number of the host that serves at this address.
-pub(super) fn number_of(addr: SocketAddr) -> Option<usize> {
-    number_at(addr.ip()).filter(|_| addr.port() == PORT)
 }
 
 /// Number of the host with this address.
@@ -177,11 +197,7 @@ mod tests {
     #[test]
     fn hosts_are_found_by_their_address() {
         for number in [0, 1, 143, 300, 70_000] {
-            assert_eq!(
-                number_of(SocketAddr::new(ip_of(number), PORT)),
-                Some(number)
-            );
+            assert_eq!(number_at(ip_of(number)), Some(number));
         }
-        assert_eq!(number_of(SocketAddr::new(ip_of(3), 1)), None);
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::oracle::Invariant;
+use super::invariant::Invariant;
 use homa_protocol::endpoint::RpcKey;
 use homa_protocol::units::RpcId;
 use homa_protocol::wire::Data;

@@ -1,7 +1,8 @@
 //! A deterministic simulator: real endpoints on a simulated network, in virtual time.
 //!
 //! A [`World`] follows from one number, its seed: the topology of the network, what is lost,
-//! repeated, overtaken and damaged in it, which hosts crash, stall or are cut off, and what the
+//! repeated, overtaken and damaged in it, which hosts crash, stall or are cut off, which are behind a
+//! NAT and when their ports change, which packets are forged, how much receive queues hold, and what the
 //! applications call. An oracle compares everything the endpoints do with what they should do (see
 //! [`Invariant`]), at every step, and asks at the end whether all that had begun has ended and
 //! nothing is left behind.
@@ -17,12 +18,18 @@
 //! The [`Network`] alone carries packets of any kind; it has the faults and no endpoints. The feature
 //! `sim` of `homa-transport` lends it to sockets, so that whole applications run on it in tokio's time.
 
+mod addresses;
 mod app;
+mod call;
+mod cause;
 mod defect;
 mod disturb;
 mod fault;
+mod forger;
 pub mod fuzz;
+mod hazard;
 mod host;
+mod invariant;
 mod ledger;
 mod network;
 mod oracle;
@@ -34,15 +41,17 @@ mod scenario;
 mod switch;
 mod topology;
 mod trace;
+mod traffic;
+mod unproven;
 mod workload;
 mod world;
 
 pub use self::defect::Defect;
 pub use self::fault::{Damaged, Disturbance, DisturbanceKind, PacketFaults};
+pub use self::hazard::{Burst, Forgeries, ReceiveQueue};
 pub use self::host::{Clock, RECEIVE_BUFFER_BYTES, ip_of, number_at};
-
+pub use self::invariant::{Invariant, Levels};
 pub use self::network::{Arrival, Network, NetworkCounts};
-pub use self::oracle::{Invariant, Levels};
 pub use self::packet::PacketId;
 pub use self::queue::EventQueue;
 pub use self::random::Random;

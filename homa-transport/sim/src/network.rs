@@ -1,7 +1,10 @@
 //! The network: carries packets from host to host through switches, and does to them what
 //! [`PacketFaults`] say. It knows nothing of the protocol.
 
-use std::ops::AddAssign;
+mod counts;
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use super::fault::{Damaged, PacketFaults, flip_bits};
@@ -11,6 +14,8 @@ use super::random::{Random, nanos};
 use super::switch::{Buffer, Port, Transmitter};
 use super::topology::Topology;
 use homa_protocol::units::{Instant, Priority};
+
+pub use self::counts::NetworkCounts;
 
 /// A simulated network.
 #[derive(Debug)]
@@ -34,6 +39,8 @@ pub struct Network {
     rack_of: Vec<u16>,
     delays: Delays,
     counts: NetworkCounts,
+    /// Goes with the packets that are sent.
+    mark: u32,
 }
 
 /// The delays of the topology, in nanoseconds: they are added for every packet.
@@ -56,43 +63,6 @@ impl Delays {
             forward,
             receive: forward + nanos(topology.receive_delay),
         }
-    }
-}
-
-/// What happened to packets so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct NetworkCounts {
-    /// Packets handed to the network.
-    pub sent: u64,
-    /// Packets handed to hosts, second copies included.
-    pub delivered: u64,
-    /// Packets lost by chance.
-    pub lost: u64,
-    /// Packets of which a second copy was made.
-    pub duplicated: u64,
-    /// Packets that arrived after one that was sent later by the same host to the same host.
-    pub reordered: u64,
-    /// Packets of which bits were flipped.
-    pub corrupted: u64,
-    /// Packets lost because their hosts were on two sides of a partition.
-    pub cut_off: u64,
-    /// Packets dropped by switches without room.
-    pub overflowed: u64,
-    /// Packets too long for their way.
-    pub too_long: u64,
-}
-
-impl AddAssign for NetworkCounts {
-    fn add_assign(&mut self, other: Self) {
-        self.sent += other.sent;
-        self.delivered += other.delivered;
-        self.lost += other.lost;
-        self.duplicated += other.duplicated;
-        self.reordered += other.reordered;
-        self.corrupted += other.corrupted;
-        self.cut_off += other.cut_off;
-        self.overflowed += other.overflowed;
-        self.too_long += other.too_long;
     }
 }
 
@@ -147,6 +117,7 @@ impl Network {
                 .collect(),
             delays: Delays::of(&topology),
             counts: NetworkCounts::default(),
+            mark: 0,
             topology,
         }
     }
@@ -261,6 +232,7 @@ impl Network {
         flight.place = Place::FirstLeaf;
         flight.number = number;
         flight.held_up = 0;
+        flight.mark = self.mark;
         flight.damaged = false;
         if self.faults.is_none() || self.afflict(id, arrives) {
             self.events.push(arrives, Step::Hop(id));
@@ -299,6 +271,7 @@ impl Network {
         let (wire_bytes, from, to) = (flight.wire_bytes, flight.from, flight.to);
         let (from_rack, to_rack) = (flight.from_rack, flight.to_rack);
         let (level, number, bytes) = (flight.level, flight.number, flight.bytes.clone());
+        let mark = flight.mark;
         if let Some(second) = self.packets.get_mut(copy) {
             *second = Flight {
                 bytes,
@@ -311,6 +284,7 @@ impl Network {
                 place: Place::FirstLeaf,
                 number,
                 held_up,
+                mark,
                 damaged: false,
             };
         }
@@ -457,6 +431,35 @@ impl Network {
         self.packets.get(packet).map(|flight| flight.from as usize)
     }
 
+    /// Writes `mark` on the packets that are sent from now on.
+    pub(super) const fn set_mark(&mut self, mark: u32) {
+        self.mark = mark;
+    }
+
+    /// What was written on a packet that has arrived.
+    pub(super) fn mark_of(&self, packet: PacketId) -> u32 {
+        self.packets.get(packet).map_or(0, |flight| flight.mark)
+    }
+
+    /// Lets a packet arrive at `at` that no host has sent.
+    pub(super) fn inject(&mut self, at: Instant, to: usize, mark: u32, bytes: &[u8]) {
+        let id = self.packets.take();
+        if let Some(flight) = self.packets.get_mut(id) {
+            flight.bytes.clear();
+            flight.bytes.extend_from_slice(bytes);
+            flight.wire_bytes = narrow(self.topology.wire_bytes(bytes.len()));
+            flight.from = narrow(to);
+            flight.to = narrow(to);
+            flight.level = Priority::HIGHEST;
+            flight.place = Place::Host;
+            flight.number = 0;
+            flight.held_up = 0;
+            flight.mark = mark;
+            flight.damaged = false;
+            self.events.push(at, Step::Hop(id));
+        }
+    }
+
     /// Gives the memory of a packet that has arrived back. Its id is void then.
     pub fn release(&mut self, packet: PacketId) {
         self.packets.give_back(packet);
@@ -491,145 +494,4 @@ fn later(at: Instant, nanos: u64) -> Instant {
 /// Hosts and lengths are far below.
 fn narrow(value: usize) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn one(network: &mut Network, from: usize, to: usize, len: usize) -> Duration {
-        let begin = network.free_at(from) + Duration::from_millis(1);
-        network.send(begin, from, to, Priority::HIGHEST, &mut vec![7; len]);
-        while network.next_at().is_some() {
-            if let Some(arrival) = network.advance() {
-                assert_eq!((arrival.from, arrival.to), (from, to));
-                assert_eq!(network.bytes(arrival.packet), vec![7; len]);
-                network.release(arrival.packet);
-                return arrival.at - begin;
-            }
-        }
-        panic!("it did not arrive");
-    }
-
-    #[test]
-    fn a_round_trip_takes_what_the_paper_says() {
-        let mut network = Network::new(Topology::sigcomm18(), PacketFaults::default(), 1);
-        // A grant of 84 bytes on the wire out, a full packet of 1,538 back.
-        let out = one(&mut network, 0, 143, 18);
-        let back = one(&mut network, 143, 0, 1_472);
-        // 7.744 us, and at most one nanosecond of rounding per link.
-        assert!(
-            (7_744..=7_752).contains(&(out + back).as_nanos()),
-            "{:?}",
-            out + back
-        );
-        let exact = network.transit(0, 143, 18) + network.transit(143, 0, 1_472);
-        assert_eq!(exact.as_nanos(), 7_744);
-        let near = one(&mut network, 0, 1, 18) - network.transit(0, 1, 18);
-        assert!(near.as_nanos() <= 2, "{near:?}");
-    }
-
-    #[test]
-    fn packets_of_a_higher_level_overtake_at_a_busy_port() {
-        let mut network = Network::new(
-            Topology::single_switch(4, 10_000),
-            PacketFaults::default(),
-            1,
-        );
-        let now = Instant::from_nanos(1_000);
-        for (from, level) in [(0, 0), (0, 0), (1, 0), (2, 7)] {
-            network.send(
-                now,
-                from,
-                3,
-                Priority::saturating(level),
-                &mut vec![level; 1_400],
-            );
-        }
-        let mut levels = Vec::new();
-        while network.next_at().is_some() {
-            if let Some(arrival) = network.advance() {
-                levels.push(network.bytes(arrival.packet).first().copied());
-                network.release(arrival.packet);
-            }
-        }
-        assert_eq!(levels, [Some(0), Some(7), Some(0), Some(0)]);
-        assert_eq!(network.in_flight(), 0);
-        assert!(network.buffer_peak() > 2 * 1_400);
-    }
-
-    #[test]
-    fn a_small_buffer_drops_and_a_partition_cuts() {
-        let topology = Topology {
-            buffer_bytes: Some(3_000),
-            ..Topology::single_switch(8, 10_000)
-        };
-        let mut network = Network::new(topology, PacketFaults::default(), 1);
-        for from in 0..7 {
-            network.send(
-                Instant::ZERO,
-                from,
-                7,
-                Priority::LOWEST,
-                &mut vec![0; 1_400],
-            );
-        }
-        while network.next_at().is_some() {
-            if let Some(arrival) = network.advance() {
-                network.release(arrival.packet);
-            }
-        }
-        let counts = network.counts();
-        assert_eq!(
-            (counts.sent, counts.delivered, counts.overflowed),
-            (7, 3, 4)
-        );
-        network.cut(1, &[0, 1]);
-        for (from, to) in [(0, 1), (0, 2), (3, 1), (3, 4)] {
-            network.send(
-                network.free_at(from),
-                from,
-                to,
-                Priority::LOWEST,
-                &mut vec![0; 10],
-            );
-        }
-        assert_eq!(network.counts().cut_off, 2);
-        network.heal(1);
-        network.send(network.free_at(0), 0, 2, Priority::LOWEST, &mut vec![0; 10]);
-        assert_eq!(network.counts().cut_off, 2);
-    }
-
-    #[test]
-    fn faults_happen_as_often_as_they_should() {
-        let faults = PacketFaults {
-            loss: 100_000,
-            duplication: 50_000,
-            reordering: 200_000,
-            corruption: 50_000,
-            hold_up_max: Duration::from_millis(1),
-            damaged: Damaged::Dropped,
-        };
-        let mut network = Network::new(Topology::leaf_spine(2, 2, 2, 10_000), faults, 9);
-        let mut now = Instant::ZERO;
-        for _ in 0..10_000 {
-            network.send(now, 0, 3, Priority::LOWEST, &mut vec![0; 100]);
-            now = network.free_at(0);
-        }
-        while network.next_at().is_some() {
-            if let Some(arrival) = network.advance() {
-                network.release(arrival.packet);
-            }
-        }
-        let counts = network.counts();
-        assert!((900..1_100).contains(&counts.lost), "{counts:?}");
-        assert!((400..600).contains(&counts.duplicated), "{counts:?}");
-        assert!((400..600).contains(&counts.corrupted), "{counts:?}");
-        assert!(counts.reordered > 1_000, "{counts:?}");
-        assert_eq!(
-            counts.delivered,
-            10_000 - counts.lost + counts.duplicated - counts.corrupted
-        );
-        assert_eq!(network.in_flight(), 0);
-    }
 }

@@ -1,141 +1,36 @@
 //! The oracle: knows every call there is, and says whether what the endpoints do is right.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use super::fault::Damaged;
+use super::call::{Call, CallState, Content, NewCall, Outcomes};
+use super::cause::Causes;
+use super::invariant::{Breach, Invariant, Levels};
 use super::ledger::{GrantBounds, GrantLedger};
 use super::scenario::Scenario;
+use super::unproven::Unproven;
 use homa_protocol::config::Config;
 use homa_protocol::endpoint::RpcKey;
 use homa_protocol::error::{Delivery, RpcError};
-use homa_protocol::units::{Instant, Priority, RpcId};
-use homa_protocol::wire::{Header, Malformed, Packet};
-
-/// What must hold in every world.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Invariant {
-    /// A process delivers a request at most once. (A restarted one has forgotten what its
-    /// predecessor delivered.)
-    RequestOnce,
-    /// A request that is delivered belongs to a call and has its bytes.
-    RequestExact,
-    /// A response that is delivered was given for that call and has its bytes.
-    ResponseExact,
-    /// A call has one outcome.
-    OneOutcome,
-    /// A request of which the client was told that it was not sent is not delivered.
-    NotSentMeansNotSent,
-    /// A request is cancelled only after its client has given it up, or was silent for long.
-    CancelledForCause,
-    /// Packets are well-formed and go to a host.
-    WellFormed,
-    /// Packets are no longer than the path allows.
-    PacketLength,
-    /// Control packets have the highest priority configured.
-    PriorityLegal,
-    /// Grants are for messages that are coming in, and lie within them.
-    GrantWithinMessage,
-    /// What was granted and has not come is within twice `max_incoming_bytes`.
-    GrantsBounded,
-    /// Memory for incoming messages is within `inbound_bytes_max`.
-    MemoryBounded,
-    /// The number of RPCs is within `rpcs_max`, as client and as server.
-    RpcsBounded,
-    /// When the faults are over, every call ends; and when the network has gone bad for good.
-    EveryCallEnds,
-    /// An endpoint does not keep itself busy for ever.
-    ComesToRest,
-    /// When every call has ended, no RPC and no packet is left.
-    TablesEmpty,
-    /// When every call has ended, no memory is reserved.
-    BudgetsZero,
-    /// When the faults are over, new calls succeed.
-    WorksAgain,
-}
-
-/// An invariant that does not hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Breach {
-    pub(super) invariant: Invariant,
-    /// Host at which it showed.
-    pub(super) host: usize,
-    /// Another host that has to do with it.
-    pub(super) peer: Option<usize>,
-    pub(super) detail: String,
-}
-
-/// Levels of an endpoint that have bounds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Levels {
-    /// [`homa_protocol::Endpoint::inbound_bytes`].
-    pub inbound_bytes: usize,
-    /// RPCs in its table.
-    pub rpcs_live: u64,
-    /// [`homa_protocol::Endpoint::is_idle`].
-    pub idle: bool,
-}
-
-/// A call.
-#[derive(Clone, Debug)]
-pub(super) struct Call {
-    pub(super) client: usize,
-    pub(super) server: usize,
-    pub(super) state: CallState,
-    pub(super) request: Content,
-    pub(super) response: Content,
-    /// Made after the faults: it must succeed.
-    pub(super) probe: bool,
-    pub(super) begun: Instant,
-    /// Number of the server's process to which the request was delivered last; 0: to none.
-    delivered_in: u32,
-    answered: bool,
-    /// Its client was told that it was not sent.
-    not_sent: bool,
-}
-
-/// A message by its place in the common text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Content {
-    pub(super) start: usize,
-    pub(super) len: usize,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum CallState {
-    Open,
-    Succeeded,
-    Failed,
-    /// The application gave it up.
-    GivenUp,
-    /// Its process has died.
-    Gone,
-}
-
-/// Calls that ended, by how.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Outcomes {
-    pub(super) succeeded: u64,
-    pub(super) failed: u64,
-    pub(super) given_up: u64,
-    pub(super) gone: u64,
-    pub(super) delivered: u64,
-}
+use homa_protocol::units::{Priority, RpcId};
+use homa_protocol::wire::{Busy, Header, Malformed, Packet};
 
 #[derive(Debug)]
 pub(super) struct Oracle {
     config: Config,
     packet_bytes: usize,
-    /// Damaged packets may be delivered, so that contents prove nothing.
-    lenient: bool,
     /// Packets may arrive twice.
     duplicates: bool,
-    /// Hosts may fall silent, and be taken for dead.
-    disturbed: bool,
+    /// No packet is in the network twice, or for long.
+    prompt: bool,
+    causes: Causes,
     calls: Vec<Call>,
     by_id: HashMap<(usize, RpcId), usize>,
     ledgers: Vec<GrantLedger>,
     open: usize,
     outcomes: Outcomes,
+    /// Ids of RPCs that are only in forged packets.
+    forged: HashSet<RpcId>,
+    pub(super) unproven: Unproven,
 }
 
 impl Oracle {
@@ -144,14 +39,16 @@ impl Oracle {
         Self {
             config: scenario.config.clone(),
             packet_bytes: scenario.packet_bytes,
-            lenient: faults.damaged == Damaged::Delivered,
             duplicates: faults.duplication > 0,
-            disturbed: !scenario.disturbances.is_empty(),
+            prompt: faults.duplication + faults.reordering == 0,
+            causes: Causes::new(hosts, scenario),
             calls: Vec::new(),
             by_id: HashMap::new(),
             ledgers: (0..hosts).map(|_| GrantLedger::default()).collect(),
             open: 0,
             outcomes: Outcomes::default(),
+            forged: HashSet::new(),
+            unproven: Unproven::default(),
         }
     }
 
@@ -163,7 +60,7 @@ impl Oracle {
     /// True if damaged packets may have been taken for sound ones, so that nothing but bounds is
     /// sure.
     pub(super) const fn is_lenient(&self) -> bool {
-        self.lenient
+        self.causes.lenient
     }
 
     pub(super) const fn open(&self) -> usize {
@@ -187,18 +84,17 @@ impl Oracle {
         let client = call.client;
         self.by_id.insert((client, id), self.calls.len());
         self.open += 1;
-        self.calls.push(Call {
-            client,
-            server: call.server,
-            state: CallState::Open,
-            request: call.request,
-            response: call.response,
-            probe: call.probe,
-            begun: call.begun,
-            delivered_in: 0,
-            answered: false,
-            not_sent: false,
-        });
+        let crashes = self.causes.crashes_of(call.server);
+        self.calls.push(Call::new(id, call, crashes));
+    }
+
+    /// Packets are forged under an id that no call has.
+    pub(super) fn on_forged_id(&mut self, id: RpcId) {
+        self.forged.insert(id.client_form());
+    }
+
+    pub(super) fn is_forged(&self, id: RpcId) -> bool {
+        self.forged.contains(&id.client_form())
     }
 
     /// The process of `host` has died.
@@ -213,6 +109,8 @@ impl Oracle {
         if let Some(ledger) = self.ledgers.get_mut(host) {
             *ledger = GrantLedger::default();
         }
+        self.causes.on_crash(host);
+        self.unproven.forget(host);
     }
 
     /// A request is delivered by process number `process` of `host`. `exact` says whether it has
@@ -228,29 +126,37 @@ impl Oracle {
         let breach = |invariant, detail| Err(Breach::new(invariant, host, Some(client), detail));
         let number = self.call_of(client, id);
         let Some((number, call)) = number.and_then(|n| Some((n, self.calls.get_mut(n)?))) else {
-            if self.lenient {
+            if self.causes.lenient || self.forged.contains(&id.client_form()) {
                 return Ok(None);
             }
             let detail = format!("a request {id:?} that nobody made");
             return breach(Invariant::RequestExact, detail);
         };
-        if self.lenient && (call.server != host || call.state != CallState::Open) {
+        if self.causes.lenient && (call.server != host || call.state != CallState::Open) {
             // A damaged id that happens to be that of another call.
             return Ok(None);
         }
-        if !self.lenient && (call.server != host || !exact(call.request)) {
+        if !self.causes.lenient && (call.server != host || !exact(call.request)) {
             let detail =
                 format!("call {number} came with other bytes than were sent, or elsewhere");
             return breach(Invariant::RequestExact, detail);
         }
         // A second copy of a packet that was refused can reach the next process.
-        if call.not_sent && !self.duplicates {
+        let restarted = self.causes.crashes_of(host) > call.crashes;
+        let another = restarted || !call.refused;
+        if call.not_sent && !(self.duplicates && another) {
             let detail = format!("call {number} failed as not sent and is delivered");
             return breach(Invariant::NotSentMeansNotSent, detail);
         }
         // A damaged id can be that of another call.
-        if !self.lenient && call.delivered_in >= process {
+        if !self.causes.lenient && call.delivered_in >= process {
             let detail = format!("call {number} is delivered to one process a second time");
+            return breach(Invariant::RequestOnce, detail);
+        }
+        if self.prompt && !self.causes.lenient && call.heard_from > 0 {
+            let detail = format!(
+                "call {number} is delivered to a second process, and its client has heard from the first"
+            );
             return breach(Invariant::RequestOnce, detail);
         }
         call.delivered_in = process;
@@ -270,7 +176,7 @@ impl Oracle {
         number: usize,
         exact: impl FnOnce(Content) -> bool,
     ) -> Result<(), Breach> {
-        let lenient = self.lenient;
+        let lenient = self.causes.lenient;
         let call = self.end(host, number, CallState::Succeeded)?;
         let right = call.answered && exact(call.response);
         if !lenient && !right {
@@ -285,15 +191,26 @@ impl Oracle {
         Ok(())
     }
 
+    /// A call fails. True: it is one after the faults, and may be tried again.
     pub(super) fn on_failure(
         &mut self,
         host: usize,
         number: usize,
         error: &RpcError,
-    ) -> Result<(), Breach> {
+    ) -> Result<bool, Breach> {
+        let causes = &self.causes;
+        let excused = self
+            .calls
+            .get(number)
+            .is_none_or(|call| causes.excuse(call.server, error));
+        let probe = self.calls.get(number).is_some_and(|call| call.probe);
+        let again = probe && self.causes.allow_second_try();
         let call = self.end(host, number, CallState::Failed)?;
         let server = Some(call.server);
-        if call.probe {
+        if again {
+            return Ok(true);
+        }
+        if probe {
             let detail = format!("call {number} after the faults failed: {error}");
             return Err(Breach::new(Invariant::WorksAgain, host, server, detail));
         }
@@ -308,8 +225,13 @@ impl Oracle {
                 ));
             }
             call.not_sent = true;
+            call.refused = matches!(error, RpcError::Refused { .. });
         }
-        Ok(())
+        if !excused {
+            let detail = format!("call {number} fails without a cause: {error}");
+            return Err(Breach::new(Invariant::FailsForCause, host, server, detail));
+        }
+        Ok(false)
     }
 
     /// The application gives a call up; true if it was open.
@@ -347,7 +269,7 @@ impl Oracle {
         let Some((number, call)) = call.and_then(|n| Some((n, self.calls.get(n)?))) else {
             return Ok(());
         };
-        let sure = !self.disturbed && !self.lenient;
+        let sure = !self.causes.disturbed && !self.causes.lenient;
         if call.state == CallState::Open && sure {
             let detail = format!("call {number} is cancelled while its client waits for it");
             return Err(Breach::new(
@@ -410,7 +332,7 @@ impl Oracle {
             let granted = ledger.on_grant(to, id, grant.offset, bounds, rpc_of);
             if let Err((invariant, detail)) = granted
                 // The ledger may have the length of a damaged packet that the endpoint did not keep.
-                && !(self.lenient && invariant == Invariant::GrantWithinMessage)
+                && !(self.causes.lenient && invariant == Invariant::GrantWithinMessage)
             {
                 return breach(invariant, detail);
             }
@@ -426,6 +348,7 @@ impl Oracle {
         packet: &Result<(Header, Packet<'_>), Malformed>,
         rpc_of: impl Fn(usize, RpcId) -> Option<RpcKey>,
     ) {
+        self.on_heard(host, packet);
         let Some(ledger) = self.ledgers.get_mut(host) else {
             return;
         };
@@ -440,6 +363,20 @@ impl Oracle {
                 ledger.begin(peer, header.sender_id, start.message_length, 0, rpc_of);
             }
             _ => {}
+        }
+    }
+
+    /// Notes that the client of a call hears from the process that has its request.
+    fn on_heard(&mut self, host: usize, packet: &Result<(Header, Packet<'_>), Malformed>) {
+        // An unexplained BUSY may mean that the request was refused.
+        let Ok((header, Packet::Data(..) | Packet::Busy(Busy::Working))) = packet else {
+            return;
+        };
+        let number = self.call_of(host, header.sender_id);
+        if let Some(call) = number.and_then(|number| self.calls.get_mut(number))
+            && !header.sender_id.is_client()
+        {
+            call.heard_from = call.delivered_in;
         }
     }
 
@@ -502,31 +439,4 @@ pub(super) struct Sent<'a> {
     pub(super) level: Priority,
     pub(super) len: usize,
     pub(super) packet: &'a Result<(Header, Packet<'a>), Malformed>,
-}
-
-/// What a call begins with.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct NewCall {
-    pub(super) client: usize,
-    pub(super) server: usize,
-    pub(super) request: Content,
-    pub(super) response: Content,
-    pub(super) probe: bool,
-    pub(super) begun: Instant,
-}
-
-impl Breach {
-    pub(super) const fn new(
-        invariant: Invariant,
-        host: usize,
-        peer: Option<usize>,
-        detail: String,
-    ) -> Self {
-        Self {
-            invariant,
-            host,
-            peer,
-            detail,
-        }
-    }
 }

@@ -23,6 +23,8 @@ pub(super) struct Flight {
     pub(super) number: u64,
     /// Nanoseconds it is held up before it arrives.
     pub(super) held_up: u64,
+    /// What the sender wrote on it; the network does not look at it.
+    pub(super) mark: u32,
     /// Some bits were flipped: the checksum of UDP or Ethernet would show it.
     pub(super) damaged: bool,
 }
@@ -65,6 +67,7 @@ impl PacketPool {
             place: Place::FirstLeaf,
             number: 0,
             held_up: 0,
+            mark: 0,
             damaged: false,
         });
         id

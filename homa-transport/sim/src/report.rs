@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::ops::AddAssign;
+use std::time::Duration;
 
+use super::invariant::Invariant;
 use super::network::NetworkCounts;
-use super::oracle::Invariant;
 use super::trace::Record;
 use homa_protocol::units::Instant;
 
@@ -23,6 +24,20 @@ pub struct Totals {
     pub crashes: u64,
     /// Processes that stopped for a while.
     pub stalls: u64,
+    /// Ports that a NAT changed.
+    pub port_changes: u64,
+    /// Packets to ports that a NAT had closed, and to addresses of nobody.
+    pub astray: u64,
+    /// Packets that were forged.
+    pub forged: u64,
+    /// Packets that found a receive queue full.
+    pub overrun: u64,
+    /// Calls begun all at once.
+    pub burst_calls: u64,
+    /// The longest time from a healing until all was quiet.
+    pub quiet_after_healing: Duration,
+    /// The same from the time at which a network went bad for good.
+    pub quiet_after_bad: Duration,
     /// Calls made.
     pub calls: u64,
     /// Calls that got their response.
@@ -45,6 +60,13 @@ impl AddAssign for Totals {
         self.partitions += other.partitions;
         self.crashes += other.crashes;
         self.stalls += other.stalls;
+        self.port_changes += other.port_changes;
+        self.astray += other.astray;
+        self.forged += other.forged;
+        self.overrun += other.overrun;
+        self.burst_calls += other.burst_calls;
+        self.quiet_after_healing = self.quiet_after_healing.max(other.quiet_after_healing);
+        self.quiet_after_bad = self.quiet_after_bad.max(other.quiet_after_bad);
         self.calls += other.calls;
         self.succeeded += other.succeeded;
         self.failed += other.failed;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::fault::{Damaged, Disturbance, DisturbanceKind, PacketFaults};
+use super::hazard::{Burst, Forgeries, ReceiveQueue};
 use super::host::Clock;
 use super::random::{Random, nanos};
 use super::topology::Topology;
@@ -36,6 +37,15 @@ pub struct Scenario {
     pub faults: PacketFaults,
     /// What goes wrong with hosts and paths until the healing.
     pub disturbances: Vec<Disturbance>,
+    /// Hosts behind a NAT: they call others and are not called. They share an address, and each is seen
+    /// under a port of it.
+    pub behind_nat: Vec<usize>,
+    /// Forged packets until the healing.
+    pub forgeries: Option<Forgeries>,
+    /// The receive queue of each host; `None`: what arrives is taken at once.
+    pub receive_queue: Option<ReceiveQueue>,
+    /// Calls that begin all at once.
+    pub bursts: Vec<Burst>,
     /// Clocks of the hosts; hosts beyond have one that is right.
     pub clocks: Vec<Clock>,
     /// What the applications do.
@@ -74,6 +84,14 @@ pub struct Load {
 }
 
 impl Scenario {
+    /// How long after the healing all must be quiet, with the default timeout of one second: what comes no
+    /// nearer to its end is given up after 30 timeouts, and a response whose client is gone after 60.
+    pub const QUIET_AFTER_HEALING: Duration = Duration::from_secs(60);
+    /// The same from the time at which the network went bad for good: a silent server is given up after 2.5
+    /// timeouts at most, a silent client after 10 runs of a timer, a timeout apart each, plus what clocks are
+    /// off and what was heard last.
+    pub const QUIET_AFTER_BAD: Duration = Duration::from_secs(15);
+
     /// Hosts on one switch without faults, calling one another. A base for worlds of one's own.
     #[must_use]
     pub fn quiet(seed: u64, hosts: usize) -> Self {
@@ -87,6 +105,10 @@ impl Scenario {
             link_backlog: Duration::ZERO,
             faults: PacketFaults::default(),
             disturbances: Vec::new(),
+            behind_nat: Vec::new(),
+            forgeries: None,
+            receive_queue: None,
+            bursts: Vec::new(),
             clocks: Vec::new(),
             load: Load {
                 arrivals: Arrivals::Poisson(Duration::from_micros(100)),
@@ -102,7 +124,7 @@ impl Scenario {
             healing: Duration::from_secs(1),
             goes_bad: false,
             steps_max: 3_000_000,
-            patience: Duration::from_secs(60),
+            patience: Self::QUIET_AFTER_HEALING,
         }
     }
 
@@ -129,15 +151,28 @@ impl Scenario {
             link_backlog: random.pick([Duration::ZERO, Duration::from_micros(20)]),
             faults: faults(&mut random, damage),
             disturbances: disturbances(&mut random, hosts, healing),
+            behind_nat: Vec::new(),
+            forgeries: None,
+            receive_queue: None,
+            bursts: Vec::new(),
             clocks: (0..hosts).map(|_| clock(&mut random)).collect(),
             load: load(&mut random, hosts, healing),
             topology,
             healing,
             goes_bad: later.chance(80_000),
             steps_max: 3_000_000,
-            patience: Duration::from_secs(60),
+            patience: Self::QUIET_AFTER_HEALING,
         };
-        scenario.with_narrow_ways(&mut later)
+        let patience = if scenario.goes_bad {
+            Self::QUIET_AFTER_BAD
+        } else {
+            Self::QUIET_AFTER_HEALING
+        };
+        let scenario = Self {
+            patience,
+            ..scenario
+        };
+        scenario.with_narrow_ways(&mut later).with_hazards(seed)
     }
 
     /// At times the ways of the network take less than the hosts believe.

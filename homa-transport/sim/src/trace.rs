@@ -29,6 +29,10 @@ pub enum What {
     Sent(Summary),
     /// The host was handed a packet.
     Received(Summary),
+    /// The host was handed a packet that was forged in the name of another.
+    Forged(Summary),
+    /// Who sees packets of the host sees them come from another port.
+    PortChanged,
     /// A call began, to this host, with a request of this length.
     Called(u64, usize, usize),
     /// A call ended: with a response of this length, or failed.
@@ -138,6 +142,8 @@ impl fmt::Display for Record {
         match self.what {
             What::Sent(packet) => write!(f, "to {}: {packet}", packet.peer),
             What::Received(packet) => write!(f, "from {}: {packet}", packet.peer),
+            What::Forged(packet) => write!(f, "forged as from {}: {packet}", packet.peer),
+            What::PortChanged => write!(f, "seen under another port"),
             What::Called(call, to, len) => write!(f, "call {call} to {to}, {len} bytes"),
             What::Ended(call, Some(len)) => write!(f, "call {call} has its response, {len} bytes"),
             What::Ended(call, None) => write!(f, "call {call} has failed"),
@@ -234,6 +240,8 @@ fn digest_of(digest: u64, record: &Record) -> u64 {
         What::Alive(on) => (12, u64::from(on), 0),
         What::Unreachable(peer) => (13, peer as u64, 0),
         What::Healed => (14, 0, 0),
+        What::Forged(packet) => (15, packet.id.value(), word_of(&packet)),
+        What::PortChanged => (16, 0, 0),
     };
     let place = (record.host as u64) << 8 | kind;
     [record.at.as_nanos(), place, a, b]

@@ -2,21 +2,21 @@
 
 use std::time::Duration;
 
+use super::addresses::Addresses;
 use super::defect::Defect;
 use super::host::{Clock, Host, Running, port};
-use super::network::{Arrival, Network};
-use super::oracle::{Breach, Invariant, Levels, Oracle, Sent};
-use super::packet::PacketId;
+use super::invariant::{Breach, Invariant, Levels};
+use super::network::Network;
+use super::oracle::Oracle;
 use super::queue::EventQueue;
 use super::random::Random;
 use super::report::{Report, Totals, Violation};
 use super::scenario::Scenario;
-use super::trace::{Record, Summary, Trace, What};
+use super::trace::{Record, Trace, What};
 use homa_protocol::config::Wire;
 use homa_protocol::endpoint::{Endpoint, RpcKey};
 use homa_protocol::error::ConfigError;
-use homa_protocol::units::{Instant, Priority, RpcId};
-use homa_protocol::wire;
+use homa_protocol::units::{Instant, RpcId};
 
 /// Time an ICMP message takes.
 pub const REPORT_DELAY: Duration = Duration::from_micros(30);
@@ -26,14 +26,15 @@ pub const REPORT_DELAY: Duration = Duration::from_micros(30);
 pub struct World {
     pub(super) scenario: Scenario,
     pub(super) now: Instant,
-    step: u64,
+    pub(super) step: u64,
     pub(super) random: Random,
     pub(super) hosts: Vec<Host>,
+    pub(super) addresses: Addresses,
     pub(super) network: Network,
     events: EventQueue<Happening>,
     pub(super) oracle: Oracle,
-    trace: Trace,
-    defect: Option<Box<dyn Defect>>,
+    pub(super) trace: Trace,
+    pub(super) defect: Option<Box<dyn Defect>>,
     pub(super) phase: Phase,
     /// When all has to be quiet.
     pub(super) deadline: Instant,
@@ -45,7 +46,7 @@ pub struct World {
     /// Host of the last record.
     last_host: usize,
     /// The packet being sent.
-    scratch: Vec<u8>,
+    pub(super) scratch: Vec<u8>,
 }
 
 /// Something that is going to happen, besides packets.
@@ -61,6 +62,12 @@ pub(super) enum Happening {
     Answer(usize, usize),
     /// A host gives up a call.
     GiveUp(usize, usize, RpcKey),
+    /// All hosts begin many calls to one, by the number of the burst.
+    Burst(usize),
+    /// A packet is forged.
+    Forge,
+    /// A host takes the next packet out of its receive queue.
+    Receive(usize),
     /// A host (first) hears that another cannot be reached.
     Report(usize, usize, Option<RpcId>),
     /// A disturbance begins.
@@ -117,6 +124,7 @@ impl World {
             now: Instant::ZERO,
             step: 0,
             random,
+            addresses: Addresses::new(number, &scenario.behind_nat),
             network,
             events: EventQueue::new(),
             oracle: Oracle::new(number, &scenario),
@@ -158,6 +166,9 @@ impl World {
     /// Puts a defect between the endpoints and the world.
     pub fn set_defect(&mut self, defect: impl Defect + 'static) {
         self.defect = Some(Box::new(defect));
+        for host in 0..self.hosts.len() {
+            self.spoil(host);
+        }
     }
 
     /// Calls `watcher` with everything that happens.
@@ -238,6 +249,11 @@ impl World {
         }
         self.events
             .push(Instant::ZERO + self.scenario.healing, Happening::Heal);
+        for (number, burst) in self.scenario.bursts.iter().enumerate() {
+            let at = Instant::ZERO + burst.at;
+            self.events.push(at, Happening::Burst(number));
+        }
+        self.set_next_forgery();
         for host in 0..self.hosts.len() {
             self.begin_load(host);
         }
@@ -305,6 +321,12 @@ impl World {
                 }
                 self.serve(host)
             }
+            Happening::Burst(number) => self.burst(number),
+            Happening::Forge => {
+                self.forge();
+                Ok(())
+            }
+            Happening::Receive(host) => self.receive(host),
             Happening::Call(host)
             | Happening::Answer(host, _)
             | Happening::GiveUp(host, ..)
@@ -335,156 +357,10 @@ impl World {
         self.serve(at)
     }
 
-    // ---- packets ----
-
-    fn arrive(&mut self, arrival: Arrival) -> Result<(), Breach> {
-        self.step += 1;
-        let bytes = self.network.bytes(arrival.packet).len();
-        let Some(host) = self.hosts.get_mut(arrival.to) else {
-            return Ok(());
-        };
-        match host.state {
-            Running::Runs => {
-                self.deliver(arrival.to, arrival.packet);
-                return self.serve(arrival.to);
-            }
-            Running::Stalled => {
-                if host.keep(arrival.packet, bytes) {
-                    return Ok(());
-                }
-            }
-            Running::Dead { reported } => {
-                if reported {
-                    let about = wire::quoted_id(self.network.bytes(arrival.packet));
-                    let happening = Happening::Report(arrival.from, arrival.to, about);
-                    self.at(self.now + REPORT_DELAY, happening);
-                }
-            }
-        }
-        self.totals.missed += 1;
-        self.network.release(arrival.packet);
-        Ok(())
-    }
-
-    pub(super) fn deliver(&mut self, at: usize, packet: PacketId) {
-        let from = self.network.sender(packet).unwrap_or(at);
-        let Some(peer) = self.hosts.get(from).map(|host| host.addr) else {
-            return;
-        };
-        let Some(host) = self.hosts.get_mut(at) else {
-            return;
-        };
-        let bytes = self.network.bytes(packet);
-        let (now, local) = (host.clock.local(self.now), host.addr.ip());
-        host.endpoint.handle_packet(now, peer, local, bytes);
-        let parsed = wire::parse(bytes);
-        let endpoint = &host.endpoint;
-        self.oracle.on_received(at, from, &parsed, |_, id| {
-            endpoint.find_rpc(peer, local, id.other_side())
-        });
-        self.trace.add(Record {
-            step: self.step,
-            at: self.now,
-            host: at,
-            what: What::Received(Summary::of(from, &parsed, bytes.len())),
-        });
-        self.network.release(packet);
-    }
-
-    /// Lets a host do what follows from what it was told.
-    pub(super) fn serve(&mut self, at: usize) -> Result<(), Breach> {
-        if !self.hosts.get(at).is_some_and(Host::runs) {
-            return Ok(());
-        }
-        self.take_events(at)?;
-        self.transmit(at)?;
-        self.set_timer(at);
-        let levels = self.levels(at);
-        self.oracle.on_levels(at, &levels)
-    }
-
-    fn take_events(&mut self, at: usize) -> Result<(), Breach> {
-        while let Some(event) = self
-            .hosts
-            .get_mut(at)
-            .and_then(|host| host.endpoint.poll_event())
-        {
-            let Some(defect) = &mut self.defect else {
-                self.on_event(at, event)?;
-                continue;
-            };
-            let mut seen = Vec::new();
-            defect.on_event(at, event, &mut seen);
-            for event in seen {
-                self.on_event(at, event)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Hands packets to the link of a host as long as it takes them.
-    fn transmit(&mut self, at: usize) -> Result<(), Breach> {
-        loop {
-            let Some(host) = self.hosts.get_mut(at) else {
-                return Ok(());
-            };
-            if host.awaits_link {
-                return Ok(());
-            }
-            let free = self.network.free_at(at);
-            if free > self.now + self.scenario.link_backlog {
-                host.awaits_link = true;
-                let ahead = self.scenario.link_backlog.as_nanos();
-                let ahead = u64::try_from(ahead).unwrap_or(0);
-                let word = Instant::from_nanos(free.as_nanos().saturating_sub(ahead));
-                self.at(word.max(self.now), Happening::Link(at));
-                return Ok(());
-            }
-            let now = host.clock.local(self.now);
-            let Some(transmit) = host.endpoint.poll_transmit(now) else {
-                return Ok(());
-            };
-            self.scratch.clear();
-            self.scratch.extend_from_slice(transmit.header.as_slice());
-            for part in transmit.payload.parts() {
-                self.scratch.extend_from_slice(part);
-            }
-            let to = super::host::number_of(transmit.to).filter(|to| *to < self.hosts.len());
-            self.send(at, to, transmit.priority)?;
-        }
-    }
-
-    /// Sends the packet in `scratch`.
-    fn send(&mut self, at: usize, to: Option<usize>, mut level: Priority) -> Result<(), Breach> {
-        if let Some(defect) = &mut self.defect {
-            defect.on_packet(at, &mut self.scratch, &mut level);
-        }
-        let parsed = wire::parse(&self.scratch);
-        let len = self.scratch.len();
-        let hosts = &self.hosts;
-        let sent = Sent {
-            to,
-            level,
-            len,
-            packet: &parsed,
-        };
-        self.oracle.on_sent(at, &sent, |peer, id| {
-            let (host, peer) = (hosts.get(at)?, hosts.get(peer)?);
-            let (local, id) = (host.addr.ip(), id.other_side());
-            host.endpoint.find_rpc(peer.addr, local, id)
-        })?;
-        let to = to.unwrap_or(at);
-        let what = What::Sent(Summary::of(to, &parsed, len));
-        self.record(at, what);
-        self.network
-            .send(self.now, at, to, level, &mut self.scratch);
-        Ok(())
-    }
-
-    // ---- time ----
-
     pub(super) fn run_timers(&mut self, at: usize) {
-        let Some(host) = self.hosts.get_mut(at).filter(|host| host.runs()) else {
+        // What has arrived comes first.
+        let ready = |host: &&mut Host| host.runs() && !host.is_behind();
+        let Some(host) = self.hosts.get_mut(at).filter(ready) else {
             return;
         };
         let now = host.clock.local(self.now);
@@ -494,7 +370,7 @@ impl World {
         }
     }
 
-    fn set_timer(&mut self, at: usize) {
+    pub(super) fn set_timer(&mut self, at: usize) {
         let Some(host) = self.hosts.get_mut(at) else {
             return;
         };
@@ -502,13 +378,22 @@ impl World {
             return;
         };
         let due = host.clock.true_time(due).max(self.now);
-        if due == self.now && host.awaits_link {
-            // What is due is to send, which has to wait for the link.
+        if due == self.now && (host.awaits_link || host.is_behind()) {
+            // What is due is to send, which has to wait for the link, or waits for what has arrived.
             return;
         }
         if host.timer.is_none_or(|timer| due < timer) {
             host.timer = Some(due);
             self.at(due, Happening::Timer(at));
+        }
+    }
+
+    /// Breaks the rules of an endpoint that the defect names.
+    pub(super) fn spoil(&mut self, at: usize) {
+        if let (Some(defect), Some(host)) = (&self.defect, self.hosts.get_mut(at))
+            && let Some(rule) = defect.breaks(at)
+        {
+            host.endpoint.break_rule(rule);
         }
     }
 

@@ -452,3 +452,16 @@ fn a_peer_that_was_slow_once_is_asked_sooner_as_it_answers() {
         "2c799d7a04feda5b151f4e21cfed73665c47839b32bf97d244479240c4dee98b31207eef383f2f1f8cfc1b1fc71c105f6be6ae",
     );
 }
+
+/// A client that had all that it had granted said nothing to NEED_ACK, so its server took it for dead and
+/// dropped the response.
+#[test]
+fn a_client_that_has_yet_to_grant_is_not_taken_for_dead() {
+    run(600);
+}
+
+/// Pauses between copies were doubled without a bound of their own, beyond the time that peers wait.
+#[test]
+fn copies_are_never_put_off_for_longer_than_peers_wait() {
+    run(1509);
+}

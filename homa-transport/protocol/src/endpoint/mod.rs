@@ -60,6 +60,8 @@ pub use self::grants::budget::LinkBudget;
 pub use self::peers::token::Seed;
 #[cfg(feature = "sim")]
 pub use self::profile::experiment::ModuleKind;
+#[cfg(feature = "sim")]
+pub use self::profile::rules::Rule;
 pub use self::tx::transmit::Transmit;
 
 slotmap::new_key_type! {

@@ -24,7 +24,7 @@ const TYPES: [PacketType; 10] = [
 ];
 
 /// The bytes of a packet, header and data.
-pub(super) fn whole(header: &Header, packet: &Packet<'_>) -> Vec<u8> {
+pub(crate) fn whole(header: &Header, packet: &Packet<'_>) -> Vec<u8> {
     let mut bytes = emit(header, packet).as_slice().to_vec();
     if let Packet::Data(_, data) = packet {
         bytes.extend_from_slice(data);
@@ -33,7 +33,7 @@ pub(super) fn whole(header: &Header, packet: &Packet<'_>) -> Vec<u8> {
 }
 
 /// A packet that [`homa_protocol::wire::parse`] accepts. `id` yields the ids of its RPCs, in any form.
-pub(super) fn packet(
+pub(crate) fn packet(
     source: &mut Source<'_>,
     ports: (u16, u16),
     mut id: impl FnMut(&mut Source<'_>) -> RpcId,

@@ -16,7 +16,7 @@
 mod calls;
 mod command;
 mod endpoint;
-mod forge;
+pub(super) mod forge;
 mod pair;
 mod source;
 mod wire;

@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use crate::endpoint::memory::release::{shrink, shrink_queue};
 use crate::endpoint::memory::wait_list::{Standing, WaitList};
 use crate::endpoint::peers::peer::{Peer, PeerKey};
+use crate::endpoint::profile::rules::Rule;
 use crate::endpoint::rpcs::rpc::{Liveness, Rpc, State};
 use crate::endpoint::rx::receive::Arrival;
 use crate::endpoint::{Endpoint, RpcKey};
@@ -213,7 +214,9 @@ impl Endpoint {
             return self.announce_cutoffs(arrival);
         }
         let (client, at) = (arrival.peer.ip(), self.memory_time());
-        if !self.replays.refuse(client, arrival.id, refusal, at) {
+        if !self.rules.breaks(Rule::RefusalsAreKept)
+            && !self.replays.refuse(client, arrival.id, refusal, at)
+        {
             self.on_forgotten();
         }
         self.stats.busy_sent += 1;

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::endpoint::peers::peer::PeerKey;
+use crate::endpoint::profile::rules::Rule;
 use crate::endpoint::{Endpoint, RpcKey, Transmit};
 use crate::units::Instant;
 use crate::wire::DATA_HEADER_BYTES;
@@ -92,6 +93,9 @@ impl Endpoint {
         let (Some(peer), Some(out)) = (self.peers.get_mut(rpc.peer), rpc.out.as_mut()) else {
             return;
         };
+        if self.rules.breaks(Rule::BlackHolesAreFound) {
+            return;
+        }
         // A peer far away asks again before the first copy can have arrived.
         if let Some((bytes, since)) = out.stuck()
             && now.saturating_since(since) >= peer.round_trip.in_vain()

@@ -126,6 +126,26 @@ impl Peer {
         Err(at)
     }
 
+    /// The same about an RPC that another may have begun in its name, about which so many requests in a row
+    /// went unanswered, the last of them at `asked`: that says nothing of the peer.
+    pub(crate) fn ask_unproven(
+        &mut self,
+        now: Instant,
+        interval: Duration,
+        (unanswered, asked): (u32, Instant),
+    ) -> Result<(), Instant> {
+        let pause = backed_off(interval, unanswered, PROBES_AT_ONCE, PROBE_INTERVAL_MAX);
+        let next = asked + pause;
+        if unanswered > 0 && now < next {
+            return Err(next);
+        }
+        if !self.probe_rate.has_some(now, self.rpcs) {
+            return Err(now + interval);
+        }
+        self.probe_rate.take();
+        Ok(())
+    }
+
     fn may_ask(&mut self, now: Instant, interval: Duration) -> bool {
         if !self.probe_rate.has_some(now, self.rpcs) {
             return false;

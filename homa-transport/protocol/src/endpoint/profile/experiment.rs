@@ -1,5 +1,9 @@
 //! What only a simulated experiment does with an endpoint.
 
+use std::fmt::Write;
+use std::net::SocketAddr;
+
+use crate::endpoint::profile::rules::Rule;
 use crate::endpoint::{Endpoint, RpcKey};
 
 impl Endpoint {
@@ -38,5 +42,34 @@ impl Endpoint {
         self.rules.takes_start_msg = matches!(module, ModuleKind::September);
         self.rules.always_starts = matches!(module, ModuleKind::September);
         self.rules.knows_grants = !matches!(module, ModuleKind::Upstream);
+    }
+}
+
+impl Endpoint {
+    /// Does not keep a rule from now on.
+    pub const fn break_rule(&mut self, rule: Rule) {
+        self.rules.broken = Some(rule);
+    }
+
+    /// What is known of a peer and of an RPC, without the bytes of messages, as text. It stays the same
+    /// through packets that change nothing.
+    #[must_use]
+    pub fn standing(&self, peer: SocketAddr, rpc: Option<RpcKey>) -> String {
+        let mut text = String::new();
+        if let Some(peer) = self.peers.find(peer).and_then(|key| self.peers.get(key)) {
+            let (heard, told, cutoffs) = (peer.heard, peer.validation.told, peer.cutoffs);
+            let (delay, width) = (peer.round_trip, peer.black_hole);
+            let _infallible = write!(text, "{heard:?} {told} {cutoffs:?} {delay:?} {width:?} ");
+        }
+        if let Some(rpc) = rpc.and_then(|key| self.table.get(key)) {
+            let out = rpc.out.as_ref().map(|out| out.standing());
+            let inbound = rpc.inbound.as_ref().map(|inbound| inbound.standing());
+            let _infallible = write!(
+                text,
+                "{:?} {:?} {} {} {:?} {:?} {:?} {out:?} {inbound:?}",
+                rpc.addr, rpc.state, rpc.shown, rpc.held, rpc.liveness, rpc.timer, rpc.queued
+            );
+        }
+        text
     }
 }

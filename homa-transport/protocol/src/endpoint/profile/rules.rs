@@ -21,8 +21,34 @@ pub(in crate::endpoint) struct Rules {
     pub(in crate::endpoint) always_starts: bool,
     /// Messages may go by grants. Else all go unasked, and nothing is granted.
     pub(in crate::endpoint) knows_grants: bool,
+    /// The rule that a deliberately broken endpoint does not keep.
+    #[cfg(feature = "sim")]
+    pub(in crate::endpoint) broken: Option<Rule>,
     /// The sender's side of the paper's rules.
     pub(in crate::endpoint) paper: Option<PaperSender>,
+}
+
+/// Rules that a deliberately broken endpoint can break one of, so that a simulator shows that it notices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(feature = "sim"),
+    expect(unreachable_pub, reason = "simulators name them")
+)]
+pub enum Rule {
+    /// Only our own token for an address shows that its packets are from there.
+    TokensAreChecked,
+    /// A client is known by its address and ids, whatever its port.
+    ClientsKeepTheirIds,
+    /// RPC_UNKNOWN proves that a request was not delivered only as far as the server's memory reaches.
+    ProofsHaveReach,
+    /// Packets that vanish again and again are made shorter.
+    BlackHolesAreFound,
+    /// Control packets alone keep no RPC alive.
+    StandstillEnds,
+    /// A refused request is never executed.
+    RefusalsAreKept,
+    /// A lost START_MSG is sent again.
+    StartIsRepeated,
 }
 
 /// How senders of the SIGCOMM 2018 simulations cut and rank packets.
@@ -43,8 +69,22 @@ impl Rules {
         takes_start_msg: true,
         always_starts: false,
         knows_grants: true,
+        #[cfg(feature = "sim")]
+        broken: None,
         paper: None,
     };
+
+    /// Whether the endpoint is one that does not keep this rule.
+    #[cfg(not(feature = "sim"))]
+    pub(in crate::endpoint) const fn breaks(&self, _: Rule) -> bool {
+        false
+    }
+
+    /// Whether the endpoint is one that does not keep this rule.
+    #[cfg(feature = "sim")]
+    pub(in crate::endpoint) fn breaks(&self, rule: Rule) -> bool {
+        self.broken == Some(rule)
+    }
 
     /// What DATA says of the bytes that come without a GRANT.
     pub(in crate::endpoint) const fn announced(&self, incoming: u32) -> u32 {

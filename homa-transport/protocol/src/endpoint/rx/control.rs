@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::config::Wire;
-use crate::endpoint::rpcs::rpc::State;
+use crate::endpoint::profile::rules::Rule;
+use crate::endpoint::rpcs::rpc::{Rpc, State};
 use crate::endpoint::rx::receive::Arrival;
 use crate::endpoint::{Endpoint, RpcKey};
 use crate::error::{Limit, RpcError};
@@ -173,7 +174,8 @@ impl Endpoint {
 
     pub(in crate::endpoint) fn was_delivered(&mut self, arrival: &Arrival) -> bool {
         let at = self.memory_time();
-        self.replays.contains(arrival.peer.ip(), arrival.id, at)
+        !self.rules.breaks(Rule::ClientsKeepTheirIds)
+            && self.replays.contains(arrival.peer.ip(), arrival.id, at)
     }
 
     /// What to say of a request that is neither here nor remembered.
@@ -200,6 +202,11 @@ impl Endpoint {
         let (reach, restarted) = match unknown {
             Unknown::NotReceived { reach, since_start } if self.validates => (reach, since_start),
             _ => (memory, false),
+        };
+        let reach = if self.rules.breaks(Rule::ProofsHaveReach) {
+            Duration::MAX
+        } else {
+            reach
         };
         let pause = self.copy_pause(key);
         let Some(rpc) = self.table.get_mut(key) else {
@@ -271,11 +278,9 @@ impl Endpoint {
             return;
         }
         if let Some(key) = rpc {
-            if self
-                .table
-                .get(key)
-                .is_some_and(|rpc| rpc.waits_for_room.is_some())
-            {
+            // It is ours to go on. Without a word the server would take us for dead.
+            let ours = |rpc: &Rpc| rpc.waits_for_room.is_some() || rpc.is_granting();
+            if self.table.get(key).is_some_and(ours) {
                 self.stats.busy_sent += 1;
                 return self.reply(&arrival, Packet::Busy(Busy::Waiting));
             }

@@ -90,6 +90,12 @@ pub(crate) enum Added {
 }
 
 impl InMessage {
+    /// All but the bytes, to be compared.
+    #[cfg(feature = "sim")]
+    pub(in crate::endpoint) fn standing(&self) -> impl std::fmt::Debug {
+        (self.received, self.recv_end, self.granted, self.level)
+    }
+
     /// A message of `length` bytes whose sender announced to send `incoming` bytes on its own.
     /// Room is made for `reserve` bytes with the first packet, for the rest when it is granted.
     pub(crate) fn new(length: u32, incoming: u32, reserve: u32) -> Self {

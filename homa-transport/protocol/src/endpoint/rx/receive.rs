@@ -6,6 +6,7 @@ use crate::config::Wire;
 use crate::endpoint::diagnostics::trace::Record;
 use crate::endpoint::peers::address_validation::Sender;
 use crate::endpoint::peers::peer::{Peer, PeerKey};
+use crate::endpoint::profile::rules::Rule;
 use crate::endpoint::{Endpoint, Event, RpcKey};
 use crate::units::{Instant, RpcId};
 use crate::wire::{self, Data, Header, Malformed, Packet, Tokens};
@@ -205,10 +206,21 @@ impl Endpoint {
         if arrival.id.is_client() {
             self.table.find_client(arrival.peer, arrival.id)
         } else {
-            self.table
-                .find_server(arrival.peer, arrival.local, arrival.id)
+            let served = self
+                .table
+                .find_server(arrival.peer, arrival.local, arrival.id);
+            served.filter(|key| self.is_same_client(*key, arrival))
         }
     }
 
     // ---- DATA ----
+
+    /// A client is the same whatever its port.
+    fn is_same_client(&self, key: RpcKey, arrival: &Arrival) -> bool {
+        !self.rules.breaks(Rule::ClientsKeepTheirIds)
+            || self
+                .table
+                .get(key)
+                .is_some_and(|rpc| rpc.addr == arrival.peer)
+    }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::endpoint::peers::peer::PeerKey;
+use crate::endpoint::profile::rules::Rule;
 use crate::endpoint::rpcs::rpc::{Liveness, Rpc, State};
 use crate::endpoint::{Endpoint, RpcKey};
 use crate::error::{Delivery, Report, RpcError, Unreachable};
@@ -99,8 +100,13 @@ impl Endpoint {
         let Some(rpc) = self.table.get(key).filter(|rpc| self.may_be_asked(rpc)) else {
             return wait;
         };
-        let peer = self.peers.get_mut(rpc.peer);
-        peer.map_or(wait, |peer| peer.ask(now, interval))
+        let proven = self.is_validated(rpc);
+        let history = (rpc.liveness.unanswered, rpc.liveness.asked);
+        match self.peers.get_mut(rpc.peer) {
+            None => wait,
+            Some(peer) if proven => peer.ask(now, interval),
+            Some(peer) => peer.ask_unproven(now, interval, history),
+        }
     }
 
     /// The peer has not answered in all this time: its RPCs end, and what is known of it goes. Requests
@@ -176,7 +182,10 @@ impl Endpoint {
     /// What to do about an RPC whose other end is not to be asked for anything.
     fn action_without_asking(&mut self, now: Instant, key: RpcKey) -> Option<TimeoutAction> {
         let rpc = self.table.get(key)?;
-        let unproven = !self.may_be_asked(rpc);
+        let proven = self.is_validated(rpc);
+        let in_vain = rpc.liveness.unanswered >= self.config.timeout_resends;
+        // Its silence is no sign that the peer is dead, so it has to end by itself.
+        let unproven = !self.may_be_asked(rpc) || (!proven && in_vain);
         let stands_still = self.stands_still(rpc);
         let next = rpc.liveness.asked + self.resend_interval(rpc);
         let config = &self.config;
@@ -225,6 +234,9 @@ impl Endpoint {
             State::Incoming | State::Receiving => rpc.waits_for_room.is_none() && rpc.is_granting(),
             State::Abandoned => false,
         };
+        if self.rules.breaks(Rule::StandstillEnds) {
+            return false;
+        }
         // A client that goes on gets its response by RESENDs alone, and gives up before that.
         let times = if rpc.state == State::Responding { 2 } else { 1 };
         !at_work && self.standstill(rpc) >= times * self.standstill_max()

@@ -60,6 +60,8 @@ struct Flight {
 const ON_ITS_WAY: u32 = 3;
 /// The pause between copies of one packet doubles up to this many times.
 const PAUSE_DOUBLINGS_MAX: u32 = 3;
+/// And to no more than this.
+const DOUBLED_PAUSE_MAX: Duration = Duration::from_millis(80);
 
 /// The bytes that RESENDs ask for at one time.
 #[derive(Clone, Copy, Debug, Default)]
@@ -129,6 +131,14 @@ impl Round {
 }
 
 impl OutMessage {
+    /// All but the bytes, to be compared.
+    #[cfg(feature = "sim")]
+    pub(in crate::endpoint) fn standing(&self) -> impl std::fmt::Debug {
+        let cursors = (self.unscheduled, self.granted, self.sent, self.arrived);
+        let lost = (self.stuck, self.round);
+        (cursors, self.scheduled_priority, lost, self.start)
+    }
+
     /// A message whose first `unscheduled` bytes need no grant, in packets of `segment_bytes`; the
     /// others go in packets of `scheduled_segment_bytes`.
     ///
@@ -272,7 +282,8 @@ impl OutMessage {
             self.forget_stuck();
         }
         let lost = bytes <= LOST_BYTES_MAX;
-        let pause = pause.saturating_mul(1 << self.pause_doublings(&range));
+        let doubled = pause.saturating_mul(1 << self.pause_doublings(&range));
+        let pause = doubled.min(DOUBLED_PAUSE_MAX.max(pause));
         self.queue_copies(range, lost.then_some(priority), now, pause);
         if end > self.granted {
             self.granted = end.min(self.length);

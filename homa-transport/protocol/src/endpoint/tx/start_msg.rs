@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use crate::config::Wire;
 use crate::endpoint::peers::peer::PeerKey;
+use crate::endpoint::profile::rules::Rule;
 use crate::endpoint::rpcs::rpc::State;
 use crate::endpoint::rx::receive::Arrival;
 use crate::endpoint::tx::outbound::OutMessage;
@@ -142,6 +143,9 @@ impl Endpoint {
             return false;
         };
         let repeated = std::mem::replace(&mut start.sent, true);
+        if repeated && self.rules.breaks(Rule::StartIsRepeated) {
+            return true;
+        }
         if repeated {
             let interval = self.config.resend_interval;
             let mut hopeful = true;

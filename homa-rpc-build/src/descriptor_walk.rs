@@ -7,7 +7,7 @@ use prost_types::{
 
 use crate::{names::full, paths::Paths};
 
-/// Field numbers in `descriptor.proto`, of which paths of source information are made.
+/// Field numbers in `descriptor.proto`: the steps of paths in source information.
 pub(crate) mod number {
     pub(crate) const FILE_IMPORT: i32 = 3;
     pub(crate) const FILE_MESSAGE: i32 = 4;

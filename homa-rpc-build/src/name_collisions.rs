@@ -12,8 +12,8 @@ use prost_types::{
 use crate::{
     Error, Problem, Problems,
     accessors::accessors,
+    descriptor_walk::{ItemPath, number},
     generate::Shape,
-    items::{ItemPath, number},
     names,
     paths::Paths,
 };
@@ -71,7 +71,7 @@ struct Holder {
 }
 
 impl Scope {
-    /// Takes `rust`, or gives who has it.
+    /// Reserves `rust`, or returns its owner.
     fn declare(&mut self, rust: String, what: &str) -> Result<(), &Holder> {
         match self.0.entry(rust) {
             Entry::Occupied(taken) => Err(taken.into_mut()),
@@ -132,7 +132,7 @@ impl Checker<'_> {
         self.problems.push(Problem::new(location, text));
     }
 
-    /// Takes a name, or notes who has it. Gives whether the name was free.
+    /// Reserves a name, or notes its owner. Returns whether the name was free.
     fn declare(&mut self, scope: &mut Scope, rust: &str, what: &str, path: &ItemPath) -> bool {
         self.declare_or(scope, rust, what, path, RENAME)
     }

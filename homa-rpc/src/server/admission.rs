@@ -17,7 +17,7 @@ const CLOSED: usize = 1 << (usize::BITS - 1);
 
 /// Counts the calls in progress and the bytes of their requests.
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(super) struct CallLimiter {
     /// Calls in progress, and [`CLOSED`].
     state: AtomicUsize,
     /// Those of them that are not about to be answered: a client that has its reply may call again
@@ -32,7 +32,7 @@ pub(super) struct Gate {
     stop: Notify,
 }
 
-impl Gate {
+impl CallLimiter {
     pub(super) fn new(limit: usize, bytes_limit: usize) -> Arc<Self> {
         Arc::new(Self {
             state: AtomicUsize::new(0),
@@ -46,12 +46,12 @@ impl Gate {
         })
     }
 
-    /// Lets one call in whose request has `len` bytes, or says why not.
-    pub(super) fn enter(self: &Arc<Self>, len: usize) -> Result<Permit, Refusal> {
+    /// Admits one call with a request of `len` bytes, or says why not.
+    pub(super) fn enter(self: &Arc<Self>, len: usize) -> Result<CallPermit, Refusal> {
         let before = self.state.fetch_add(1, Ordering::AcqRel);
         let running = self.running.fetch_add(1, Ordering::AcqRel);
-        let mut permit = Permit {
-            gate: Arc::clone(self),
+        let mut permit = CallPermit {
+            limiter: Arc::clone(self),
             runs: true,
             bytes: 0,
         };
@@ -122,33 +122,33 @@ impl Gate {
 
 /// One call in progress.
 #[derive(Debug)]
-pub(super) struct Permit {
-    gate: Arc<Gate>,
+pub(super) struct CallPermit {
+    limiter: Arc<CallLimiter>,
     /// Counts against the limit.
     runs: bool,
     /// What of the request counts against the limit of bytes.
     bytes: usize,
 }
 
-impl Permit {
+impl CallPermit {
     /// Makes room for another call: this one is about to be answered.
-    pub(super) fn make_room(&mut self) {
+    pub(super) fn release(&mut self) {
         if std::mem::take(&mut self.runs) {
-            self.gate.running.fetch_sub(1, Ordering::AcqRel);
+            self.limiter.running.fetch_sub(1, Ordering::AcqRel);
         }
         if self.bytes > 0 {
             let bytes = std::mem::take(&mut self.bytes);
-            self.gate.bytes.fetch_sub(bytes, Ordering::AcqRel);
+            self.limiter.bytes.fetch_sub(bytes, Ordering::AcqRel);
         }
     }
 }
 
-impl Drop for Permit {
+impl Drop for CallPermit {
     fn drop(&mut self) {
-        self.make_room();
-        let before = self.gate.state.fetch_sub(1, Ordering::AcqRel);
+        self.release();
+        let before = self.limiter.state.fetch_sub(1, Ordering::AcqRel);
         if before == CLOSED + 1 {
-            self.gate.idle.notify_waiters();
+            self.limiter.idle.notify_waiters();
         }
     }
 }
@@ -160,60 +160,60 @@ mod tests {
 
     #[test]
     fn the_limit_holds_at_its_edge() {
-        let gate = Gate::new(2, 0);
-        let first = gate.enter(1).unwrap();
-        let _second = gate.enter(1).unwrap();
-        let status = gate.enter(1).unwrap_err().status;
+        let limiter = CallLimiter::new(2, 0);
+        let first = limiter.enter(1).unwrap();
+        let _second = limiter.enter(1).unwrap();
+        let status = limiter.enter(1).unwrap_err().status;
         assert_eq!(status.code(), Code::ResourceExhausted);
-        assert_eq!(gate.in_progress(), 2);
+        assert_eq!(limiter.in_progress(), 2);
         drop(first);
-        assert!(gate.enter(1).is_ok());
+        assert!(limiter.enter(1).is_ok());
     }
 
     #[test]
     fn a_call_that_is_about_to_be_answered_makes_room_and_is_in_progress_still() {
-        let gate = Gate::new(1, 0);
-        let mut first = gate.enter(1).unwrap();
-        first.make_room();
-        first.make_room();
-        let second = gate.enter(1).unwrap();
-        assert!(gate.enter(1).is_err());
-        assert_eq!(gate.in_progress(), 2);
+        let limiter = CallLimiter::new(1, 0);
+        let mut first = limiter.enter(1).unwrap();
+        first.release();
+        first.release();
+        let second = limiter.enter(1).unwrap();
+        assert!(limiter.enter(1).is_err());
+        assert_eq!(limiter.in_progress(), 2);
         drop((first, second));
-        assert_eq!(gate.in_progress(), 0);
-        assert!(gate.enter(1).is_ok());
+        assert_eq!(limiter.in_progress(), 0);
+        assert!(limiter.enter(1).is_ok());
     }
 
     #[test]
     fn bytes_are_limited_at_their_edge_and_short_requests_do_not_count() {
-        let gate = Gate::new(100, 10_000);
-        let first = gate.enter(5_000).unwrap();
-        let mut second = gate.enter(5_000).unwrap();
-        let status = gate.enter(SHORT_MAX + 1).unwrap_err().status;
+        let limiter = CallLimiter::new(100, 10_000);
+        let first = limiter.enter(5_000).unwrap();
+        let mut second = limiter.enter(5_000).unwrap();
+        let status = limiter.enter(SHORT_MAX + 1).unwrap_err().status;
         assert_eq!(status.code(), Code::ResourceExhausted);
         for named in ["4097", "10000", "request_bytes_limit"] {
             assert!(status.message().contains(named), "{status}");
         }
-        let short = gate.enter(SHORT_MAX).unwrap();
-        second.make_room();
-        let third = gate.enter(5_000).unwrap();
-        assert!(gate.enter(5_001).is_err());
+        let short = limiter.enter(SHORT_MAX).unwrap();
+        second.release();
+        let third = limiter.enter(5_000).unwrap();
+        assert!(limiter.enter(5_001).is_err());
         drop((first, second, third, short));
-        assert!(gate.enter(10_001).is_err());
-        assert!(gate.enter(10_000).is_ok());
-        assert_eq!(gate.bytes.load(Ordering::Acquire), 0);
+        assert!(limiter.enter(10_001).is_err());
+        assert!(limiter.enter(10_000).is_ok());
+        assert_eq!(limiter.bytes.load(Ordering::Acquire), 0);
     }
 
     #[tokio::test]
     async fn a_closed_gate_refuses_and_becomes_idle_when_the_last_has_left() {
-        let gate = Gate::new(10, 0);
-        let permit = gate.enter(1).unwrap();
-        gate.close();
-        let status = gate.enter(1).unwrap_err().status;
+        let limiter = CallLimiter::new(10, 0);
+        let permit = limiter.enter(1).unwrap();
+        limiter.close();
+        let status = limiter.enter(1).unwrap_err().status;
         assert_eq!(status.code(), Code::Unavailable);
         let waiting = tokio::spawn({
-            let gate = Arc::clone(&gate);
-            async move { gate.idle().await }
+            let limiter = Arc::clone(&limiter);
+            async move { limiter.idle().await }
         });
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());

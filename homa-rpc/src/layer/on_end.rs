@@ -11,7 +11,7 @@ use crate::message::status::Status;
 
 /// Tells `end` how the call of `response` ends: at once if that is known, else when the body has been
 /// read. A body dropped before drops `end`.
-pub(super) fn until_end<E>(response: http::Response<Body>, end: E) -> http::Response<Body>
+pub(super) fn on_end<E>(response: http::Response<Body>, end: E) -> http::Response<Body>
 where
     E: FnOnce(Result<(), &Status>) + Send + 'static,
 {
@@ -31,7 +31,7 @@ where
 }
 
 pin_project_lite::pin_project! {
-    /// A body that is read by others, with who waits for its end.
+    /// A body that is read elsewhere, with what to run at its end.
     struct Observed<E> {
         #[pin]
         body: Body,

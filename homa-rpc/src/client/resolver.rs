@@ -16,27 +16,27 @@ use crate::net::ChannelError;
 use crate::net::sockets::{self, Kind};
 use crate::net::uri::{Place, Uri, Wire};
 
-/// A call that nothing was heard of for so long and was given up speaks against its route: twice the time
-/// after which a transport asks a server that lives whether it has the call.
+/// A call given up after this time without a sign of life counts against its route. It is twice the time after
+/// which a transport asks a server whether it has the call.
 const SILENCE: Duration = Duration::from_millis(10);
-/// Shorter ones in a row that do the same together.
+/// Number of shorter ones in a row that count as one of these.
 const SHORT_SILENCES: u32 = 3;
 
 /// The number of no route.
 const NO_ROUTE: u64 = u64::MAX;
 
-/// A socket and whom to call on it.
+/// A socket, and the peer to call on it.
 #[derive(Clone, Debug)]
 pub(super) struct Route {
     pub(super) socket: Arc<dyn Transport>,
     pub(super) peer: SocketAddr,
-    /// Routes of a channel are numbered, so that an old call speaks only about its own.
+    /// Resolver of a channel are numbered, so that an old call speaks only about its own.
     pub(super) number: u64,
 }
 
 /// Finds and remembers the routes of one channel.
 #[derive(Debug)]
-pub(super) struct Routes {
+pub(super) struct Resolver {
     target: Uri,
     /// Chosen by the user; else the runtime's shared one of this kind.
     socket: Option<Arc<dyn Transport>>,
@@ -48,7 +48,7 @@ pub(super) struct Routes {
     /// One look-up at a time. Holds the addresses not tried yet and how the last look-up failed.
     lookup: tokio::sync::Mutex<Lookup>,
     next_number: AtomicU64,
-    /// The route whose server is told by Homa of cancelled calls, by its number, or [`NO_ROUTE`].
+    /// Number of the route on which Homa tells the server of cancelled calls, or [`NO_ROUTE`].
     told_of_cancels: AtomicU64,
     /// Calls in a row that were given up after less than [`SILENCE`] without a sign of life.
     short_silences: AtomicU32,
@@ -67,7 +67,7 @@ struct Lookup {
     failed: Option<(Instant, String)>,
 }
 
-impl Routes {
+impl Resolver {
     pub(super) fn new(target: Uri, socket: Option<Arc<dyn Transport>>, kind: Kind) -> Self {
         Self {
             target,
@@ -168,7 +168,7 @@ impl Routes {
             return Ok(current.route);
         }
         if lookup.untried.is_empty() {
-            // Those who waited for a look-up that failed don't each repeat it.
+            // Calls that waited for a failed look-up do not each repeat it.
             if let Some((at, text)) = &lookup.failed
                 && *at >= begun
             {

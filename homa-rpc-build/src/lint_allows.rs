@@ -15,7 +15,7 @@ use crate::accessors::map_field;
 
 /// Goes over all items in the module `parent`, if that is known, except for modules that allow what
 /// they need themselves.
-pub(crate) fn tidy(items: &mut [Item], parent: Option<&str>) {
+pub(crate) fn add(items: &mut [Item], parent: Option<&str>) {
     for item in items {
         match item {
             Item::Struct(item) => tidy_struct(item),
@@ -33,7 +33,7 @@ pub(crate) fn tidy(items: &mut [Item], parent: Option<&str>) {
                     allow(&mut module.attrs, &[quote!(clippy::module_inception)]);
                 }
                 if let Some((_, items)) = &mut module.content {
-                    tidy(items, Some(&name));
+                    add(items, Some(&name));
                 }
             }
             _ => {}
@@ -218,7 +218,7 @@ mod tests {
 
     fn lints(code: &str) -> String {
         let mut file = syn::parse_file(code).unwrap();
-        tidy(&mut file.items, Some("top"));
+        add(&mut file.items, Some("top"));
         let code = prettyplease::unparse(&file);
         let words = code.split(|c: char| !c.is_alphanumeric() && !"_:".contains(c));
         let lints: Vec<_> = words.filter(|word| word.starts_with("clippy::")).collect();

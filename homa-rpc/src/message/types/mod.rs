@@ -32,12 +32,14 @@ use std::time::Duration;
 use prost::{DecodeError, Message, Name};
 use prost_types::Any;
 
-use super::status::{Code, Status};
+use crate::message::status::{Code, Status};
 
 /// Made from `proto/google/rpc`; `tests/generated.rs` compares.
 mod generated {
-    include!("generated/google_rpc.rs");
+    include!("google_rpc.rs");
 }
+
+mod named;
 
 pub use generated::{
     BadRequest, DebugInfo, ErrorInfo, Help, LocalizedMessage, PreconditionFailure, QuotaFailure,
