@@ -14,7 +14,7 @@ use super::state::Answer;
 use super::sys::Received;
 use crate::calls::{driver_dropped, request_of};
 use crate::error::CloseReason;
-use crate::link::udp_socket::canonical;
+use crate::link::address::canonical;
 use crate::transport::{Incoming, Responder};
 
 /// Messages taken in one poll before other tasks get their chance.

@@ -43,7 +43,7 @@
 //! likes to have echoed, over protocol 146.
 
 mod driver;
-mod failure;
+mod errno;
 mod probe;
 mod shard;
 mod state;

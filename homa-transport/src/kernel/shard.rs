@@ -14,7 +14,7 @@ use bytes::Bytes;
 use socket2::SockAddr;
 use tokio::io::unix::AsyncFd;
 
-use super::failure::{self, NotSent, Patience};
+use super::errno::{self, NotSent, PeerTimeout};
 use super::state::{Answer, Limits, State, To, Unsent};
 use super::sys::{self, Port, Received};
 use crate::calls::{Locked, Outcome, rpc_of};
@@ -36,7 +36,7 @@ pub(super) struct Shard {
     ipv4: bool,
     /// Whether requests are taken from this host alone.
     own_host_only: bool,
-    patience: Patience,
+    peer_timeout: PeerTimeout,
     send_calls: AtomicU64,
     receive_calls: AtomicU64,
 }
@@ -49,7 +49,7 @@ impl Shard {
             local,
             ipv4,
             own_host_only: local.ip().is_loopback(),
-            patience: Patience::of_this_host(),
+            peer_timeout: PeerTimeout::of_this_host(),
             send_calls: AtomicU64::new(0),
             receive_calls: AtomicU64::new(0),
         }
@@ -90,7 +90,7 @@ impl Shard {
         let Some(peer) = self.lock().call_peer(call) else {
             return;
         };
-        let failed = |error| failure::call_failed(&error, peer, self.patience);
+        let failed = |error| errno::call_failed(&error, peer, self.peer_timeout);
         self.settle(call, outcome.map_err(failed));
     }
 
@@ -107,7 +107,7 @@ impl Shard {
     /// Source: homa_plumbing.c, `homa_sendmsg`; homa_outgoing.c, `homa_message_out_fill`.
     pub(super) fn refuse(&self, to: Answer) {
         match self.send_response(to, &Message::new()) {
-            Err(error) if failure::is_shortage(&error) => {
+            Err(error) if errno::is_shortage(&error) => {
                 // Nothing is too long for the queue that is empty; a closed socket has no requests.
                 let _ = self.send_later(To::Client(to), Message::new());
             }
@@ -176,7 +176,7 @@ impl Shard {
                 }
                 Sent::Done
             }
-            Err(error) => match failure::request_refused(&error, peer) {
+            Err(error) => match errno::request_refused(&error, peer) {
                 NotSent::Later => Sent::Later,
                 NotSent::Never(error) => Sent::Never(error),
             },
@@ -206,7 +206,7 @@ impl Shard {
                     self.request_done(call, result, peer)
                 }
                 To::Client(answer) => match self.send_response(answer, &message) {
-                    Err(error) if failure::is_shortage(&error) => Sent::Later,
+                    Err(error) if errno::is_shortage(&error) => Sent::Later,
                     _ => Sent::Done,
                 },
             };
@@ -292,7 +292,7 @@ impl Shard {
         request: Message,
     ) -> Result<CallKey, RpcError> {
         check_length(&request)?;
-        let peer = crate::socket::callable(peer)?;
+        let peer = crate::link::address::callable(peer)?;
         self.check_address(peer)?;
         let (call, queued) = {
             let mut state = self.lock();

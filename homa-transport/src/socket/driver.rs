@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use tokio::time::Sleep;
 
+use super::busy_poll::BusyPoll;
 use super::memory;
 use super::overload::OverloadLog;
-use super::polling::BusyPolling;
 use super::shard::Shard;
 use super::state::Work;
 use crate::calls::{driver_dropped, request_of};
@@ -53,14 +53,14 @@ pub(super) struct Driver {
     sleep: Pin<Box<Sleep>>,
     armed_until: Option<Instant>,
     busy_batches: usize,
-    polling: BusyPolling,
+    polling: BusyPoll,
     overload: OverloadLog,
 }
 
 impl Driver {
     /// # Panics
     /// If the runtime was built without timers.
-    pub(super) fn new(shard: Arc<Shard>, polling: BusyPolling) -> Self {
+    pub(super) fn new(shard: Arc<Shard>, polling: BusyPoll) -> Self {
         Self {
             shard,
             received: RecvBatch::new(),

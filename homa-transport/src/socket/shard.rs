@@ -10,7 +10,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, MutexGuard, OnceLock, Weak};
 use std::task::{Context, Poll, Waker};
 
-use super::callable;
 use super::key::ShardKey;
 use super::link_slot::LinkSlot;
 use super::state::{State, Work};
@@ -18,8 +17,9 @@ use crate::calls::{Locked, Outcome, rpc_of};
 use crate::endpoint::{Endpoint, Transmit};
 use crate::error::{CloseReason, Delivery, Report, RpcError};
 use crate::link::Link;
+use crate::link::address::callable;
 use crate::link::clock::Clock;
-use crate::link::spread::{Spread, shard_of_host, shard_of_id};
+use crate::link::steering::{Steering, shard_of_host, shard_of_id};
 use crate::message::Message;
 use crate::stats::Stats;
 use crate::transport::{CallKey, RequestKey, RequestSink, Respond};
@@ -61,7 +61,7 @@ pub(super) struct Siblings {
     /// All of them, by number.
     pub(super) all: Vec<Weak<Shard>>,
     /// How packets are spread over them, if they share a port.
-    pub(super) spread: Option<Spread>,
+    pub(super) steering: Option<Steering>,
 }
 
 impl Shard {
@@ -214,10 +214,10 @@ impl Shard {
             return false;
         };
         let count = u32::try_from(siblings.all.len()).unwrap_or(u32::MAX);
-        let owner = match (siblings.spread, report.about) {
+        let owner = match (siblings.steering, report.about) {
             (None, _) => return false,
-            (Some(Spread::ByAddress), _) => Some(shard_of_host(report.peer.ip(), count)),
-            (Some(Spread::ById), about) => about.map(|id| shard_of_id(id, count)),
+            (Some(Steering::ByAddress), _) => Some(shard_of_host(report.peer.ip(), count)),
+            (Some(Steering::ById), about) => about.map(|id| shard_of_id(id, count)),
         };
         for (number, sibling) in (0..).zip(&siblings.all) {
             if owner.is_none_or(|owner| owner == number)
