@@ -10,7 +10,7 @@ use crate::units::Instant;
 /// Time between two looks: a burst that comes again sooner finds its tables as they were.
 const INTERVAL: Duration = Duration::from_secs(10);
 /// Bytes held for a burst, at least.
-const BURST_BYTES: usize = 8 << 20;
+const BURST_BYTES: usize = 2 << 20;
 /// About what an RPC or a peer takes in all, in bytes.
 const RECORD_BYTES: usize = 1_024;
 
