@@ -18,9 +18,9 @@ use tokio::time::Instant;
 
 use super::admission::{CallLimiter, CallPermit};
 use super::cancel::{Cancellable, Cancellations};
-use super::methods::Methods;
+use super::methods::{Method, Methods};
 use super::overload::{Overload, Reason, Refusal};
-use super::quota::{PeerPermit, PeerQuota};
+use super::quota::{MethodPermit, PeerPermit, PeerQuota};
 use super::reply::{Answer, PendingReply};
 use super::router::{Route, Router};
 use super::stats::Counters;
@@ -54,6 +54,15 @@ struct Entered {
     peer: Option<PeerPermit>,
 }
 
+/// A call that may be dispatched.
+struct Admitted<'a> {
+    deadline: Option<Instant>,
+    /// `None` if nothing is known of the method.
+    method: Option<&'a Method>,
+    permit: Option<MethodPermit>,
+    cancellable: Option<Cancellable>,
+}
+
 impl Shared {
     /// Admits a call with a frame of `len` bytes, or says why not.
     fn enter(&self, peer: SocketAddr, len: usize) -> Result<Entered, Refusal> {
@@ -63,6 +72,40 @@ impl Shared {
                 Some(quota) => Some(quota.enter(peer)?),
                 None => None,
             },
+        })
+    }
+
+    /// Admits a call by what its frame says, or says why not.
+    fn admit(
+        &self,
+        call: &Call,
+        peer: SocketAddr,
+        arrived: Option<Instant>,
+    ) -> Result<Admitted<'_>, Refusal> {
+        let deadline = arrived
+            .zip(call.timeout)
+            .and_then(|(arrived, timeout)| arrived.checked_add(timeout));
+        if deadline::has_passed(deadline) {
+            let status = Status::deadline_exceeded("the deadline passed before dispatch");
+            return Err(Refusal::new(Reason::Expired, status));
+        }
+        let path = call.path.path();
+        let method = self.methods.get(path);
+        let quota = method.and_then(|method| method.quota.as_ref());
+        let permit = quota.map(|quota| quota.enter(path)).transpose()?;
+        let mut cancellable = None;
+        if call.cancel_frame {
+            cancellable = self.cancellations.begin(peer, call.call_id);
+            if cancellable.is_none() {
+                let text = "the call was cancelled before it came, or another one has its id";
+                return Err(Refusal::new(Reason::Usual, Status::cancelled(text)));
+            }
+        }
+        Ok(Admitted {
+            deadline,
+            method,
+            permit,
+            cancellable,
         })
     }
 
@@ -204,29 +247,15 @@ impl<S: CallService + Sync> Dispatcher<S> {
                 return shared.refuse(reply, Refusal::new(Reason::Malformed, error.into()));
             }
         };
-        let deadline = arrived
-            .zip(call.timeout)
-            .and_then(|(arrived, timeout)| arrived.checked_add(timeout));
-        if deadline::has_passed(deadline) {
-            let status = Status::deadline_exceeded("the deadline passed before dispatch");
-            return shared.refuse(reply, Refusal::new(Reason::Expired, status));
-        }
-        let method = shared.methods.get(call.path.path());
-        let quota = method.and_then(|method| method.quota.as_ref());
-        let method_permit = match quota.map(|quota| quota.enter(call.path.path())).transpose() {
-            Ok(permit) => permit,
+        let Admitted {
+            deadline,
+            method,
+            permit,
+            cancellable,
+        } = match shared.admit(&call, peer, arrived) {
+            Ok(admitted) => admitted,
             Err(refusal) => return shared.refuse(reply, refusal),
         };
-        let mut cancellable = None;
-        if call.cancel_frame {
-            cancellable = shared.cancellations.begin(peer, call.call_id);
-            if cancellable.is_none() {
-                let status = Status::cancelled(
-                    "the call was cancelled before it came, or another one has its id",
-                );
-                return shared.refuse(reply, Refusal::new(Reason::Usual, status));
-            }
-        }
         let path = call.path.clone();
         let info = CallInfo {
             peer: Some(peer),
@@ -251,7 +280,7 @@ impl<S: CallService + Sync> Dispatcher<S> {
             outcome
         };
         // A client that has its reply may call again before this task is over.
-        drop((method_permit, entered.peer.take()));
+        drop((permit, entered.peer.take()));
         entered.server.release();
         shared.end(outcome, reply, &path);
         // Leaves after the reply, so that a server that waits for its calls has sent them.
