@@ -387,7 +387,10 @@ async fn handle<S: CallService>(
     if let Some(router) = (service as &dyn Any).downcast_ref::<Router>() {
         return match router.serve(route, call) {
             Replying::Unary(replying) => replying.await.into(),
-            Replying::Http(responding) => read(responding.await, message_max).await,
+            Replying::Http(responding) => match read(responding.await, message_max) {
+                Ok(answer) => answer,
+                Err(reading) => reading.await,
+            },
         };
     }
     let mut service = service.clone();
@@ -405,11 +408,15 @@ async fn handle<S: CallService>(
         Ok(response) => response,
         Err(error) => return failed(error),
     };
-    read(response, message_max).await
+    match read(response, message_max) {
+        Ok(answer) => answer,
+        Err(reading) => reading.await,
+    }
 }
 
-/// Reads an HTTP response to the end of its body.
-async fn read<B>(response: http::Response<B>, message_max: usize) -> Answer
+/// The answer that an HTTP response stands for, or the one that has to be waited for: boxed, since hardly
+/// any has.
+fn read<B>(response: http::Response<B>, message_max: usize) -> Result<Answer, Reading>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
@@ -418,15 +425,21 @@ where
     if parts.status != http::StatusCode::OK
         && let Some(status) = body::failure_in_parts(&parts)
     {
-        return status.of_handler().into();
+        return Ok(status.of_handler().into());
     }
-    let contents = match body::take_or_read(body, message_max, FRAME_LIMIT) {
-        Ok((whole, _)) => Ok(whole),
-        Err(reading) => reading.await.map(|(whole, _)| whole),
+    let finish = |parts, contents: Result<Whole, Status>| {
+        let answer = contents.and_then(|whole| answer(parts, whole));
+        answer.unwrap_or_else(|status| status.of_handler().into())
     };
-    let answer = contents.and_then(|whole| answer(parts, whole));
-    answer.unwrap_or_else(|status| status.of_handler().into())
+    match body::take_or_read(body, message_max, FRAME_LIMIT) {
+        Ok((whole, _)) => Ok(finish(parts, Ok(whole))),
+        Err(reading) => Err(Box::pin(async move {
+            finish(parts, reading.await.map(|(whole, _)| whole))
+        })),
+    }
 }
+
+type Reading = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
 /// The answer that an HTTP response with these contents stands for.
 fn answer(parts: Parts, whole: Whole) -> Result<Answer, Status> {
