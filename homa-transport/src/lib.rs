@@ -38,31 +38,30 @@
 //!
 //! Peers are trusted as much as the network: packets are neither encrypted nor authenticated.
 
-pub mod config;
-pub mod endpoint;
 pub mod error;
 pub mod kernel;
 pub mod link;
-mod list;
-pub mod message;
 pub mod native;
-#[cfg(feature = "sim")]
-pub mod sim;
-mod slab;
 mod socket;
-pub mod stats;
 pub mod transport;
-pub mod units;
-pub mod wire;
 
-pub use config::{Config, Wire};
-pub use endpoint::Endpoint;
+/// Whole networks of endpoints in virtual time, from one seed, and sockets on them.
+#[cfg(feature = "sim")]
+pub mod sim {
+    #[doc(inline)]
+    pub use homa_sim::*;
+
+    pub use crate::link::sim::{SimLink, SimNetwork};
+}
+
+#[doc(inline)]
+pub use homa_protocol::{config, endpoint, message, stats, units, wire};
+
 pub use error::{
     BindError, CloseReason, ConfigError, Delivery, Limit, Report, RpcError, Unreachable,
 };
+pub use homa_protocol::{Backend, Config, Endpoint, Message, Stats, Wire};
 pub use kernel::KernelSocket;
-pub use message::Message;
 pub use native::NativeBackend;
 pub use socket::Socket;
-pub use stats::{Backend, Stats};
 pub use transport::{Incoming, RequestSink, Responder, Transport};

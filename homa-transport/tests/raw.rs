@@ -13,7 +13,7 @@ mod packets;
     dead_code,
     reason = "replay.rs plays the recordings, here they are compared"
 )]
-#[path = "vectors/replay/mod.rs"]
+#[path = "../protocol/tests/vectors/replay/mod.rs"]
 mod recording;
 
 use std::net::SocketAddr;

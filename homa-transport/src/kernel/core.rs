@@ -14,9 +14,9 @@ use crate::config::Config;
 use crate::endpoint::RpcKey;
 use crate::error::{CloseReason, Delivery, Limit, RpcError};
 use crate::message::Message;
-use crate::slab::Slab;
 use crate::stats::Stats;
 use crate::transport::{CallKey, RequestSink};
+use homa_protocol::slab::Slab;
 
 /// Messages up to this size may wait for room however much waits already, so that there is room to
 /// say what went wrong.

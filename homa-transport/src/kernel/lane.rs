@@ -422,13 +422,12 @@ impl Transport for Lane {
             Err(_) => 0,
         };
         let core = self.lock();
-        Stats {
-            backend: Some(Backend::Kernel),
-            rpcs_live: in_module + core.unsent_count() as u64,
-            send_system_calls: self.send_calls.load(Ordering::Relaxed),
-            receive_system_calls: self.receive_calls.load(Ordering::Relaxed),
-            ..core.stats
-        }
+        let mut stats = core.stats;
+        stats.backend = Some(Backend::Kernel);
+        stats.rpcs_live = in_module + core.unsent_count() as u64;
+        stats.send_system_calls = self.send_calls.load(Ordering::Relaxed);
+        stats.receive_system_calls = self.receive_calls.load(Ordering::Relaxed);
+        stats
     }
 
     fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<CloseReason> {

@@ -7,49 +7,9 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::link::kernel_module;
 
+use crate::error::{KernelError, Variant};
+
 use super::sys::{self, DEFAULT_PORT_MIN, IPPROTO_HOMA, Port, Region};
-
-/// Why there is no socket of the kernel backend.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum KernelError {
-    /// The Linux Homa module is not loaded.
-    #[error("the Linux Homa module is not loaded: the system knows no IP protocol 146")]
-    NotLoaded,
-    /// The list of protocols cannot be read, so that nothing is known.
-    #[error("cannot tell whether the Linux Homa module is loaded: {0}")]
-    NoList(#[source] io::Error),
-    /// The module is loaded and has another interface than the one of July 2026 that is used here.
-    #[error("the Linux Homa module that is loaded cannot be used: {0}")]
-    Variant(Variant),
-    /// The module's interface is known, but it or the system refused something.
-    #[error("{call}: {source}")]
-    Refused {
-        /// The system call.
-        call: &'static str,
-        /// What was said.
-        source: io::Error,
-    },
-}
-
-/// An interface of the module that this backend does not speak.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Variant {
-    /// `HOMAIOCINFO` is not known under its number, which contains the size of its argument.
-    #[error(
-        "it has no ioctl HOMAIOCINFO with 136 bytes (0xC0886890), it is older than April 2026 or \
-         newer than what this program was written for"
-    )]
-    OtherIoctls,
-    /// The reduced build meant for the mainline kernel: a sender never waits for grants, and calls
-    /// cannot be given up.
-    #[error("it was built without grants (__STRIP__): it has no ioctl HOMAIOCABORT")]
-    WithoutGrants,
-    /// `recvmsg` does not take a `homa_recvmsg_args` of our layout.
-    #[error("its recvmsg does not take a homa_recvmsg_args of 88 bytes")]
-    OtherReceive,
-}
 
 /// Whether the module is loaded. Only looks: opening a Homa socket could load it.
 pub(super) fn find_module() -> Result<(), KernelError> {

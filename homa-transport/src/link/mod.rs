@@ -26,6 +26,8 @@ mod path_mtu;
 mod reports;
 mod reservation;
 mod send_failure;
+#[cfg(feature = "sim")]
+pub(crate) mod sim;
 pub(crate) mod spread;
 mod sys;
 mod train;

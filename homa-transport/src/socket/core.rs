@@ -10,9 +10,9 @@ use slotmap::{Key, KeyData};
 use crate::endpoint::{Endpoint, Event, RpcKey, Transmit};
 use crate::error::{CloseReason, Delivery, Limit, Report, RpcError};
 use crate::message::Message;
-use crate::slab::{SideTable, Slab};
 use crate::transport::{CallKey, RequestSink};
 use crate::units::Instant;
+use homa_protocol::slab::{SideTable, Slab};
 
 /// Commands that callers leave to the driver before one of them sends what has come together, at
 /// least: a system call for fewer packets costs more than waiting for the driver.

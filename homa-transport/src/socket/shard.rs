@@ -377,15 +377,14 @@ impl Transport for Shard {
     fn stats(&self) -> Stats {
         let counters = self.link.counters();
         let core = self.lock();
-        Stats {
-            send_system_calls: counters.calls.send,
-            receive_system_calls: counters.calls.receive,
-            receive_drops: counters.receive_drops,
-            backend: self.link.backend(),
-            waiters_woken: core.waiters_woken,
-            requests_handed_over: core.requests_handed_over,
-            ..core.endpoint.stats()
-        }
+        let mut stats = core.endpoint.stats();
+        stats.send_system_calls = counters.calls.send;
+        stats.receive_system_calls = counters.calls.receive;
+        stats.receive_drops = counters.receive_drops;
+        stats.backend = self.link.backend();
+        stats.waiters_woken = core.waiters_woken;
+        stats.requests_handed_over = core.requests_handed_over;
+        stats
     }
 
     fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<CloseReason> {
