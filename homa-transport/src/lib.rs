@@ -38,6 +38,7 @@
 //!
 //! Peers are trusted as much as the network: packets are neither encrypted nor authenticated.
 
+mod calls;
 pub mod error;
 pub mod kernel;
 pub mod link;
@@ -64,4 +65,4 @@ pub use homa_protocol::{Backend, Config, Endpoint, Message, Stats, Wire};
 pub use kernel::KernelSocket;
 pub use native::NativeBackend;
 pub use socket::Socket;
-pub use transport::{Incoming, RequestSink, Responder, Transport};
+pub use transport::{Incoming, RequestSink, Respond, Responder, Transport};

@@ -13,14 +13,45 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
-use crate::endpoint::RpcKey;
 use crate::error::{CloseReason, RpcError};
 use crate::message::Message;
 use crate::stats::Stats;
+use crate::wire::MESSAGE_BYTES_MAX;
 
-slotmap::new_key_type! {
-    /// Handle of a call in progress. Generational, as [`RpcKey`].
-    pub struct CallKey;
+/// Handle of a call in progress: a number of the transport's choice, which never names a later call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CallKey(u64);
+
+impl CallKey {
+    /// The handle with this number. Only the transport that starts the call makes one.
+    #[must_use]
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// Its number.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+/// Handle of a request that is being served: a number as with [`CallKey`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestKey(u64);
+
+impl RequestKey {
+    /// The handle with this number. Only what answers the request makes one.
+    #[must_use]
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// Its number.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
 }
 
 /// Sends requests and takes them, one message each way per RPC.
@@ -51,7 +82,7 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
     fn cancel(&self, call: CallKey);
 
     /// Whether [`Transport::cancel`] tells the server, so that its handler can stop. Likewise whether this
-    /// transport as a server is told, so that [`Transport::poll_cancelled`] becomes ready.
+    /// transport as a server is told, so that [`Respond::poll_cancelled`] becomes ready.
     fn cancel_reaches_server(&self) -> bool;
 
     /// Hands every incoming request to `sink`, from now on. `sink` runs in the driver task: it
@@ -62,24 +93,13 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
     /// [`RpcError::Closed`].
     fn serve(&self, sink: RequestSink) -> Result<(), RpcError>;
 
-    /// Answers a request. Use [`Responder::respond`].
-    ///
-    /// # Errors
-    /// When the message is empty or too long (the request can still be answered), when the RPC has
-    /// ended ([`RpcError::Stale`]) or the socket is closed.
-    fn respond(&self, rpc: RpcKey, response: Message) -> Result<(), RpcError>;
-
-    /// Gives up a request without an answer; the client will time out.
-    fn abandon(&self, rpc: RpcKey);
-
-    /// Ready when the client has given up this request, or is gone, before it was answered.
-    fn poll_cancelled(&self, rpc: RpcKey, cx: &mut Context<'_>) -> Poll<()>;
-
     /// Address of this end. The port is the Homa port.
     fn local_addr(&self) -> SocketAddr;
 
-    /// Longest message, in bytes.
-    fn message_bytes_max(&self) -> usize;
+    /// Longest message, in bytes. The default is that of the protocol.
+    fn message_bytes_max(&self) -> usize {
+        MESSAGE_BYTES_MAX
+    }
 
     /// Counters since the start.
     fn stats(&self) -> Stats;
@@ -92,6 +112,28 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
     /// port is free, or the name of an in-process socket. It waits at most for system calls under way,
     /// which don't block.
     fn close(&self);
+}
+
+/// What answers the requests that a [`Transport`] has handed over. It is what [`Responder`]s hold, so it
+/// does not keep the transport open.
+pub trait Respond: fmt::Debug + Send + Sync + 'static {
+    /// Answers a request. Use [`Responder::respond`].
+    ///
+    /// # Errors
+    /// When the message is empty or too long (the request can still be answered), when the RPC has
+    /// ended ([`RpcError::Stale`]) or the socket is closed.
+    fn respond(&self, request: RequestKey, response: Message) -> Result<(), RpcError>;
+
+    /// Gives up a request without an answer; the client will time out.
+    fn abandon(&self, request: RequestKey);
+
+    /// Ready when the client has given up this request, or is gone, before it was answered.
+    fn poll_cancelled(&self, request: RequestKey, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// Longest response, in bytes. The default is that of the protocol.
+    fn message_bytes_max(&self) -> usize {
+        MESSAGE_BYTES_MAX
+    }
 }
 
 /// What takes the incoming requests of a server.
@@ -111,30 +153,32 @@ pub struct Incoming {
 /// The right to answer one request. Dropped without an answer, the request is abandoned.
 #[derive(Debug)]
 pub struct Responder {
-    transport: Arc<dyn Transport>,
-    rpc: Option<RpcKey>,
+    by: Arc<dyn Respond>,
+    request: Option<RequestKey>,
 }
 
 impl Responder {
-    /// The right to answer `rpc` on `transport`.
+    /// The right to answer `request` by `by`.
     #[must_use]
-    pub fn new(transport: Arc<dyn Transport>, rpc: RpcKey) -> Self {
+    pub fn new(by: Arc<dyn Respond>, request: RequestKey) -> Self {
         Self {
-            transport,
-            rpc: Some(rpc),
+            by,
+            request: Some(request),
         }
     }
 
     /// Sends the response.
     ///
     /// # Errors
-    /// As [`Transport::respond`]. After an error the responder comes back with it, so that a
+    /// As [`Respond::respond`]. After an error the responder comes back with it, so that a
     /// shorter answer can be sent instead.
     pub fn respond(mut self, response: Message) -> Result<(), (RpcError, Self)> {
-        let Some(rpc) = self.rpc else { return Ok(()) };
-        match self.transport.respond(rpc, response) {
+        let Some(request) = self.request else {
+            return Ok(());
+        };
+        match self.by.respond(request, response) {
             Ok(()) => {
-                self.rpc = None;
+                self.request = None;
                 Ok(())
             }
             Err(error) => Err((error, self)),
@@ -143,8 +187,8 @@ impl Responder {
 
     /// Ready when the client has given up this request or is gone.
     pub fn poll_cancelled(&self, cx: &mut Context<'_>) -> Poll<()> {
-        match self.rpc {
-            Some(rpc) => self.transport.poll_cancelled(rpc, cx),
+        match self.request {
+            Some(request) => self.by.poll_cancelled(request, cx),
             None => Poll::Ready(()),
         }
     }
@@ -152,14 +196,14 @@ impl Responder {
     /// Longest response, in bytes.
     #[must_use]
     pub fn message_bytes_max(&self) -> usize {
-        self.transport.message_bytes_max()
+        self.by.message_bytes_max()
     }
 }
 
 impl Drop for Responder {
     fn drop(&mut self) {
-        if let Some(rpc) = self.rpc.take() {
-            self.transport.abandon(rpc);
+        if let Some(request) = self.request.take() {
+            self.by.abandon(request);
         }
     }
 }

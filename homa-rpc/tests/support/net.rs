@@ -11,11 +11,10 @@ use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use homa_transport::endpoint::RpcKey;
-use homa_transport::transport::CallKey;
+use homa_transport::transport::{CallKey, RequestKey};
 use homa_transport::{
-    CloseReason, Delivery, Incoming, Message, RequestSink, Responder, RpcError, Stats, Transport,
-    Unreachable,
+    CloseReason, Delivery, Incoming, Message, RequestSink, Respond, Responder, RpcError, Stats,
+    Transport, Unreachable,
 };
 
 const MESSAGE_BYTES_MAX: usize = 1_000_000;
@@ -44,7 +43,7 @@ struct Inner {
     closed: bool,
     closed_waker: Option<Waker>,
     calls: HashMap<CallKey, Slot>,
-    served: HashMap<RpcKey, Served>,
+    served: HashMap<RequestKey, Served>,
     sink: Option<RequestSink>,
     waiting: Vec<Incoming>,
     stats: Stats,
@@ -54,7 +53,7 @@ struct Inner {
 struct Slot {
     result: Option<Result<Bytes, RpcError>>,
     waker: Option<Waker>,
-    server: Option<(Arc<Node>, RpcKey)>,
+    server: Option<(Arc<Node>, RequestKey)>,
 }
 
 struct Served {
@@ -64,8 +63,8 @@ struct Served {
     waker: Option<Waker>,
 }
 
-fn key<K: slotmap::Key>() -> K {
-    slotmap::KeyData::from_ffi(NEXT_RPC.fetch_add(1, Ordering::Relaxed)).into()
+fn number() -> u64 {
+    NEXT_RPC.fetch_add(1, Ordering::Relaxed)
 }
 
 /// A new node.
@@ -133,8 +132,8 @@ impl Node {
         }
     }
 
-    fn deliver(self: Arc<Self>, client: Arc<Self>, call: CallKey, message: Bytes) -> RpcKey {
-        let rpc: RpcKey = key();
+    fn deliver(self: Arc<Self>, client: Arc<Self>, call: CallKey, message: Bytes) -> RequestKey {
+        let rpc = RequestKey::new(number());
         let incoming = Incoming {
             peer: client.addr,
             message,
@@ -165,7 +164,7 @@ impl Node {
 impl Transport for Node {
     fn start_call(&self, peer: SocketAddr, request: Message) -> Result<CallKey, RpcError> {
         self.check(&request)?;
-        let rpc: CallKey = key();
+        let rpc = CallKey::new(number());
         let server = {
             let nodes = NODES.lock().unwrap();
             nodes.as_ref().and_then(|nodes| nodes.get(&peer)?.upgrade())
@@ -248,44 +247,6 @@ impl Transport for Node {
         Ok(())
     }
 
-    fn respond(&self, rpc: RpcKey, response: Message) -> Result<(), RpcError> {
-        self.check(&response)?;
-        let Some(served) = self.inner.lock().unwrap().served.remove(&rpc) else {
-            return Err(RpcError::Stale);
-        };
-        if served.cancelled {
-            return Err(RpcError::Stale);
-        }
-        self.inner.lock().unwrap().stats.responses_sent += 1;
-        served.client.finish(served.call, Ok(response.into_bytes()));
-        Ok(())
-    }
-
-    fn abandon(&self, rpc: RpcKey) {
-        let served = self.inner.lock().unwrap().served.remove(&rpc);
-        if let Some(served) = served {
-            served.client.finish(
-                served.call,
-                Err(RpcError::TimedOut {
-                    peer: self.addr,
-                    silent: std::time::Duration::from_secs(1),
-                    resends: 10,
-                }),
-            );
-        }
-    }
-
-    fn poll_cancelled(&self, rpc: RpcKey, cx: &mut Context<'_>) -> Poll<()> {
-        let mut inner = self.inner.lock().unwrap();
-        match inner.served.get_mut(&rpc) {
-            Some(served) if !served.cancelled => {
-                served.waker = Some(cx.waker().clone());
-                Poll::Pending
-            }
-            _ => Poll::Ready(()),
-        }
-    }
-
     fn local_addr(&self) -> SocketAddr {
         self.addr
     }
@@ -327,6 +288,50 @@ impl Transport for Node {
                 }),
             );
         }
+    }
+}
+
+impl Respond for Node {
+    fn respond(&self, rpc: RequestKey, response: Message) -> Result<(), RpcError> {
+        self.check(&response)?;
+        let Some(served) = self.inner.lock().unwrap().served.remove(&rpc) else {
+            return Err(RpcError::Stale);
+        };
+        if served.cancelled {
+            return Err(RpcError::Stale);
+        }
+        self.inner.lock().unwrap().stats.responses_sent += 1;
+        served.client.finish(served.call, Ok(response.into_bytes()));
+        Ok(())
+    }
+
+    fn abandon(&self, rpc: RequestKey) {
+        let served = self.inner.lock().unwrap().served.remove(&rpc);
+        if let Some(served) = served {
+            served.client.finish(
+                served.call,
+                Err(RpcError::TimedOut {
+                    peer: self.addr,
+                    silent: std::time::Duration::from_secs(1),
+                    resends: 10,
+                }),
+            );
+        }
+    }
+
+    fn poll_cancelled(&self, rpc: RequestKey, cx: &mut Context<'_>) -> Poll<()> {
+        let mut inner = self.inner.lock().unwrap();
+        match inner.served.get_mut(&rpc) {
+            Some(served) if !served.cancelled => {
+                served.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            _ => Poll::Ready(()),
+        }
+    }
+
+    fn message_bytes_max(&self) -> usize {
+        MESSAGE_BYTES_MAX
     }
 }
 

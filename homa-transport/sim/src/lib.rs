@@ -18,18 +18,24 @@
 //! The [`Network`] alone carries packets of any kind; it has the faults and no endpoints. The feature
 //! `sim` of `homa-transport` lends it to sockets, so that whole applications run on it in tokio's time.
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;
+
 mod addresses;
 mod app;
 mod call;
 mod cause;
+mod clock;
 mod defect;
 mod disturb;
+mod event;
 mod fault;
 mod forger;
 pub mod fuzz;
-mod hazard;
 mod host;
 mod invariant;
+mod ip;
 mod ledger;
 mod network;
 mod oracle;
@@ -46,16 +52,18 @@ mod unproven;
 mod workload;
 mod world;
 
+pub use self::clock::Clock;
 pub use self::defect::Defect;
 pub use self::fault::{Damaged, Disturbance, DisturbanceKind, PacketFaults};
-pub use self::hazard::{Burst, Forgeries, ReceiveQueue};
-pub use self::host::{Clock, RECEIVE_BUFFER_BYTES, ip_of, number_at};
+pub use self::host::RECEIVE_BUFFER_BYTES;
 pub use self::invariant::{Invariant, Levels};
+pub use self::ip::{ip_of, number_at};
 pub use self::network::{Arrival, Network, NetworkCounts};
 pub use self::packet::PacketId;
 pub use self::queue::EventQueue;
 pub use self::random::Random;
 pub use self::report::{Report, Totals, Violation};
+pub use self::scenario::hazard::{Burst, Forgeries, ReceiveQueue};
 pub use self::scenario::{Load, Scenario};
 pub use self::topology::Topology;
 pub use self::trace::{Record, Summary, What};

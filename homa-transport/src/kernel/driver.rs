@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
-use super::core::Answer;
-use super::lane::Lane;
+use super::shard::Shard;
+use super::state::Answer;
 use super::sys::Received;
+use crate::calls::{driver_dropped, request_of};
 use crate::error::CloseReason;
-use crate::link::udp_socket::canonical;
-use crate::transport::{Incoming, Responder, Transport};
+use crate::link::address::canonical;
+use crate::transport::{Incoming, Responder};
 
 /// Messages taken in one poll before other tasks get their chance.
 const MESSAGES_MAX: usize = 64;
@@ -26,7 +27,7 @@ const RETRY: Duration = Duration::from_millis(1);
 
 /// Drives a kernel socket until it is closed.
 pub(super) struct Driver {
-    lane: Arc<Lane>,
+    shard: Arc<Shard>,
     retry: Pin<Box<Sleep>>,
 }
 
@@ -43,25 +44,25 @@ enum Task {
 impl Driver {
     /// # Panics
     /// If the runtime was built without timers.
-    pub(super) fn new(lane: Arc<Lane>) -> Self {
+    pub(super) fn new(shard: Arc<Shard>) -> Self {
         Self {
-            lane,
+            shard,
             retry: Box::pin(tokio::time::sleep(Duration::ZERO)),
         }
     }
 
     fn begin(&self, cx: &Context<'_>) -> Task {
-        let mut core = self.lane.lock();
-        let old = core.register_driver(cx.waker());
-        let task = if core.closed.is_some() {
+        let mut state = self.shard.lock();
+        let old = state.ledger.register_driver(cx.waker());
+        let task = if state.ledger.closed.is_some() {
             Task::End
-        } else if core.receiving {
-            let unsent = core.has_unsent();
+        } else if state.receiving {
+            let unsent = state.has_unsent();
             Task::Receive { unsent }
         } else {
             Task::Wait
         };
-        drop(core);
+        drop(state);
         drop(old);
         task
     }
@@ -70,21 +71,21 @@ impl Driver {
     /// receive call has found nothing, so that no wake-up is lost.
     fn poll_receive(&self, cx: &mut Context<'_>) -> Poll<io::Result<Received>> {
         loop {
-            let mut ready = ready!(self.lane.port().poll_read_ready(cx))?;
+            let mut ready = ready!(self.shard.port().poll_read_ready(cx))?;
             if let Ok(received) = ready.try_io(|_| self.receive()) {
                 return Poll::Ready(received);
             }
         }
     }
 
-    /// As [`Lane::receive`]; hands back the pages even if there are more than one call takes.
+    /// As [`Shard::receive`]; hands back the pages even if there are more than one call takes.
     fn receive(&self) -> io::Result<Received> {
         loop {
-            match self.lane.receive() {
+            match self.shard.receive() {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error)
                     if error.kind() == io::ErrorKind::WouldBlock
-                        && self.lane.port().get_ref().returns_fill_a_call() => {}
+                        && self.shard.port().get_ref().returns_fill_a_call() => {}
                 result => return result,
             }
         }
@@ -95,26 +96,25 @@ impl Driver {
         let len = received.len();
         match received {
             Received::Response { cookie, message } => {
-                self.lane.end_call(cookie, Ok(message.into_bytes()));
+                self.shard.end_call(cookie, Ok(message.into_bytes()));
             }
-            Received::Failed { cookie, error } => self.lane.end_call(cookie, Err(error)),
+            Received::Failed { cookie, error } => self.shard.end_call(cookie, Err(error)),
             Received::Request { id, peer, message } => {
                 let to = Answer { id, peer };
                 let peer = canonical(peer);
-                let taken = if self.lane.serves(peer) {
-                    self.lane.lock().add_request(to, len)
+                let taken = if self.shard.serves(peer) {
+                    self.shard.lock().add_request(to, len)
                 } else {
                     None
                 };
                 let Some((rpc, sink)) = taken else {
-                    self.lane.refuse(to);
+                    self.shard.refuse(to);
                     return len;
                 };
-                let transport = Arc::clone(&self.lane) as Arc<dyn Transport>;
                 sink(Incoming {
                     peer,
                     message: message.into_bytes(),
-                    responder: Responder::new(transport, rpc),
+                    responder: Responder::new(Arc::clone(&self.shard) as _, request_of(rpc)),
                 });
             }
         }
@@ -130,12 +130,12 @@ impl Driver {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }
-        Ok(self.lane.flush(BYTES_MAX))
+        Ok(self.shard.flush(BYTES_MAX))
     }
 
     /// Sets the timer if messages wait. False: there is something to do at once.
     fn park(&mut self, cx: &mut Context<'_>) -> bool {
-        if !self.lane.lock().has_unsent() {
+        if !self.shard.lock().has_unsent() {
             return true;
         }
         self.retry.as_mut().reset(Instant::now() + RETRY);
@@ -171,11 +171,11 @@ impl Future for Driver {
         match ready!(self.turn(cx)) {
             Ok(()) => {}
             // What a receive call says after a close.
-            Err(_) if self.lane.closed().is_some() => {}
+            Err(_) if self.shard.closed().is_some() => {}
             Err(error) => {
-                let error = self.lane.explained(&error);
+                let error = self.shard.explained(&error);
                 tracing::error!(%error, "a socket of the Homa module failed");
-                self.lane.close(CloseReason::LinkFailed(error.to_string()));
+                self.shard.close(CloseReason::LinkFailed(error.to_string()));
             }
         }
         Poll::Ready(())
@@ -185,11 +185,6 @@ impl Future for Driver {
 impl Drop for Driver {
     /// Runs last, or when the runtime is shut down.
     fn drop(&mut self) {
-        let reason = if std::thread::panicking() {
-            CloseReason::Poisoned
-        } else {
-            CloseReason::RuntimeGone
-        };
-        self.lane.close(reason);
+        self.shard.close(driver_dropped());
     }
 }

@@ -42,11 +42,11 @@
 //! Of these two programs either can be replaced by another that echoes what it gets, or sends what it
 //! likes to have echoed, over protocol 146.
 
-mod core;
 mod driver;
-mod failure;
-mod lane;
+mod errno;
 mod probe;
+mod shard;
+mod state;
 mod sys;
 
 use std::fmt;
@@ -58,12 +58,11 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use tokio::runtime::Handle as Runtime;
 
-use self::core::Limits;
 use self::driver::Driver;
-use self::lane::Lane;
+use self::shard::Shard;
+use self::state::Limits;
 use self::sys::Port;
 use crate::config::Config;
-use crate::endpoint::RpcKey;
 use crate::error::{BindError, CloseReason, RpcError};
 pub use crate::error::{KernelError, Variant};
 use crate::message::Message;
@@ -87,15 +86,15 @@ pub struct KernelSocket {
     handle: Arc<Handle>,
 }
 
-/// Closes the socket when the last user lets go. The driver and the responders hold the lane only.
+/// Closes the socket when the last user lets go. The driver and the responders hold the shard only.
 #[derive(Debug)]
 struct Handle {
-    lane: Arc<Lane>,
+    shard: Arc<Shard>,
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.lane.close(CloseReason::Closed);
+        self.shard.close(CloseReason::Closed);
     }
 }
 
@@ -166,22 +165,22 @@ impl KernelSocket {
         let port = sys::register(port).map_err(failed)?;
         let mut local = addr;
         local.set_port(number);
-        let lane = Arc::new(Lane::new(port, local, ipv4, Limits::of(config)));
+        let shard = Arc::new(Shard::new(port, local, ipv4, Limits::of(config)));
         let _inside = runtime.enter();
-        drop(runtime.spawn(Driver::new(Arc::clone(&lane))));
+        drop(runtime.spawn(Driver::new(Arc::clone(&shard))));
         Ok(Self {
-            handle: Arc::new(Handle { lane }),
+            handle: Arc::new(Handle { shard }),
         })
     }
 
     /// The reason why the socket no longer works, if it does not.
     #[must_use]
     pub fn closed(&self) -> Option<CloseReason> {
-        self.lane().closed()
+        self.shard().closed()
     }
 
-    fn lane(&self) -> &Arc<Lane> {
-        &self.handle.lane
+    fn shard(&self) -> &Arc<Shard> {
+        &self.handle.shard
     }
 }
 
@@ -202,54 +201,38 @@ impl fmt::Debug for KernelSocket {
 
 impl Transport for KernelSocket {
     fn start_call(&self, peer: SocketAddr, request: Message) -> Result<CallKey, RpcError> {
-        self.lane().start_call(peer, request)
+        self.shard().start_call(peer, request)
     }
 
     fn poll_response(&self, call: CallKey, cx: &mut Context<'_>) -> Poll<Result<Bytes, RpcError>> {
-        self.lane().poll_response(call, cx)
+        self.shard().poll_response(call, cx)
     }
 
     fn cancel(&self, call: CallKey) {
-        self.lane().cancel(call);
+        self.shard().cancel(call);
     }
 
     fn cancel_reaches_server(&self) -> bool {
-        self.lane().cancel_reaches_server()
+        false
     }
 
     fn serve(&self, sink: RequestSink) -> Result<(), RpcError> {
-        self.lane().serve(sink)
-    }
-
-    fn respond(&self, rpc: RpcKey, response: Message) -> Result<(), RpcError> {
-        self.lane().respond(rpc, response)
-    }
-
-    fn abandon(&self, rpc: RpcKey) {
-        self.lane().abandon(rpc);
-    }
-
-    fn poll_cancelled(&self, rpc: RpcKey, cx: &mut Context<'_>) -> Poll<()> {
-        self.lane().poll_cancelled(rpc, cx)
+        self.shard().serve(sink)
     }
 
     fn local_addr(&self) -> SocketAddr {
-        self.lane().local_addr()
-    }
-
-    fn message_bytes_max(&self) -> usize {
-        self.lane().message_bytes_max()
+        self.shard().local_addr()
     }
 
     fn stats(&self) -> Stats {
-        self.lane().stats()
+        self.shard().stats()
     }
 
     fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<CloseReason> {
-        self.lane().poll_closed(cx)
+        self.shard().poll_closed(cx)
     }
 
     fn close(&self) {
-        Transport::close(&**self.lane());
+        self.shard().close(CloseReason::Closed);
     }
 }

@@ -1,6 +1,6 @@
 //! ICMP errors and the like, as the system's error queue reports them.
 
-use super::control::{ControlMessage, array};
+use super::cmsg::{Cmsg, array};
 use crate::error::Unreachable;
 
 /// What an entry of the error queue says about the destination it names.
@@ -27,7 +27,7 @@ pub(super) struct ExtendedError {
 
 impl ExtendedError {
     /// The error in a control message, if there is one in it.
-    pub(super) fn parse(message: ControlMessage<'_>) -> Option<Self> {
+    pub(super) fn parse(message: Cmsg<'_>) -> Option<Self> {
         match (message.level, message.kind) {
             (libc::IPPROTO_IP, libc::IP_RECVERR) | (libc::IPPROTO_IPV6, libc::IPV6_RECVERR) => {}
             _ => return None,
@@ -112,13 +112,13 @@ mod tests {
         data.extend([origin, kind, code, 0]);
         data.extend(info.to_ne_bytes());
         data.extend([0; 4]);
-        let message = ControlMessage {
+        let message = Cmsg {
             level: libc::IPPROTO_IP,
             kind: libc::IP_RECVERR,
             data: &data,
         };
         for len in 0..12 {
-            let cut = ControlMessage {
+            let cut = Cmsg {
                 data: &data[..len],
                 ..message
             };

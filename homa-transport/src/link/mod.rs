@@ -19,20 +19,19 @@ pub mod mem;
 pub mod raw;
 pub mod udp;
 
-mod control;
+pub(crate) mod address;
+mod cmsg;
+mod datagram;
+mod errno;
 mod icmp;
 pub(crate) mod kernel_module;
-mod path_mtu;
 mod reports;
 mod reservation;
-mod send_failure;
 #[cfg(feature = "sim")]
 pub(crate) mod sim;
-pub(crate) mod spread;
+pub(crate) mod steering;
 mod sys;
-mod train;
-pub(crate) mod udp_socket;
-mod write_waiter;
+mod writable;
 
 pub(crate) use sys::trim_heap;
 

@@ -57,16 +57,16 @@ pub(super) enum Held {
     /// Somebody has it. The socket becomes readable when that is over.
     Until(Socket),
     /// Somebody may have it, and the end cannot be told.
-    Unsure,
+    Unknown,
 }
 
 /// Looks whether the port of protocol 146 is held, in the network namespace of the calling thread.
-pub(super) fn look_at_native(port: u16) -> Held {
-    look_at(&native_name(port))
+pub(super) fn probe_native(port: u16) -> Held {
+    probe(&native_name(port))
 }
 
 /// Looks whether a name is held.
-pub(super) fn look_at(name: &str) -> Held {
+pub(super) fn probe(name: &str) -> Held {
     let connect = || {
         let connection = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         connection.set_nonblocking(true)?;
@@ -76,7 +76,7 @@ pub(super) fn look_at(name: &str) -> Held {
     match connect() {
         Ok(connection) => Held::Until(connection),
         Err(error) if io::Error::kind(&error) == io::ErrorKind::ConnectionRefused => Held::No,
-        Err(_) => Held::Unsure,
+        Err(_) => Held::Unknown,
     }
 }
 
@@ -123,9 +123,9 @@ mod tests {
     fn a_look_tells_who_is_there_and_takes_nothing() {
         // No test binds this port.
         let port = 32_001;
-        assert!(matches!(look_at_native(port), Held::No));
+        assert!(matches!(probe_native(port), Held::No));
         let held = PortReservation::acquire_native(port).unwrap();
-        let looks: Vec<_> = (0..2000).map(|_| look_at_native(port)).collect();
+        let looks: Vec<_> = (0..2000).map(|_| probe_native(port)).collect();
         assert!(!looks.iter().any(|look| matches!(look, Held::No)));
         let Held::Until(end) = &looks[0] else {
             panic!("{:?}", looks[0]);
@@ -138,7 +138,7 @@ mod tests {
         drop(held);
         let over = end.recv(&mut byte).unwrap_err();
         assert_eq!(over.kind(), io::ErrorKind::ConnectionReset);
-        assert!(matches!(look_at_native(port), Held::No));
+        assert!(matches!(probe_native(port), Held::No));
         PortReservation::acquire_native(port).unwrap();
     }
 }

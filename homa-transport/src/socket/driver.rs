@@ -13,15 +13,16 @@ use std::time::Duration;
 
 use tokio::time::Sleep;
 
-use super::core::Work;
+use super::busy_poll::BusyPoll;
 use super::memory;
 use super::overload::OverloadLog;
-use super::polling::BusyPolling;
 use super::shard::Shard;
+use super::state::Work;
+use crate::calls::{driver_dropped, request_of};
 use crate::endpoint::Transmit;
 use crate::error::CloseReason;
 use crate::link::RecvBatch;
-use crate::transport::{Incoming, Responder, Transport};
+use crate::transport::{Incoming, Responder};
 use crate::units::Instant;
 
 /// Turns in one poll before other tasks get their chance.
@@ -52,14 +53,14 @@ pub(super) struct Driver {
     sleep: Pin<Box<Sleep>>,
     armed_until: Option<Instant>,
     busy_batches: usize,
-    polling: BusyPolling,
+    polling: BusyPoll,
     overload: OverloadLog,
 }
 
 impl Driver {
     /// # Panics
     /// If the runtime was built without timers.
-    pub(super) fn new(shard: Arc<Shard>, polling: BusyPolling) -> Self {
+    pub(super) fn new(shard: Arc<Shard>, polling: BusyPoll) -> Self {
         Self {
             shard,
             received: RecvBatch::new(),
@@ -75,24 +76,16 @@ impl Driver {
 
     /// Notes who to wake. False: the shard is closed.
     fn begin(&self, cx: &Context<'_>) -> bool {
-        let mut core = self.shard.lock();
-        if let Some(reason) = core.closed.clone() {
-            drop(core);
+        let mut state = self.shard.lock();
+        if let Some(reason) = state.ledger.closed.clone() {
+            drop(state);
             self.shard.close(reason);
             return false;
         }
-        core.in_turn = true;
-        core.turn_wanted = false;
-        let known = core
-            .driver
-            .as_ref()
-            .is_some_and(|waker| waker.will_wake(cx.waker()));
-        let old = if known {
-            None
-        } else {
-            core.driver.replace(cx.waker().clone())
-        };
-        drop(core);
+        state.in_turn = true;
+        state.turn_wanted = false;
+        let old = state.ledger.register_driver(cx.waker());
+        drop(state);
         drop(old);
         true
     }
@@ -106,11 +99,11 @@ impl Driver {
             self.polling.hit();
             return Ok(false);
         }
-        let core = self.shard.lock();
-        if core.turn_wanted || core.closed.is_some() {
+        let state = self.shard.lock();
+        if state.turn_wanted || state.ledger.closed.is_some() {
             return Ok(false);
         }
-        drop(core);
+        drop(state);
         Ok(self.polling.miss(self.shard.clock().now()))
     }
 
@@ -118,14 +111,14 @@ impl Driver {
     /// more than that.
     fn flush(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<Flushed>> {
         let now = self.shard.clock().now();
-        let mut core = self.shard.lock();
-        core.left_to_driver = 0;
-        let waiting = core.unsent.len().min(SEND_PACKETS_MAX);
-        self.batch.extend(core.unsent.drain(..waiting));
+        let mut state = self.shard.lock();
+        state.left_to_driver = 0;
+        let waiting = state.unsent.len().min(SEND_PACKETS_MAX);
+        self.batch.extend(state.unsent.drain(..waiting));
         let (mut bytes, mut longest) = (0, 0);
         let mut flushed = Flushed::More;
         while self.batch.len() < SEND_PACKETS_MAX && bytes + longest <= SEND_BYTES_MAX {
-            let Some(transmit) = core.endpoint.poll_transmit(now) else {
+            let Some(transmit) = state.endpoint.poll_transmit(now) else {
                 flushed = Flushed::All;
                 break;
             };
@@ -133,7 +126,7 @@ impl Driver {
             longest = longest.max(transmit.len());
             self.batch.push(transmit);
         }
-        drop(core);
+        drop(state);
         if self.batch.is_empty() {
             return Poll::Ready(Ok(flushed));
         }
@@ -142,9 +135,9 @@ impl Driver {
         let sent = sent.transpose()?.unwrap_or(self.batch.len());
         let full = sent < self.batch.len();
         if full {
-            let mut core = self.shard.lock();
+            let mut state = self.shard.lock();
             for transmit in self.batch.drain(sent..).rev() {
-                core.unsent.push_front(transmit);
+                state.unsent.push_front(transmit);
             }
         }
         self.batch.clear();
@@ -156,7 +149,7 @@ impl Driver {
         Poll::Ready(Ok(flushed))
     }
 
-    /// Receives one batch and gives it to the core. Ready if something came.
+    /// Receives one batch and gives it to the state. Ready if something came.
     fn receive(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         let received = if self.received.is_empty() {
             self.received.clear();
@@ -177,29 +170,30 @@ impl Driver {
         let reports = &mut self.received.unreachable;
         reports.retain(|report| !shard.pass_on(report));
         let now = self.shard.clock().now();
-        let mut core = self.shard.lock();
+        let mut state = self.shard.lock();
         for (meta, packet) in self.received.iter() {
-            core.endpoint
+            state
+                .endpoint
                 .handle_packet(now, meta.peer, meta.local, packet);
         }
         for report in &self.received.unreachable {
-            core.handle_unreachable(report);
+            state.handle_unreachable(report);
         }
         // Timers only when nothing waits to be received: our own delay is not the peer's silence.
         if (!full || self.busy_batches >= BUSY_BATCHES_MAX)
-            && core.endpoint.poll_timeout().is_some_and(|due| due <= now)
+            && state.endpoint.poll_timeout().is_some_and(|due| due <= now)
         {
-            core.endpoint.handle_timeout(now);
+            state.endpoint.handle_timeout(now);
         }
-        core.collect_events(&mut self.work);
-        core.plan_trains(self.work.wakers.len());
-        let burst_over = core.endpoint.take_burst_over();
-        drop(core);
+        state.collect_events(&mut self.work);
+        state.plan_trains(self.work.wakers.len());
+        let burst_over = state.endpoint.take_burst_over();
+        drop(state);
         if burst_over {
             memory::give_back();
         }
         if self.overload.is_due(now) {
-            let stats = Transport::stats(&**shard);
+            let stats = shard.stats();
             self.overload.look(now, shard.link().local_addr(), stats);
         }
         self.received.clear();
@@ -220,10 +214,9 @@ impl Driver {
         if self.work.requests.is_empty() {
             return true;
         }
-        let sink = self.shard.lock().sink.clone();
+        let sink = self.shard.lock().ledger.sink.clone();
         for (rpc, peer, message) in self.work.requests.drain(..) {
-            let transport = Arc::clone(&self.shard) as Arc<dyn Transport>;
-            let responder = Responder::new(transport, self.shard.marked(rpc));
+            let responder = Responder::new(Arc::clone(&self.shard) as _, request_of(rpc));
             if let Some(sink) = &sink {
                 sink(Incoming {
                     peer,
@@ -237,27 +230,27 @@ impl Driver {
 
     /// Ends the turn if nothing is left to do, and sets the timer. False: there is more to send.
     fn park(&mut self, cx: &mut Context<'_>, link_full: bool) -> bool {
-        let mut core = self.shard.lock();
+        let mut state = self.shard.lock();
         let now = self.shard.clock().now();
         if !link_full {
-            if let Some(transmit) = core.endpoint.poll_transmit(now) {
-                core.unsent.push_back(transmit);
+            if let Some(transmit) = state.endpoint.poll_transmit(now) {
+                state.unsent.push_back(transmit);
                 return false;
             }
-            core.in_turn = false;
+            state.in_turn = false;
             if self.polling.idle(now) {
                 // Comes back before any timer matters.
-                core.armed_until = Some(Instant::from_nanos(0));
+                state.armed_until = Some(Instant::from_nanos(0));
                 return true;
             }
         }
-        let mut due = core.endpoint.poll_timeout();
+        let mut due = state.endpoint.poll_timeout();
         if link_full {
             // What the pacer would send by now has to wait for the link.
             due = due.map(|due| due.max(now + LINK_FULL_PAUSE));
         }
-        core.armed_until = due;
-        drop(core);
+        state.armed_until = due;
+        drop(state);
         self.arm(cx, due)
     }
 
@@ -335,11 +328,6 @@ impl Future for Driver {
 impl Drop for Driver {
     /// Runs last, or when the runtime is shut down.
     fn drop(&mut self) {
-        let reason = if std::thread::panicking() {
-            CloseReason::Poisoned
-        } else {
-            CloseReason::RuntimeGone
-        };
-        self.shard.close(reason);
+        self.shard.close(driver_dropped());
     }
 }

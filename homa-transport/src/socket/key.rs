@@ -1,17 +1,17 @@
 //! Keys that tell the shard they belong to.
 
-use slotmap::{Key, KeyData};
+use crate::transport::CallKey;
 
-/// Marks the keys of a shard: of each slot map's index it makes `index * shards + number`, so that one
-/// shard alone leaves keys as they are.
+/// Encodes the shard in the keys of its calls: of the index in such a key it makes `index * shards + number`,
+/// so that one shard alone leaves keys as they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct KeyMark {
+pub(super) struct ShardKey {
     number: u32,
     shards: u32,
 }
 
-impl KeyMark {
-    /// The mark of shard `number` of `shards`, of which there is at least one.
+impl ShardKey {
+    /// Of shard `number` of `shards`, of which there is at least one.
     pub(super) const fn new(number: u32, shards: u32) -> Self {
         Self { number, shards }
     }
@@ -21,79 +21,66 @@ impl KeyMark {
         self.number == number
     }
 
-    /// Entries that a slot map may have at most, that its keys can be marked.
-    pub(super) fn slots_max(self) -> usize {
+    /// Calls that a shard may have at most, that their keys can be encoded.
+    pub(super) fn calls_max(self) -> usize {
         usize::try_from(u32::MAX / self.shards - 1).unwrap_or(usize::MAX)
     }
 
-    /// The key of a slot map of this shard, as it is known outside.
-    pub(super) fn mark<K: Key>(self, key: K) -> K {
-        if self.shards == 1 {
-            return key;
-        }
-        edit(key, |index| {
+    /// The key of the shard's ledger as it is known outside.
+    pub(super) fn encode(self, call: CallKey) -> CallKey {
+        edit(call, |index| {
             let first = index.saturating_mul(self.shards);
             first.saturating_add(self.number)
         })
     }
 
-    /// The key as the slot map knows it.
-    pub(super) fn unmark<K: Key>(self, key: K) -> K {
-        if self.shards == 1 {
-            return key;
-        }
-        edit(key, |index| index / self.shards)
+    /// The key as the ledger knows it.
+    pub(super) fn decode(self, call: CallKey) -> CallKey {
+        edit(call, |index| index / self.shards)
     }
 }
 
-/// The number of the shard, of so many, whose key this is.
-pub(super) fn shard_of<K: Key>(key: K, shards: u32) -> u32 {
-    if shards == 1 {
-        return 0;
-    }
-    index(key.data().as_ffi()) % shards
+/// The number of the shard, of `shards`, that a call belongs to.
+pub(super) fn shard_of(call: CallKey, shards: u32) -> u32 {
+    index(call) % shards
 }
 
-/// A slot map's key is an index in the lower half and a version in the upper one.
-/// Source: slotmap, `KeyData::as_ffi`.
-fn edit<K: Key>(key: K, edit: impl FnOnce(u32) -> u32) -> K {
-    let bits = key.data().as_ffi();
-    let index = edit(index(bits));
-    K::from(KeyData::from_ffi(
-        bits & !u64::from(u32::MAX) | u64::from(index),
-    ))
+/// A key is an index in the lower half and a version in the upper one. Source: slotmap, `KeyData::as_ffi`.
+fn edit(call: CallKey, edit: impl FnOnce(u32) -> u32) -> CallKey {
+    let index = edit(index(call));
+    CallKey::new(call.get() & !u64::from(u32::MAX) | u64::from(index))
 }
 
-fn index(bits: u64) -> u32 {
-    let [a, b, c, d, ..] = bits.to_le_bytes();
+fn index(call: CallKey) -> u32 {
+    let [a, b, c, d, ..] = call.get().to_le_bytes();
     u32::from_le_bytes([a, b, c, d])
 }
 
 #[cfg(test)]
 mod tests {
-    use slotmap::SlotMap;
+    use slotmap::{DefaultKey, Key, SlotMap};
 
     use super::*;
-    use crate::transport::CallKey;
 
     #[test]
     fn a_key_tells_its_shard_and_finds_its_slot_again() {
         for shards in [1, 2, 3, 64] {
             let mut maps: Vec<_> = (0..shards)
-                .map(|_| SlotMap::<CallKey, u32>::with_key())
+                .map(|_| SlotMap::<DefaultKey, u32>::new())
                 .collect();
             let mut seen = std::collections::HashSet::new();
             for (number, map) in (0..).zip(&mut maps) {
-                let mark = KeyMark::new(number, shards);
+                let shard = ShardKey::new(number, shards);
                 for value in 0..100 {
-                    let key = map.insert(value);
-                    let marked = mark.mark(key);
-                    assert!(seen.insert(marked), "no two shards have the same key");
-                    assert_eq!(shard_of(marked, shards), number);
-                    assert_eq!(mark.unmark(marked), key);
+                    let slot = map.insert(value);
+                    let key = CallKey::new(slot.data().as_ffi());
+                    let encoded = shard.encode(key);
+                    assert!(seen.insert(encoded), "no two shards have the same key");
+                    assert_eq!(shard_of(encoded, shards), number);
+                    assert_eq!(shard.decode(encoded), key);
                     if value % 3 == 0 {
                         // Its slot has another version from now on.
-                        map.remove(key);
+                        map.remove(slot);
                     }
                 }
             }
@@ -101,12 +88,12 @@ mod tests {
     }
 
     #[test]
-    fn the_highest_index_can_be_marked() {
+    fn the_highest_index_can_be_encoded() {
         for shards in [2, 3, 64] {
-            let mark = KeyMark::new(shards - 1, shards);
-            let index = u64::try_from(mark.slots_max()).unwrap();
-            let key = CallKey::from(KeyData::from_ffi(7 << 32 | index));
-            assert_eq!(mark.unmark(mark.mark(key)), key);
+            let shard = ShardKey::new(shards - 1, shards);
+            let index = u64::try_from(shard.calls_max()).unwrap();
+            let key = CallKey::new(7 << 32 | index);
+            assert_eq!(shard.decode(shard.encode(key)), key);
         }
     }
 }

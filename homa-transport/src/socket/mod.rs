@@ -1,13 +1,13 @@
 //! Sockets: the protocol core over a link, driven by one task; or several of these side by side.
 
-mod core;
+mod busy_poll;
 mod driver;
 mod key;
 mod link_slot;
 mod memory;
 mod overload;
-mod polling;
 mod shard;
+mod state;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -18,24 +18,23 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use self::busy_poll::BusyPoll;
 use self::driver::Driver;
-use self::key::KeyMark;
-use self::polling::BusyPolling;
+use self::key::ShardKey;
 use self::shard::{Shard, Siblings};
 use crate::config::{Config, Wire};
-use crate::endpoint::{Endpoint, LinkBudget, RpcKey, Seed};
+use crate::endpoint::{Endpoint, LinkBudget, Seed};
 use crate::error::{BindError, CloseReason, RpcError};
 use crate::link::Link;
+use crate::link::address::reachable;
 use crate::link::clock::Clock;
 use crate::link::mem::MemLink;
 use crate::link::raw::RawLink;
-use crate::link::spread::{Spread, shard_of_host};
+use crate::link::steering::{Steering, shard_of_host};
 use crate::link::udp::{UdpLink, UdpOptions};
-use crate::link::udp_socket::lacks_zone;
 use crate::message::Message;
 use crate::stats::Stats;
 use crate::transport::{CallKey, RequestSink, Transport};
-use crate::wire::MESSAGE_BYTES_MAX;
 
 /// A Homa socket: one port, used as client and, after [`Transport::serve`], as server.
 ///
@@ -63,7 +62,7 @@ struct Handle {
     others: Vec<Arc<Shard>>,
     /// How packets are spread over the shards if they share a port: what a peer sends comes to one of
     /// them, which therefore is the one to call it. `None`: they have a port each, and any of them can.
-    spread: Option<Spread>,
+    steering: Option<Steering>,
 }
 
 impl Handle {
@@ -98,7 +97,7 @@ impl Socket {
     pub fn udp(addr: SocketAddr, config: Config) -> Result<Self, BindError> {
         config.validate()?;
         let (first, others) = UdpLink::bind_group(addr, &UdpOptions::default(), config.shards)?;
-        Self::over_udp(first, others, Some(Spread::ById), config)
+        Self::over_udp(first, others, Some(Steering::ById), config)
     }
 
     /// Opens a socket for calls on a UDP port of the system's choice: for IPv4 and IPv6 if the
@@ -135,7 +134,7 @@ impl Socket {
     fn over_udp(
         first: UdpLink,
         others: Vec<UdpLink>,
-        spread: Option<Spread>,
+        steering: Option<Steering>,
         config: Config,
     ) -> Result<Self, BindError> {
         // All that may come can come to one shard, and the buffers are of one size.
@@ -146,7 +145,7 @@ impl Socket {
             .into_iter()
             .map(|link| Arc::new(link) as Arc<dyn Link>);
         let wire = Wire::Encapsulated;
-        Self::start(Arc::new(first), others.collect(), spread, wire, config)
+        Self::start(Arc::new(first), others.collect(), steering, wire, config)
     }
 
     /// Opens a server's socket on raw sockets of IP protocol 146, the wire of the Homa kernel module
@@ -157,7 +156,7 @@ impl Socket {
     pub fn raw(addr: SocketAddr, config: Config) -> Result<Self, BindError> {
         config.validate()?;
         let (first, others) = RawLink::bind_group(addr, config.shards)?;
-        Self::over_raw(first, others, Some(Spread::ByAddress), config)
+        Self::over_raw(first, others, Some(Steering::ByAddress), config)
     }
 
     /// Opens a socket for calls on raw sockets of IP protocol 146, for IPv4 and IPv6 if the machine has
@@ -176,7 +175,7 @@ impl Socket {
     pub(crate) fn over_raw(
         first: RawLink,
         others: Vec<RawLink>,
-        spread: Option<Spread>,
+        steering: Option<Steering>,
         config: Config,
     ) -> Result<Self, BindError> {
         let config = fitting(config, first.receive_buffer_bytes());
@@ -186,7 +185,7 @@ impl Socket {
         Self::start(
             Arc::new(first),
             others.collect(),
-            spread,
+            steering,
             Wire::Native,
             config,
         )
@@ -229,7 +228,7 @@ impl Socket {
     fn start(
         first: Arc<dyn Link>,
         others: Vec<Arc<dyn Link>>,
-        spread: Option<Spread>,
+        steering: Option<Steering>,
         wire: Wire,
         config: Config,
     ) -> Result<Self, BindError> {
@@ -254,21 +253,21 @@ impl Socket {
             if let Some(budget) = &budget {
                 endpoint.share_link(budget);
             }
-            let mark = KeyMark::new(number, shards);
-            Ok::<_, BindError>(Arc::new(Shard::new(endpoint, link, clock, mark)))
+            let key = ShardKey::new(number, shards);
+            Ok::<_, BindError>(Arc::new(Shard::new(endpoint, link, clock, key)))
         };
         let first = open(0, first)?;
         let others = (1..).zip(others).map(|(number, link)| open(number, link));
         let handle = Handle {
             first,
             others: others.collect::<Result<_, _>>()?,
-            spread,
+            steering,
         };
         if shards > 1 {
             for shard in handle.all() {
                 shard.join(Siblings {
                     all: handle.all().map(Arc::downgrade).collect(),
-                    spread,
+                    steering,
                 });
             }
         }
@@ -280,7 +279,7 @@ impl Socket {
             } else {
                 Duration::ZERO
             };
-            drop(runtime.spawn(Driver::new(Arc::clone(shard), BusyPolling::new(window))));
+            drop(runtime.spawn(Driver::new(Arc::clone(shard), BusyPoll::new(window))));
         }
         Ok(Self {
             handle: Arc::new(handle),
@@ -299,9 +298,9 @@ impl Socket {
         self.handle.all().map(|shard| shard.stats()).collect()
     }
 
-    /// The shard that a key belongs to.
-    fn shard_of<K: slotmap::Key>(&self, key: K) -> &Arc<Shard> {
-        self.handle.shard(key::shard_of(key, self.handle.count()))
+    /// The shard that a call belongs to.
+    fn shard_of(&self, call: CallKey) -> &Arc<Shard> {
+        self.handle.shard(key::shard_of(call, self.handle.count()))
     }
 
     /// The shard that is to call `peer`.
@@ -310,9 +309,9 @@ impl Socket {
         if handle.others.is_empty() {
             return &handle.first;
         }
-        handle.shard(match handle.spread {
-            Some(Spread::ByAddress) => shard_of_host(reachable(peer).ip(), handle.count()),
-            Some(Spread::ById) | None => thread_number() % handle.count(),
+        handle.shard(match handle.steering {
+            Some(Steering::ByAddress) => shard_of_host(reachable(peer).ip(), handle.count()),
+            Some(Steering::ById) | None => thread_number() % handle.count(),
         })
     }
 }
@@ -405,24 +404,8 @@ impl Transport for Socket {
         Ok(())
     }
 
-    fn respond(&self, rpc: RpcKey, response: Message) -> Result<(), RpcError> {
-        self.shard_of(rpc).respond(rpc, response)
-    }
-
-    fn abandon(&self, rpc: RpcKey) {
-        self.shard_of(rpc).abandon(rpc);
-    }
-
-    fn poll_cancelled(&self, rpc: RpcKey, cx: &mut Context<'_>) -> Poll<()> {
-        self.shard_of(rpc).poll_cancelled(rpc, cx)
-    }
-
     fn local_addr(&self) -> SocketAddr {
-        self.handle.first.local_addr()
-    }
-
-    fn message_bytes_max(&self) -> usize {
-        MESSAGE_BYTES_MAX
+        self.handle.first.link().local_addr()
     }
 
     fn stats(&self) -> Stats {
@@ -454,23 +437,4 @@ fn fitting(config: Config, receive_buffer_bytes: usize) -> Config {
         max_incoming_bytes,
         ..config
     }
-}
-
-/// The address to call for `peer`, if it can be called at all.
-pub(crate) fn callable(peer: SocketAddr) -> Result<SocketAddr, RpcError> {
-    if lacks_zone(peer) {
-        let reason = "a link-local address needs its interface, as in [fe80::1%2]";
-        return Err(RpcError::BadAddress { peer, reason });
-    }
-    Ok(reachable(peer))
-}
-
-/// A socket bound to "any address" is reachable on this host's loopback address.
-const fn reachable(mut peer: SocketAddr) -> SocketAddr {
-    match peer.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => peer.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-        IpAddr::V6(ip) if ip.is_unspecified() => peer.set_ip(IpAddr::V6(Ipv6Addr::LOCALHOST)),
-        _ => {}
-    }
-    peer
 }

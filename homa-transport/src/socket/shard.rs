@@ -7,30 +7,29 @@
 use std::cell::Cell;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
+use std::sync::{Arc, MutexGuard, OnceLock, Weak};
 use std::task::{Context, Poll, Waker};
 
-use bytes::Bytes;
-
-use super::callable;
-use super::core::{Core, Work};
-use super::key::KeyMark;
+use super::key::ShardKey;
 use super::link_slot::LinkSlot;
-use crate::endpoint::{Endpoint, RpcKey, Transmit};
+use super::state::{State, Work};
+use crate::calls::{Locked, Outcome, rpc_of};
+use crate::endpoint::{Endpoint, Transmit};
 use crate::error::{CloseReason, Delivery, Report, RpcError};
 use crate::link::Link;
+use crate::link::address::callable;
 use crate::link::clock::Clock;
-use crate::link::spread::{Spread, shard_of_host, shard_of_id};
+use crate::link::steering::{Steering, shard_of_host, shard_of_id};
 use crate::message::Message;
 use crate::stats::Stats;
-use crate::transport::{CallKey, RequestSink, Transport};
+use crate::transport::{CallKey, RequestKey, RequestSink, Respond};
 use crate::units::Instant;
 use crate::wire::MESSAGE_BYTES_MAX;
 
 /// Packets a caller sends itself before it leaves the rest to the driver.
 const CALLER_PACKETS_MAX: usize = 64;
 
-/// Storage for what a command takes out of the core.
+/// Storage for what a command takes out of the state.
 #[derive(Default)]
 struct Taken {
     packets: Vec<Transmit>,
@@ -49,11 +48,11 @@ thread_local! {
 
 /// A port and its protocol state, or its part of a port that several share.
 pub(super) struct Shard {
-    core: Mutex<Core>,
+    state: Locked<State>,
     link: LinkSlot,
     clock: Clock,
-    /// Keys have it outside of the shard, here and in the core they don't.
-    mark: KeyMark,
+    /// Outside of the shard it is part of a call's key.
+    key: ShardKey,
     siblings: OnceLock<Siblings>,
 }
 
@@ -62,7 +61,7 @@ pub(super) struct Siblings {
     /// All of them, by number.
     pub(super) all: Vec<Weak<Shard>>,
     /// How packets are spread over them, if they share a port.
-    pub(super) spread: Option<Spread>,
+    pub(super) steering: Option<Steering>,
 }
 
 impl Shard {
@@ -70,15 +69,15 @@ impl Shard {
         mut endpoint: Endpoint,
         link: Arc<dyn Link>,
         clock: Clock,
-        mark: KeyMark,
+        key: ShardKey,
     ) -> Self {
         // From now on it remembers what comes.
         endpoint.handle_timeout(clock.now());
         Self {
-            core: Mutex::new(Core::new(endpoint, mark.slots_max())),
+            state: Locked::new(State::new(endpoint, key.calls_max())),
             link: LinkSlot::new(link),
             clock,
-            mark,
+            key,
             siblings: OnceLock::new(),
         }
     }
@@ -89,11 +88,6 @@ impl Shard {
         debug_assert!(known.is_ok(), "a shard has the same siblings for good");
     }
 
-    /// A key of the core as it is known outside.
-    pub(super) fn marked(&self, rpc: RpcKey) -> RpcKey {
-        self.mark.mark(rpc)
-    }
-
     pub(super) const fn link(&self) -> &LinkSlot {
         &self.link
     }
@@ -102,37 +96,30 @@ impl Shard {
         &self.clock
     }
 
-    /// The core. After a panic inside it the shard is closed; the driver, or whoever closes it, tells
-    /// those who wait.
-    pub(super) fn lock(&self) -> MutexGuard<'_, Core> {
-        self.core.lock().unwrap_or_else(|poisoned| {
-            self.core.clear_poison();
-            let mut core = poisoned.into_inner();
-            core.closed.get_or_insert(CloseReason::Poisoned);
-            core
-        })
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
     }
 
     pub(super) fn closed(&self) -> Option<CloseReason> {
-        self.lock().closed.clone()
+        self.state.closed()
     }
 
     /// Runs a command of the application on the core, then sends what it gave rise to.
     fn command<T>(
         &self,
-        run: impl FnOnce(&mut Core, Instant) -> Result<T, RpcError>,
+        run: impl FnOnce(&mut State, Instant) -> Result<T, RpcError>,
     ) -> Result<T, RpcError> {
         let now = self.clock.now();
         // The storage is gone while a thread ends.
         let mut taken = TAKEN.try_with(Cell::take).unwrap_or_default();
-        let mut core = self.lock();
-        let (result, refused) = match core.check_open(Delivery::NotSent) {
-            Ok(()) => (run(&mut core, now), None),
+        let mut state = self.lock();
+        let (result, refused) = match state.ledger.check_open(Delivery::NotSent) {
+            Ok(()) => (run(&mut state, now), None),
             Err(error) => (Err(error), Some(run)),
         };
-        let driver = self.take_packets(&mut core, now, &mut taken.packets);
-        core.endpoint.take_released(&mut taken.released);
-        drop(core);
+        let driver = self.take_packets(&mut state, now, &mut taken.packets);
+        state.endpoint.take_released(&mut taken.released);
+        drop(state);
         // What belongs to the application is dropped here, without the lock.
         drop(refused);
         taken.released.clear();
@@ -148,29 +135,29 @@ impl Shard {
     /// something: send the rest, or wake earlier than it would.
     fn take_packets(
         &self,
-        core: &mut Core,
+        state: &mut State,
         now: Instant,
         batch: &mut Vec<Transmit>,
     ) -> Option<Waker> {
-        if core.in_turn {
-            core.left_to_driver += 1;
-            if core.left_to_driver < core.train_commands {
+        if state.in_turn {
+            state.left_to_driver += 1;
+            if state.left_to_driver < state.train_commands {
                 return None;
             }
-            core.left_to_driver = 0;
+            state.left_to_driver = 0;
         }
-        let mut more = !core.unsent.is_empty();
-        while !more && let Some(transmit) = core.endpoint.poll_transmit(now) {
+        let mut more = !state.unsent.is_empty();
+        while !more && let Some(transmit) = state.endpoint.poll_transmit(now) {
             batch.push(transmit);
             more = batch.len() >= CALLER_PACKETS_MAX;
         }
-        if core.in_turn {
+        if state.in_turn {
             return None;
         }
-        let due = core.endpoint.poll_timeout();
-        let earlier = due.is_some_and(|due| core.armed_until.is_none_or(|armed| due < armed));
+        let due = state.endpoint.poll_timeout();
+        let earlier = due.is_some_and(|due| state.armed_until.is_none_or(|armed| due < armed));
         if more || earlier {
-            core.want_turn()
+            state.want_turn()
         } else {
             None
         }
@@ -185,10 +172,10 @@ impl Shard {
             None => {}
             Some(Ok(sent)) if sent >= batch.len() => {}
             Some(Ok(sent)) => {
-                let mut core = self.lock();
-                core.unsent.extend(batch.drain(sent..));
-                let driver = core.want_turn();
-                drop(core);
+                let mut state = self.lock();
+                state.unsent.extend(batch.drain(sent..));
+                let driver = state.want_turn();
+                drop(state);
                 if let Some(driver) = driver {
                     driver.wake();
                 }
@@ -205,12 +192,12 @@ impl Shard {
     ) -> Result<CallKey, RpcError> {
         let peer = callable(peer)?;
         let packet_bytes = self.packet_bytes_max(peer);
-        let call = self.command(|core, now| {
-            core.start_call(|endpoint, cookie| {
+        let call = self.command(|state, now| {
+            state.start_call(|endpoint, cookie| {
                 endpoint.send_request(now, peer, packet_bytes, request, cookie)
             })
         })?;
-        Ok(self.mark.mark(call))
+        Ok(self.key.encode(call))
     }
 
     /// Anything will do once the link is gone: the shard is closed.
@@ -227,39 +214,76 @@ impl Shard {
             return false;
         };
         let count = u32::try_from(siblings.all.len()).unwrap_or(u32::MAX);
-        let owner = match (siblings.spread, report.about) {
+        let owner = match (siblings.steering, report.about) {
             (None, _) => return false,
-            (Some(Spread::ByAddress), _) => Some(shard_of_host(report.peer.ip(), count)),
-            (Some(Spread::ById), about) => about.map(|id| shard_of_id(id, count)),
+            (Some(Steering::ByAddress), _) => Some(shard_of_host(report.peer.ip(), count)),
+            (Some(Steering::ById), about) => about.map(|id| shard_of_id(id, count)),
         };
         for (number, sibling) in (0..).zip(&siblings.all) {
             if owner.is_none_or(|owner| owner == number)
                 && let Some(sibling) = sibling.upgrade()
-                && sibling.mark != self.mark
+                && sibling.key != self.key
             {
                 sibling.take_report(report);
             }
         }
-        owner.is_some_and(|owner| !self.mark.is(owner))
+        owner.is_some_and(|owner| !self.key.is(owner))
     }
 
     fn take_report(&self, report: &Report) {
-        let mut core = self.lock();
-        core.handle_unreachable(report);
-        let driver = core.want_turn();
-        drop(core);
+        let mut state = self.lock();
+        state.handle_unreachable(report);
+        let driver = state.want_turn();
+        drop(state);
         if let Some(driver) = driver {
             driver.wake();
         }
     }
 
     pub(super) fn serve(&self, sink: RequestSink) -> Result<(), RpcError> {
-        let old = self.command(|core, _| {
-            core.endpoint.set_serving(true);
-            Ok(core.sink.replace(sink))
+        let old = self.command(|state, _| {
+            state.endpoint.set_serving(true);
+            Ok(state.ledger.sink.replace(sink))
         })?;
         drop(old);
         Ok(())
+    }
+
+    pub(super) fn poll_response(&self, call: CallKey, cx: &Context<'_>) -> Poll<Outcome> {
+        self.state.poll_response(self.key.decode(call), cx)
+    }
+
+    pub(super) fn cancel(&self, call: CallKey) {
+        let call = self.key.decode(call);
+        let result = self.command(|state, now| {
+            let forgotten = state.ledger.remove_call(call);
+            if let Some(call) = &forgotten {
+                state.endpoint.abort(now, call.state);
+            }
+            Ok(forgotten)
+        });
+        drop(result);
+    }
+
+    pub(super) fn peer_heard(&self, call: CallKey) -> bool {
+        self.lock().peer_heard(self.key.decode(call))
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        let counters = self.link.counters();
+        let state = self.lock();
+        let mut stats = state.endpoint.stats();
+        stats.send_system_calls = counters.calls.send;
+        stats.receive_system_calls = counters.calls.receive;
+        stats.receive_drops = counters.receive_drops;
+        stats.backend = self.link.backend();
+        stats.waiters_woken = state.ledger.waiters_woken;
+        stats.requests_handed_over = state.ledger.requests_handed_over;
+        stats
+    }
+
+    pub(super) fn poll_closed(&self, cx: &Context<'_>) -> Poll<CloseReason> {
+        self.state.poll_closed(cx)
     }
 
     /// Closes the socket: calls in progress fail, peers are told, the driver ends, the port is free; and the
@@ -281,14 +305,14 @@ impl Shard {
         let mut work = Work::default();
         let mut batch = Vec::new();
         let now = self.clock.now();
-        let mut core = self.lock();
-        let sink = core.close(reason, &mut work);
-        core.endpoint.close();
-        while let Some(transmit) = core.endpoint.poll_transmit(now) {
+        let mut state = self.lock();
+        let sink = state.ledger.close(reason, &mut work.wakers);
+        state.endpoint.close();
+        while let Some(transmit) = state.endpoint.poll_transmit(now) {
             batch.push(transmit);
         }
-        core.endpoint.take_released(&mut work.released);
-        drop(core);
+        state.endpoint.take_released(&mut work.released);
+        drop(state);
         work.released.clear();
         // Best effort: peers find out by themselves if this does not reach them.
         let _ = self.link.with(|link| link.send(&batch));
@@ -300,101 +324,32 @@ impl Shard {
     }
 }
 
-impl Transport for Shard {
-    fn start_call(&self, peer: SocketAddr, request: Message) -> Result<CallKey, RpcError> {
-        Self::start_call(self, peer, request)
-    }
-
-    fn poll_response(&self, call: CallKey, cx: &mut Context<'_>) -> Poll<Result<Bytes, RpcError>> {
-        let call = self.mark.unmark(call);
-        let (outcome, old) = self.lock().poll_call(call, cx.waker());
-        drop(old);
-        outcome
-    }
-
-    fn cancel(&self, call: CallKey) {
-        let call = self.mark.unmark(call);
-        let result = self.command(|core, now| {
-            let forgotten = core.forget_call(call);
-            if let Some((rpc, _)) = &forgotten {
-                core.endpoint.abort(now, *rpc);
-            }
-            Ok(forgotten)
-        });
-        drop(result);
-    }
-
-    fn peer_heard(&self, call: CallKey) -> bool {
-        let call = self.mark.unmark(call);
-        self.lock().peer_heard(call)
-    }
-
-    fn cancel_reaches_server(&self) -> bool {
-        true
-    }
-
-    fn serve(&self, sink: RequestSink) -> Result<(), RpcError> {
-        Self::serve(self, sink)
-    }
-
-    fn respond(&self, rpc: RpcKey, response: Message) -> Result<(), RpcError> {
-        let rpc = self.mark.unmark(rpc);
-        let old = self.command(|core, now| {
-            let peer = core.endpoint.peer_of(rpc).ok_or(RpcError::Stale)?;
+impl Respond for Shard {
+    fn respond(&self, request: RequestKey, response: Message) -> Result<(), RpcError> {
+        let rpc = rpc_of(request);
+        let old = self.command(|state, now| {
+            let peer = state.endpoint.peer_of(rpc).ok_or(RpcError::Stale)?;
             let packet_bytes = self.packet_bytes_max(peer);
-            core.endpoint
+            state
+                .endpoint
                 .send_response(now, rpc, packet_bytes, response)?;
-            Ok(core.forget_request(rpc))
+            Ok(state.ledger.forget_request(rpc))
         })?;
         drop(old);
         Ok(())
     }
 
-    fn abandon(&self, rpc: RpcKey) {
-        let rpc = self.mark.unmark(rpc);
-        let result = self.command(|core, now| {
-            core.endpoint.abort(now, rpc);
-            Ok(core.forget_request(rpc))
+    fn abandon(&self, request: RequestKey) {
+        let rpc = rpc_of(request);
+        let result = self.command(|state, now| {
+            state.endpoint.abort(now, rpc);
+            Ok(state.ledger.forget_request(rpc))
         });
         drop(result);
     }
 
-    fn poll_cancelled(&self, rpc: RpcKey, cx: &mut Context<'_>) -> Poll<()> {
-        let rpc = self.mark.unmark(rpc);
-        let (cancelled, old) = self.lock().poll_request_cancelled(rpc, cx.waker());
-        drop(old);
-        cancelled
-    }
-
-    fn local_addr(&self) -> SocketAddr {
-        self.link.local_addr()
-    }
-
-    fn message_bytes_max(&self) -> usize {
-        MESSAGE_BYTES_MAX
-    }
-
-    fn stats(&self) -> Stats {
-        let counters = self.link.counters();
-        let core = self.lock();
-        let mut stats = core.endpoint.stats();
-        stats.send_system_calls = counters.calls.send;
-        stats.receive_system_calls = counters.calls.receive;
-        stats.receive_drops = counters.receive_drops;
-        stats.backend = self.link.backend();
-        stats.waiters_woken = core.waiters_woken;
-        stats.requests_handed_over = core.requests_handed_over;
-        stats
-    }
-
-    fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<CloseReason> {
-        let (closed, old) = self.lock().poll_closed(cx.waker());
-        drop(old);
-        closed
-    }
-
-    fn close(&self) {
-        Self::close(self, CloseReason::Closed);
+    fn poll_cancelled(&self, request: RequestKey, cx: &mut Context<'_>) -> Poll<()> {
+        self.state.poll_cancelled(request, cx)
     }
 }
 

@@ -7,7 +7,8 @@
     reason = "a protocol of its own, with control blocks that no library knows, and shared memory"
 )]
 
-mod region;
+mod bpages;
+mod mmap;
 
 use std::io;
 use std::mem::{offset_of, size_of};
@@ -20,8 +21,8 @@ use socket2::{SockAddr, SockAddrStorage, Socket};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use self::region::Memory;
-pub(super) use self::region::{Port, Received, Region};
+pub(super) use self::bpages::{Port, Received, Region};
+use self::mmap::Mmap;
 
 /// IP protocol number, and level of the socket options.
 pub(in crate::kernel) const IPPROTO_HOMA: c_int = 146;
@@ -205,7 +206,7 @@ fn receive(socket: &Socket, args: &mut ReceiveArgs) -> io::Result<(usize, Option
     header.msg_controllen = size_of::<ReceiveArgs>() as _;
     // SAFETY: `header` points to room for an address and to a control block, with their true sizes;
     // both outlive the call, and any bytes are valid values of the latter. The message itself goes
-    // to the region of the socket, of which the module writes only what no `Pages` holds.
+    // to the region of the socket, of which the module writes only what no `Bpages` holds.
     let result = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_DONTWAIT) };
     if result < 0 {
         return Err(io::Error::last_os_error());
@@ -271,7 +272,7 @@ pub(in crate::kernel) fn set_server(socket: &Socket, server: bool) -> io::Result
 }
 
 /// Lets the module put messages into `memory`.
-fn set_region(socket: &Socket, memory: &Memory) -> io::Result<()> {
+fn set_region(socket: &Socket, memory: &Mmap) -> io::Result<()> {
     let args = RegionArgs {
         start: memory.start() as u64,
         length: memory.len() as u64,
@@ -339,7 +340,7 @@ mod tests {
     #[test]
     fn a_socket_of_another_protocol_refuses_the_calls_without_harm() {
         let socket = Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None).unwrap();
-        let memory = Memory::map(PAGE_BYTES).unwrap();
+        let memory = Mmap::map(PAGE_BYTES).unwrap();
         assert!(info(&socket).is_err());
         assert!(abort(&socket, 0).is_err());
         assert!(set_server(&socket, true).is_err());

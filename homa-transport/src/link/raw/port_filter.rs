@@ -2,7 +2,7 @@
 
 use socket2::SockFilter;
 
-use super::super::spread::{IP_HEADER, Part};
+use super::super::steering::{IP_HEADER, ShardSlot};
 
 /// Accepts a packet as it is.
 const WHOLE: u32 = u32::MAX;
@@ -18,10 +18,10 @@ pub(super) enum StartsWith {
 }
 
 /// Only packets to `port` from the addresses of `part`
-/// ([`Spread::ByAddress`](super::super::spread::Spread)). Packets too short to have a port are not accepted.
-pub(super) fn only(port: u16, part: Part, start: StartsWith) -> Vec<SockFilter> {
+/// ([`Steering::ByAddress`](super::super::steering::Steering)). Packets too short to have a port are not accepted.
+pub(super) fn only(port: u16, part: ShardSlot, start: StartsWith) -> Vec<SockFilter> {
     let mut program = load_destination_port(start);
-    if part == Part::WHOLE {
+    if part == ShardSlot::WHOLE {
         program.push(jump_if_equal(u32::from(port), 0, 1));
     } else {
         // The source address, or the last four bytes of it.
@@ -70,7 +70,7 @@ pub(super) fn only_with_loss(port: u16, percent: u32, start: StartsWith) -> Vec<
         SockFilter::new(opcode(jump_if_greater), 1, 0, u32::MAX / 100 * percent),
         accept(NOTHING),
     ];
-    program.extend(only(port, Part::WHOLE, start));
+    program.extend(only(port, ShardSlot::WHOLE, start));
     program
 }
 

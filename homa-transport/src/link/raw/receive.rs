@@ -4,11 +4,11 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::Ordering;
 
-use super::super::control::{self, array};
+use super::super::address::canonical;
+use super::super::cmsg::{self, array};
 use super::super::sys::Received;
 use super::super::sys::batch::{self, RECEIVE_MAX};
 use super::super::udp::is_fatal_to_receiving;
-use super::super::udp_socket::canonical;
 use super::super::{PacketMeta, RecvBatch};
 use super::RawLink;
 use super::socket::{Family, RawSocket, homa_port};
@@ -33,7 +33,7 @@ impl RawLink {
         socket: &RawSocket,
         batch: &mut RecvBatch,
     ) -> io::Result<Filled> {
-        let mut controls = [[0; control::RECEIVE_BYTES]; RECEIVE_MAX];
+        let mut controls = [[0; cmsg::RECEIVE_BYTES]; RECEIVE_MAX];
         let mut received = [Received::default(); RECEIVE_MAX];
         let mut errors = 0;
         while batch.packets.len() + RECEIVE_MAX <= RecvBatch::PACKETS_MAX {
@@ -94,7 +94,7 @@ impl RawLink {
     ) -> Option<()> {
         let packet = batch.buffer.get(slot..slot + received.len)?;
         let control = control.get(..received.control_len).unwrap_or_default();
-        let local = control::unicast_address(control)?;
+        let local = cmsg::unicast_address(control)?;
         let (skip, mut peer) = match family {
             Family::V4 => {
                 let (len, from) = ipv4_header(packet)?;

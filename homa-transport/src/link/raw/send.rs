@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
-use super::super::control::SendControl;
-use super::super::send_failure::SendFailure;
+use super::super::address::canonical;
+use super::super::cmsg::SendCmsg;
+use super::super::errno::SendError;
 use super::super::sys::batch::{self, Outgoing, SEND_MAX};
-use super::super::udp_socket::canonical;
 use super::RawLink;
 use super::socket::{Family, RawSocket, name};
 use crate::endpoint::Transmit;
@@ -48,10 +48,10 @@ impl RawLink {
         match self.transmit(socket, together) {
             Ok(0) => self.send_alone(socket, first),
             Ok(sent) => Ok(Sent::Done(sent)),
-            Err(error) => match SendFailure::of(&error) {
-                SendFailure::Blocked => Ok(Sent::Blocked),
-                SendFailure::DeviceFull => Ok(Sent::DeviceFull),
-                SendFailure::Fatal => Err(error),
+            Err(error) => match SendError::of(&error) {
+                SendError::Blocked => Ok(Sent::Blocked),
+                SendError::DeviceFull => Ok(Sent::DeviceFull),
+                SendError::Fatal => Err(error),
                 _ => self.send_alone(socket, first),
             },
         }
@@ -71,16 +71,16 @@ impl RawLink {
             // The failure may be that of an earlier packet to another peer, which the system tells
             // whoever comes next. So try again, until no such error was in the way.
             let in_the_way = self.collect_errors(socket);
-            let failure = SendFailure::of(&error);
-            too_long = failure == SendFailure::TooLong;
+            let failure = SendError::of(&error);
+            too_long = failure == SendError::TooLong;
             match failure {
-                SendFailure::Blocked => return Ok(Sent::Blocked),
-                SendFailure::DeviceFull => return Ok(Sent::DeviceFull),
-                SendFailure::Fatal => return Err(error),
-                SendFailure::TooLong if !self.is_too_long(to, packet) => {
+                SendError::Blocked => return Ok(Sent::Blocked),
+                SendError::DeviceFull => return Ok(Sent::DeviceFull),
+                SendError::Fatal => return Err(error),
+                SendError::TooLong if !self.is_too_long(to, packet) => {
                     self.routes.on_too_long(to);
                 }
-                SendFailure::Refused(reason) if attempt > 0 && !in_the_way => {
+                SendError::Refused(reason) if attempt > 0 && !in_the_way => {
                     self.reports.refused(packet, reason);
                     return Ok(Sent::Done(1));
                 }
@@ -134,10 +134,10 @@ impl RawLink {
             match self.transmit(socket, rest.iter().take(SEND_MAX)) {
                 Ok(0) => break,
                 Ok(count) => sent += count,
-                Err(error) => match SendFailure::of(&error) {
-                    SendFailure::Blocked => return Ok(Sent::Blocked),
-                    SendFailure::DeviceFull => return Ok(Sent::DeviceFull),
-                    SendFailure::Fatal => return Err(error),
+                Err(error) => match SendError::of(&error) {
+                    SendError::Blocked => return Ok(Sent::Blocked),
+                    SendError::DeviceFull => return Ok(Sent::DeviceFull),
+                    SendError::Fatal => return Err(error),
                     failure => {
                         // The protocol asks again for what is lost here.
                         tracing::debug!(peer = %packet.to, ?failure, "packet lost");
@@ -196,6 +196,6 @@ fn outgoing(packet: &Transmit, slices: Range<usize>) -> Outgoing {
     Outgoing {
         name: name(to),
         slices,
-        control: SendControl::new(to, packet.from, packet.priority),
+        control: SendCmsg::new(to, packet.from, packet.priority),
     }
 }

@@ -10,12 +10,12 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
 
-use super::super::control::{self, array};
+use super::super::address::canonical;
+use super::super::cmsg::{self, array};
 use super::super::icmp::{ExtendedError, NetworkError};
-use super::super::spread::Part;
+use super::super::steering::ShardSlot;
 use super::super::sys;
-use super::super::udp_socket::canonical;
-use super::super::write_waiter::WriteWaiter;
+use super::super::writable::WritableWait;
 use super::port_filter::{self, StartsWith};
 use crate::units::RpcId;
 use crate::wire::{self, COMMON_HEADER_BYTES};
@@ -68,7 +68,7 @@ impl Family {
 pub(super) struct RawSocket {
     pub(super) family: Family,
     pub(super) fd: AsyncFd<Socket>,
-    pub(super) write_waiter: WriteWaiter,
+    pub(super) writable: WritableWait,
     /// The last packet found the queue of the network device full.
     pub(super) device_full: AtomicBool,
 }
@@ -92,7 +92,7 @@ impl RawSocket {
     pub(super) fn open(
         ip: IpAddr,
         scope_id: u32,
-        (port, part): (u16, Part),
+        (port, part): (u16, ShardSlot),
         buffers: (usize, usize),
         runtime: Handle,
     ) -> io::Result<Self> {
@@ -127,7 +127,7 @@ impl RawSocket {
         Ok(Self {
             family,
             fd: sys::register(socket, interest)?,
-            write_waiter: WriteWaiter::new(runtime),
+            writable: WritableWait::new(runtime),
             device_full: AtomicBool::new(false),
         })
     }
@@ -145,7 +145,7 @@ impl RawSocket {
         mut each: impl FnMut(SocketAddr, NetworkError, Option<RpcId>),
     ) -> bool {
         let mut any_from_network = false;
-        let mut control = [0; control::RECEIVE_BYTES];
+        let mut control = [0; cmsg::RECEIVE_BYTES];
         for _ in 0..ERRORS_MAX {
             // The start of the Homa packet that the error quotes.
             let mut quoted = [0; COMMON_HEADER_BYTES];
@@ -156,7 +156,7 @@ impl RawSocket {
                 Err(_) => break,
             };
             let control = control.get(..received.control_len).unwrap_or_default();
-            let Some(error) = control::messages(control).find_map(ExtendedError::parse) else {
+            let Some(error) = cmsg::messages(control).find_map(ExtendedError::parse) else {
                 continue;
             };
             any_from_network |= error.is_from_network();

@@ -9,7 +9,7 @@ use std::os::fd::AsRawFd;
 use libc::c_int;
 use socket2::{SockAddr, SockAddrStorage, Socket};
 
-use super::super::control::{RECEIVE_BYTES, SendControl};
+use super::super::cmsg::{RECEIVE_BYTES, SendCmsg};
 use super::{Received, check, socklen};
 
 /// Datagrams that one call sends at most.
@@ -24,7 +24,7 @@ pub(in crate::link) struct Outgoing {
     /// Its bytes: which of the slices given beside it.
     pub(in crate::link) slices: Range<usize>,
     /// What else the system is told.
-    pub(in crate::link) control: SendControl,
+    pub(in crate::link) control: SendCmsg,
 }
 
 /// Sends the leading datagrams, `SEND_MAX` at most, and returns how many were taken. Never blocks.

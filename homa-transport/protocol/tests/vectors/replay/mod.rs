@@ -51,8 +51,12 @@ pub(crate) enum Content {
 
 /// The recording of this name.
 pub(crate) fn load(name: &str) -> Recording {
-    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/replay");
-    let text = std::fs::read_to_string(format!("{directory}/{name}.txt")).expect(name);
+    // homa-transport, which has this package in a folder, reads them too.
+    let read = |folder| {
+        let package = env!("CARGO_MANIFEST_DIR");
+        std::fs::read_to_string(format!("{package}/{folder}tests/vectors/replay/{name}.txt"))
+    };
+    let text = read("").or_else(|_| read("protocol/")).expect(name);
     let mut lines = text.lines().filter(|line| !line.starts_with('#'));
     let mut host = |key| {
         let line = lines.next().and_then(|line| line.strip_prefix(key));

@@ -25,7 +25,7 @@ const DEVICE_PAUSE: Duration = Duration::from_millis(1);
 /// registration on which an error was ever pending, as with every dead peer, counts as closed and
 /// hence as writable for good (tokio maps EPOLLOUT with EPOLLERR to that).
 #[derive(Debug)]
-pub(super) struct WriteWaiter {
+pub(super) struct WritableWait {
     state: Mutex<State>,
     runtime: Handle,
 }
@@ -37,7 +37,7 @@ enum State {
     Watching(AsyncFd<Socket>),
 }
 
-impl WriteWaiter {
+impl WritableWait {
     pub(super) fn new(runtime: Handle) -> Self {
         Self {
             state: Mutex::new(State::Idle),
@@ -126,7 +126,7 @@ mod tests {
     #[tokio::test]
     async fn waits_for_room_and_not_longer() {
         let (sender, receiver) = pair();
-        let waiter = WriteWaiter::new(Handle::current());
+        let waiter = WritableWait::new(Handle::current());
         for _ in 0..3 {
             poll_fn(|cx| waiter.poll(cx, &sender, false)).await.unwrap();
             let sent = fill(&sender);
@@ -142,7 +142,7 @@ mod tests {
     #[tokio::test]
     async fn the_receivers_end_ends_the_wait() {
         let (sender, receiver) = pair();
-        let waiter = WriteWaiter::new(Handle::current());
+        let waiter = WritableWait::new(Handle::current());
         fill(&sender);
         let waiting = poll_fn(|cx| Poll::Ready(waiter.poll(cx, &sender, false))).await;
         assert!(waiting.is_pending());
@@ -153,7 +153,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_full_device_is_waited_for_by_time() {
         let (sender, _receiver) = pair();
-        let waiter = WriteWaiter::new(Handle::current());
+        let waiter = WritableWait::new(Handle::current());
         let before = tokio::time::Instant::now();
         let waiting = poll_fn(|cx| Poll::Ready(waiter.poll(cx, &sender, true))).await;
         assert!(waiting.is_pending());

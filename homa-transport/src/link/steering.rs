@@ -16,7 +16,7 @@ const ID_AT: u32 = 20;
 
 /// What tells clients apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Spread {
+pub(crate) enum Steering {
     /// The upper half of their RPCs' ids, which is random and stays (UDP): their ports may change on the way.
     ById,
     /// Their address, where all packets of a host have to come together (protocol 146): the ack for an RPC
@@ -44,19 +44,19 @@ pub(crate) fn shard_of_host(host: IpAddr, shards: u32) -> u32 {
 
 /// One shard of several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Part {
+pub(super) struct ShardSlot {
     /// From 0 on.
     pub(super) number: u32,
     /// How many there are.
     pub(super) of: u32,
 }
 
-impl Part {
+impl ShardSlot {
     /// All of it.
     pub(super) const WHOLE: Self = Self { number: 0, of: 1 };
 }
 
-/// A program for a group of UDP sockets on one port (`SO_ATTACH_REUSEPORT_CBPF`): [`Spread::ById`].
+/// A program for a group of UDP sockets on one port (`SO_ATTACH_REUSEPORT_CBPF`): [`Steering::ById`].
 ///
 /// It sees the payload of the datagram. One that is too short to have an id ends the program, which then
 /// yields the first socket.

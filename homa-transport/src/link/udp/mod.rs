@@ -1,5 +1,9 @@
 //! One Homa packet per UDP datagram. `WIRE-UDP.md` describes what goes over the network.
 
+mod gso;
+mod path_mtu;
+mod socket;
+
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,19 +15,19 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
 
-use super::control::{self, SendControl};
+use self::gso::Segments;
+use self::path_mtu::PathMtu;
+pub use self::socket::UdpOptions;
+use self::socket::{Destinations, Opened, open_reserved};
+use super::address::{canonical, check_zone_to_bind, local_address};
+use super::cmsg::{self, SendCmsg};
+use super::datagram::warn_of_small_buffer;
+use super::errno::SendError;
 use super::icmp::{ExtendedError, NetworkError};
-use super::path_mtu::PathMtu;
 use super::reports::Reports;
 use super::reservation::PortReservation;
-use super::send_failure::SendFailure;
-use super::train::Train;
-use super::udp_socket::{
-    Destinations, Opened, canonical, check_zone_to_bind, local_address, open_reserved,
-    warn_of_small_buffer,
-};
-use super::write_waiter::WriteWaiter;
-use super::{Link, PacketMeta, RecvBatch, SystemCalls, sys, train};
+use super::writable::WritableWait;
+use super::{Link, PacketMeta, RecvBatch, SystemCalls, sys};
 use crate::endpoint::Transmit;
 use crate::error::{BindError, Report, Unreachable};
 use crate::stats::Backend;
@@ -38,29 +42,6 @@ const RECEIVE_ERRORS_MAX: usize = 64;
 /// Slices of a packet that are sent without being joined.
 const SLICES_MAX: usize = 16;
 
-/// Settings of a [`UdpLink`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UdpOptions {
-    /// Receive buffer to ask the system for, in bytes of packets.
-    ///
-    /// Default 4 MiB. The limit is the system's (`net.core.rmem_max`).
-    pub receive_buffer_bytes: usize,
-    /// Send buffer to ask the system for, in bytes of packets.
-    ///
-    /// Default 1 MiB. The limit is the system's (`net.core.wmem_max`). What is in there is beyond
-    /// the control of the protocol, which would send the shortest message first.
-    pub send_buffer_bytes: usize,
-}
-
-impl Default for UdpOptions {
-    fn default() -> Self {
-        Self {
-            receive_buffer_bytes: 4 << 20,
-            send_buffer_bytes: 1 << 20,
-        }
-    }
-}
-
 /// A UDP socket as a [`Link`].
 #[derive(Debug)]
 pub struct UdpLink {
@@ -70,7 +51,7 @@ pub struct UdpLink {
     receive_buffer_bytes: usize,
     reports: Reports,
     paths: PathMtu,
-    write_waiter: WriteWaiter,
+    writable: WritableWait,
     /// The last packet found the queue of the network device full.
     device_full: AtomicBool,
     /// Held while the socket lets packets be sent in fragments.
@@ -98,7 +79,7 @@ impl UdpLink {
     }
 
     /// Opens `members` (at least one) sockets on one port: the first, and the others. Each gets the
-    /// packets about the RPCs that [`Spread::ById`](super::spread::Spread) gives to it. The group is for
+    /// packets about the RPCs that [`Steering::ById`](super::steering::Steering) gives to it. The group is for
     /// good: the system would number its members anew if one were closed, so all must be kept while
     /// one receives.
     ///
@@ -159,7 +140,7 @@ impl UdpLink {
             receive_buffer_bytes,
             reports: Reports::default(),
             paths: PathMtu::default(),
-            write_waiter: WriteWaiter::new(runtime.clone()),
+            writable: WritableWait::new(runtime.clone()),
             device_full: AtomicBool::new(false),
             fragmenting: Mutex::new(()),
             truncated: AtomicU64::new(0),
@@ -195,18 +176,18 @@ impl UdpLink {
         ) else {
             return Ok(None);
         };
-        let mut control = SendControl::new(to, first.from, first.priority);
+        let mut control = SendCmsg::new(to, first.from, first.priority);
         control.cut_into(bytes);
-        let result = train::gather(train, packet_bytes, |slices| {
+        let result = gso::gather(train, packet_bytes, |slices| {
             self.transmit_slices(to, slices, &control)
         });
         let Err(error) = result else {
             return Ok(Some(Sent::Done));
         };
-        match SendFailure::of(&error) {
-            SendFailure::Blocked => return Ok(Some(Sent::Blocked)),
-            SendFailure::DeviceFull => return Ok(Some(Sent::DeviceFull)),
-            SendFailure::Fatal => return Err(error),
+        match SendError::of(&error) {
+            SendError::Blocked => return Ok(Some(Sent::Blocked)),
+            SendError::DeviceFull => return Ok(Some(Sent::DeviceFull)),
+            SendError::Fatal => return Err(error),
             _ => {}
         }
         // A network card without checksums (EIO), or a kernel without trains. Whatever else it is, the
@@ -231,13 +212,13 @@ impl UdpLink {
                 Ok(()) => return Ok(Sent::Done),
                 Err(error) => error,
             };
-            let failure = SendFailure::of(&error);
+            let failure = SendError::of(&error);
             match failure {
-                SendFailure::Blocked => return Ok(Sent::Blocked),
-                SendFailure::DeviceFull => return Ok(Sent::DeviceFull),
-                SendFailure::Interrupted => continue,
-                SendFailure::Fatal => return Err(error),
-                SendFailure::TooLong | SendFailure::Refused(_) | SendFailure::OfOthers => {}
+                SendError::Blocked => return Ok(Sent::Blocked),
+                SendError::DeviceFull => return Ok(Sent::DeviceFull),
+                SendError::Interrupted => continue,
+                SendError::Fatal => return Err(error),
+                SendError::TooLong | SendError::Refused(_) | SendError::OfOthers => {}
             }
             // The failure may be that of an earlier packet to another peer, which the system tells
             // whoever comes next. So try again, until no such error was in the way.
@@ -251,10 +232,10 @@ impl UdpLink {
     }
 
     /// Settles a packet whose `failure` is its own.
-    fn give_up(&self, to: SocketAddr, packet: &Transmit, failure: SendFailure) -> Sent {
+    fn give_up(&self, to: SocketAddr, packet: &Transmit, failure: SendError) -> Sent {
         match failure {
-            SendFailure::Refused(reason) => self.reports.refused(packet, reason),
-            SendFailure::TooLong => return self.send_in_fragments(to, packet),
+            SendError::Refused(reason) => self.reports.refused(packet, reason),
+            SendError::TooLong => return self.send_in_fragments(to, packet),
             _ => tracing::debug!(peer = %packet.to, ?failure, "packet lost"),
         }
         Sent::Done
@@ -266,10 +247,10 @@ impl UdpLink {
         let Err(error) = self.transmit_in_fragments(to, packet) else {
             return Sent::Done;
         };
-        match SendFailure::of(&error) {
-            SendFailure::Blocked => return Sent::Blocked,
-            SendFailure::DeviceFull => return Sent::DeviceFull,
-            SendFailure::TooLong => self.reports.push(packet.report(Unreachable::Denied)),
+        match SendError::of(&error) {
+            SendError::Blocked => return Sent::Blocked,
+            SendError::DeviceFull => return Sent::DeviceFull,
+            SendError::TooLong => self.reports.push(packet.report(Unreachable::Denied)),
             _ => {}
         }
         tracing::debug!(peer = %packet.to, bytes = packet.len(), %error, "packet lost");
@@ -278,7 +259,7 @@ impl UdpLink {
 
     /// Hands one datagram to the system. `to` is the receiver with IPv4 addresses unmapped.
     fn transmit(&self, to: SocketAddr, packet: &Transmit) -> io::Result<()> {
-        let control = SendControl::new(to, packet.from, packet.priority);
+        let control = SendCmsg::new(to, packet.from, packet.priority);
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         let joined;
         let buffers = if let Some(buffers) = gather(packet, &mut slices) {
@@ -294,7 +275,7 @@ impl UdpLink {
         &self,
         to: SocketAddr,
         slices: &[IoSlice<'_>],
-        control: &SendControl,
+        control: &SendCmsg,
     ) -> io::Result<()> {
         let name = SockAddr::from(match to {
             SocketAddr::V4(v4) if self.destinations == Destinations::Both => {
@@ -331,7 +312,7 @@ impl UdpLink {
     /// call fail that had nothing to do with it.
     fn collect_errors(&self) -> bool {
         let mut any_from_network = false;
-        let mut control = [0; control::RECEIVE_BYTES];
+        let mut control = [0; cmsg::RECEIVE_BYTES];
         // The start of the packet that the error quotes.
         let mut quoted = [0; COMMON_HEADER_BYTES];
         // The queue shares the bounds of the receive buffer; an error that comes while this runs
@@ -344,7 +325,7 @@ impl UdpLink {
                 Err(_) => break,
             };
             let control = control.get(..received.control_len).unwrap_or_default();
-            let Some(error) = control::messages(control).find_map(ExtendedError::parse) else {
+            let Some(error) = cmsg::messages(control).find_map(ExtendedError::parse) else {
                 continue;
             };
             any_from_network |= error.is_from_network();
@@ -368,9 +349,9 @@ impl UdpLink {
     }
 
     fn receive_into(&self, batch: &mut RecvBatch) -> io::Result<Filled> {
-        let mut control = [0; control::RECEIVE_BYTES];
+        let mut control = [0; cmsg::RECEIVE_BYTES];
         let mut errors = 0;
-        while batch.packets.len() + train::PACKETS_MAX <= RecvBatch::PACKETS_MAX {
+        while batch.packets.len() + gso::PACKETS_MAX <= RecvBatch::PACKETS_MAX {
             let start = batch.packets.last().map_or(0, |last| last.range.end);
             let room = batch.buffer.get_mut(start..).unwrap_or_default();
             if room.len() < DATAGRAM_BYTES_MAX && !batch.packets.is_empty() {
@@ -398,12 +379,10 @@ impl UdpLink {
                 continue;
             }
             let control = control.get(..received.control_len).unwrap_or_default();
-            let local = control::local_address(control);
+            let local = cmsg::local_address(control);
             let local = local.unwrap_or_else(|| self.local.ip().to_canonical());
             let end = start + received.len;
-            let packet_bytes = control::packet_bytes(control)
-                .unwrap_or(received.len)
-                .max(1);
+            let packet_bytes = cmsg::packet_bytes(control).unwrap_or(received.len).max(1);
             // An empty datagram is a packet too.
             for start in (start..end.max(start + 1)).step_by(packet_bytes) {
                 let range = start..end.min(start + packet_bytes);
@@ -430,10 +409,10 @@ impl Link for UdpLink {
     fn send(&self, batch: &[Transmit]) -> io::Result<usize> {
         let mut done = 0;
         while let Some(rest) = batch.get(done..).filter(|rest| !rest.is_empty()) {
-            let Train {
+            let Segments {
                 packets: mut count,
                 packet_bytes,
-            } = Train::of(rest);
+            } = Segments::of(rest);
             let train = rest.get(..count).unwrap_or_default();
             let sent = if count > 1 {
                 self.send_train(train, packet_bytes)?
@@ -476,7 +455,7 @@ impl Link for UdpLink {
 
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let device_full = self.device_full.load(Ordering::Relaxed);
-        ready!(self.write_waiter.poll(cx, self.socket(), device_full))?;
+        ready!(self.writable.poll(cx, self.socket(), device_full))?;
         // Errors still in the queue would make the socket look writable again and again.
         self.collect_errors();
         Poll::Ready(Ok(()))
@@ -613,14 +592,14 @@ mod tests {
 
     /// The traffic class of the next datagram, as its receiver sees it.
     fn traffic_class(receiver: &Socket) -> u8 {
-        let (mut buffer, mut control) = ([0; 100], [0; control::RECEIVE_BYTES]);
+        let (mut buffer, mut control) = ([0; 100], [0; cmsg::RECEIVE_BYTES]);
         let received = loop {
             match sys::receive(receiver, &mut buffer, &mut control, 0) {
                 Ok(received) => break received,
                 Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
             }
         };
-        control::messages(&control[..received.control_len])
+        cmsg::messages(&control[..received.control_len])
             .find(|message| {
                 matches!(
                     (message.level, message.kind),

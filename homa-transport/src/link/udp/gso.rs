@@ -1,4 +1,4 @@
-//! Trains: several packets to one peer in one system call, cut apart by the kernel or the network
+//! GSO and GRO: several packets to one peer in one datagram to the system, cut apart by the kernel or the network
 //! card (UDP_SEGMENT), and put together again on the way in (UDP_GRO).
 
 use std::io::IoSlice;
@@ -19,12 +19,12 @@ const PADDING_MAX: usize = 512;
 /// Packets that leave together: how many at the head of a batch, and the length to which all but the
 /// last are padded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Train {
+pub(super) struct Segments {
     pub(super) packets: usize,
     pub(super) packet_bytes: usize,
 }
 
-impl Train {
+impl Segments {
     /// The longest train at the head of `batch`, at least one packet: to one peer, from one address,
     /// at one priority, all of one length but the last, which may be shorter. Packets that end a
     /// message count as of one length if a little padding makes them so (`WIRE-UDP.md`).
@@ -157,7 +157,7 @@ mod tests {
     }
 
     fn packets(batch: &[Transmit]) -> usize {
-        Train::of(batch).packets
+        Segments::of(batch).packets
     }
 
     #[test]
@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn ends_of_messages_are_padded_to_the_longest() {
         let batch = [100, 40, 300, 10, 300, 20].map(whole);
-        let train = Train::of(&batch);
+        let train = Segments::of(&batch);
         assert_eq!((train.packets, train.packet_bytes), (6, HEADER + 300));
         let bytes = gather(&batch, train.packet_bytes, |slices| {
             slices.iter().map(|slice| slice.len()).sum::<usize>()

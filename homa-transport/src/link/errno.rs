@@ -5,7 +5,7 @@ use std::io;
 use crate::error::Unreachable;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum SendFailure {
+pub(super) enum SendError {
     /// The send buffer is full.
     Blocked,
     /// The queue of the network device is full, or the system short of memory.
@@ -22,7 +22,7 @@ pub(super) enum SendFailure {
     OfOthers,
 }
 
-impl SendFailure {
+impl SendError {
     pub(super) fn of(error: &io::Error) -> Self {
         let Some(errno) = error.raw_os_error() else {
             return Self::Fatal;
@@ -57,20 +57,20 @@ mod tests {
 
     #[test]
     fn only_a_broken_socket_is_fatal() {
-        let of = |errno| SendFailure::of(&io::Error::from_raw_os_error(errno));
-        assert_eq!(of(libc::EBADF), SendFailure::Fatal);
-        assert_eq!(of(libc::EWOULDBLOCK), SendFailure::Blocked);
-        assert_eq!(of(libc::ENOBUFS), SendFailure::DeviceFull);
-        assert_eq!(of(libc::ECONNREFUSED), SendFailure::OfOthers);
-        assert_eq!(of(libc::EPERM), SendFailure::Refused(Unreachable::Denied));
+        let of = |errno| SendError::of(&io::Error::from_raw_os_error(errno));
+        assert_eq!(of(libc::EBADF), SendError::Fatal);
+        assert_eq!(of(libc::EWOULDBLOCK), SendError::Blocked);
+        assert_eq!(of(libc::ENOBUFS), SendError::DeviceFull);
+        assert_eq!(of(libc::ECONNREFUSED), SendError::OfOthers);
+        assert_eq!(of(libc::EPERM), SendError::Refused(Unreachable::Denied));
         assert_eq!(
             of(libc::ENETUNREACH),
-            SendFailure::Refused(Unreachable::Network)
+            SendError::Refused(Unreachable::Network)
         );
         assert_eq!(
             of(libc::EHOSTUNREACH),
-            SendFailure::Refused(Unreachable::Host)
+            SendError::Refused(Unreachable::Host)
         );
-        assert_eq!(of(9999), SendFailure::Refused(Unreachable::Denied));
+        assert_eq!(of(9999), SendError::Refused(Unreachable::Denied));
     }
 }

@@ -29,12 +29,12 @@ const fn align(len: usize) -> usize {
 
 /// Control messages for a datagram to send.
 #[derive(Debug)]
-pub(super) struct SendControl {
+pub(super) struct SendCmsg {
     bytes: [u8; SEND_BYTES],
     len: usize,
 }
 
-impl SendControl {
+impl SendCmsg {
     /// Priority and source address of a datagram to `to`, an address as the socket's system call
     /// sees it after IPv4-mapped ones have been taken for what they are.
     pub(super) fn new(to: SocketAddr, from: Option<IpAddr>, priority: Priority) -> Self {
@@ -98,7 +98,7 @@ fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
 
 /// One received control message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ControlMessage<'a> {
+pub(super) struct Cmsg<'a> {
     /// Protocol level, as of socket options.
     pub(super) level: c_int,
     /// Type within the level.
@@ -108,11 +108,11 @@ pub(super) struct ControlMessage<'a> {
 }
 
 /// The control messages in `bytes`, up to the first that is cut off.
-pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = ControlMessage<'_>> {
+pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Cmsg<'_>> {
     std::iter::from_fn(move || {
         let len = usize::from_ne_bytes(*bytes.first_chunk()?);
         let message = bytes.get(..len)?;
-        let parsed = ControlMessage {
+        let parsed = Cmsg {
             level: c_int::from_ne_bytes(array(message, LEVEL)?),
             kind: c_int::from_ne_bytes(array(message, KIND)?),
             data: message.get(HEADER..)?,
@@ -125,9 +125,8 @@ pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = ControlMessage<
 /// Length of the packets that the kernel has put together into one datagram, if it has.
 /// Source: linux/udp.h, `UDP_GRO`.
 pub(super) fn packet_bytes(control: &[u8]) -> Option<usize> {
-    let is_gro = |message: &ControlMessage<'_>| {
-        (message.level, message.kind) == (libc::SOL_UDP, libc::UDP_GRO)
-    };
+    let is_gro =
+        |message: &Cmsg<'_>| (message.level, message.kind) == (libc::SOL_UDP, libc::UDP_GRO);
     let message = messages(control).find(is_gro)?;
     let bytes = c_int::from_ne_bytes(array(message.data, 0)?);
     usize::try_from(bytes).ok().filter(|bytes| *bytes > 0)
@@ -181,7 +180,7 @@ mod tests {
     fn what_is_written_is_read_back() {
         let to = "[fe80::2%7]:4000".parse().unwrap();
         let from = "fe80::1".parse().unwrap();
-        let control = SendControl::new(to, Some(from), Priority::HIGHEST);
+        let control = SendCmsg::new(to, Some(from), Priority::HIGHEST);
         assert_eq!(local_address(control.as_slice()), Some(from));
         let all: Vec<_> = messages(control.as_slice()).collect();
         assert_eq!(all.len(), 2);
@@ -195,18 +194,18 @@ mod tests {
     fn a_source_of_the_other_family_and_the_unspecified_one_are_left_to_the_system() {
         let v4 = "127.0.0.1:4000".parse().unwrap();
         for from in ["::1", "0.0.0.0"] {
-            let control = SendControl::new(v4, Some(from.parse().unwrap()), Priority::LOWEST);
+            let control = SendCmsg::new(v4, Some(from.parse().unwrap()), Priority::LOWEST);
             assert_eq!(messages(control.as_slice()).count(), 1, "{from}");
         }
         let mapped = "::ffff:127.0.0.2".parse().unwrap();
-        let control = SendControl::new(v4, Some(mapped), Priority::LOWEST);
+        let control = SendCmsg::new(v4, Some(mapped), Priority::LOWEST);
         assert_eq!(messages(control.as_slice()).count(), 2);
     }
 
     #[test]
     fn cut_off_or_senseless_control_messages_end_the_list() {
         let to = "127.0.0.1:4000".parse().unwrap();
-        let control = SendControl::new(to, Some("127.0.0.2".parse().unwrap()), Priority::LOWEST);
+        let control = SendCmsg::new(to, Some("127.0.0.2".parse().unwrap()), Priority::LOWEST);
         let bytes = control.as_slice();
         // The padding behind the last one may be missing.
         for len in 0..bytes.len() - (WORD - size_of::<c_int>()) {

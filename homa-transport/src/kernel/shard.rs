@@ -6,64 +6,57 @@
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::MutexGuard;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use socket2::SockAddr;
 use tokio::io::unix::AsyncFd;
 
-use super::core::{Answer, Core, Limits, To, Unsent, cookie_of};
-use super::failure::{self, NotSent, Patience};
+use super::errno::{self, NotSent, PeerTimeout};
+use super::state::{Answer, Limits, State, To, Unsent};
 use super::sys::{self, Port, Received};
-use crate::endpoint::RpcKey;
+use crate::calls::{Locked, Outcome, rpc_of};
 use crate::error::{CloseReason, Delivery, RpcError};
 use crate::message::Message;
 use crate::stats::{Backend, Stats};
-use crate::transport::{CallKey, RequestSink, Transport};
+use crate::transport::{CallKey, RequestKey, RequestSink, Respond};
 use crate::wire::MESSAGE_BYTES_MAX;
 
 /// Slices that one system call takes. Source: linux/uio.h, `UIO_MAXIOV`.
 const PARTS_MAX: usize = 1_024;
 
 /// A kernel socket.
-pub(super) struct Lane {
-    core: Mutex<Core>,
+pub(super) struct Shard {
+    state: Locked<State>,
     port: AsyncFd<Port>,
     local: SocketAddr,
     /// The socket is for IPv4 alone; else peers have IPv6 addresses, mapped ones among them.
     ipv4: bool,
     /// Whether requests are taken from this host alone.
     own_host_only: bool,
-    patience: Patience,
+    peer_timeout: PeerTimeout,
     send_calls: AtomicU64,
     receive_calls: AtomicU64,
 }
 
-impl Lane {
+impl Shard {
     pub(super) fn new(port: AsyncFd<Port>, local: SocketAddr, ipv4: bool, limits: Limits) -> Self {
         Self {
-            core: Mutex::new(Core::new(limits)),
+            state: Locked::new(State::new(limits)),
             port,
             local,
             ipv4,
             own_host_only: local.ip().is_loopback(),
-            patience: Patience::of_this_host(),
+            peer_timeout: PeerTimeout::of_this_host(),
             send_calls: AtomicU64::new(0),
             receive_calls: AtomicU64::new(0),
         }
     }
 
-    /// The state. After a panic inside it the socket is closed; the driver, or whoever closes it,
-    /// tells those who wait.
-    pub(super) fn lock(&self) -> MutexGuard<'_, Core> {
-        self.core.lock().unwrap_or_else(|poisoned| {
-            self.core.clear_poison();
-            let mut core = poisoned.into_inner();
-            core.closed.get_or_insert(CloseReason::Poisoned);
-            core
-        })
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
     }
 
     pub(super) fn port(&self) -> &AsyncFd<Port> {
@@ -71,7 +64,7 @@ impl Lane {
     }
 
     pub(super) fn closed(&self) -> Option<CloseReason> {
-        self.lock().closed.clone()
+        self.state.closed()
     }
 
     /// Takes what there is to take, without waiting.
@@ -93,15 +86,17 @@ impl Lane {
 
     /// Ends the call that the module names by `cookie`.
     pub(super) fn end_call(&self, cookie: u64, outcome: Result<Bytes, io::Error>) {
-        let mut core = self.lock();
-        let Some(peer) = core.call_peer(cookie) else {
+        let call = CallKey::new(cookie);
+        let Some(peer) = self.lock().call_peer(call) else {
             return;
         };
-        let outcome = outcome.map_err(|error| failure::call_failed(&error, peer, self.patience));
-        let (waker, unwanted) = core.end_call(cookie, outcome);
-        drop(core);
-        drop(unwanted);
-        if let Some(waker) = waker {
+        let failed = |error| errno::call_failed(&error, peer, self.peer_timeout);
+        self.settle(call, outcome.map_err(failed));
+    }
+
+    fn settle(&self, call: CallKey, outcome: Outcome) {
+        let settled = self.lock().end_call(call, outcome);
+        if let Ok(Some(waker)) = settled {
             waker.wake();
         }
     }
@@ -112,7 +107,7 @@ impl Lane {
     /// Source: homa_plumbing.c, `homa_sendmsg`; homa_outgoing.c, `homa_message_out_fill`.
     pub(super) fn refuse(&self, to: Answer) {
         match self.send_response(to, &Message::new()) {
-            Err(error) if failure::is_shortage(&error) => {
+            Err(error) if errno::is_shortage(&error) => {
                 // Nothing is too long for the queue that is empty; a closed socket has no requests.
                 let _ = self.send_later(To::Client(to), Message::new());
             }
@@ -123,9 +118,8 @@ impl Lane {
 
     fn send_request(&self, call: CallKey, peer: SocketAddr, message: &Message) -> io::Result<u64> {
         let peer = SockAddr::from(self.native(peer));
-        let cookie = cookie_of(call);
         self.send(message, |port, parts| {
-            sys::send_request(port.socket(), &peer, cookie, parts)
+            sys::send_request(port.socket(), &peer, call.get(), parts)
         })
     }
 
@@ -182,7 +176,7 @@ impl Lane {
                 }
                 Sent::Done
             }
-            Err(error) => match failure::request_refused(&error, peer) {
+            Err(error) => match errno::request_refused(&error, peer) {
                 NotSent::Later => Sent::Later,
                 NotSent::Never(error) => Sent::Never(error),
             },
@@ -212,7 +206,7 @@ impl Lane {
                     self.request_done(call, result, peer)
                 }
                 To::Client(answer) => match self.send_response(answer, &message) {
-                    Err(error) if failure::is_shortage(&error) => Sent::Later,
+                    Err(error) if errno::is_shortage(&error) => Sent::Later,
                     _ => Sent::Done,
                 },
             };
@@ -223,29 +217,21 @@ impl Lane {
                     drop(unwanted);
                     return false;
                 }
-                (Sent::Never(error), To::Server(call, _)) => self.fail_call(call, error),
+                (Sent::Never(error), To::Server(call, _)) => self.settle(call, Err(error)),
                 (Sent::Never(_), To::Client(_)) => {}
             }
         }
         true
     }
 
-    fn fail_call(&self, call: CallKey, error: RpcError) {
-        let (waker, unwanted) = self.lock().end_call(cookie_of(call), Err(error));
-        drop(unwanted);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-
     /// Leaves a message to the driver.
     fn send_later(&self, to: To, message: Message) -> Result<(), RpcError> {
-        let mut core = self.lock();
-        let driver = match core.check_open(Delivery::NotSent) {
-            Ok(()) => core.add_unsent(to, message)?,
+        let mut state = self.lock();
+        let driver = match state.ledger.check_open(Delivery::NotSent) {
+            Ok(()) => state.add_unsent(to, message)?,
             Err(error) => return Err(error),
         };
-        drop(core);
+        drop(state);
         if let Some(driver) = driver {
             driver.wake();
         }
@@ -299,14 +285,18 @@ fn check_length(message: &Message) -> Result<(), RpcError> {
     Ok(())
 }
 
-impl Transport for Lane {
-    fn start_call(&self, peer: SocketAddr, request: Message) -> Result<CallKey, RpcError> {
+impl Shard {
+    pub(super) fn start_call(
+        &self,
+        peer: SocketAddr,
+        request: Message,
+    ) -> Result<CallKey, RpcError> {
         check_length(&request)?;
-        let peer = crate::socket::callable(peer)?;
+        let peer = crate::link::address::callable(peer)?;
         self.check_address(peer)?;
         let (call, queued) = {
-            let mut core = self.lock();
-            (core.add_call(peer)?, core.has_unsent())
+            let mut state = self.lock();
+            (state.add_call(peer)?, state.has_unsent())
         };
         self.begin_receiving();
         let sent = if queued {
@@ -323,20 +313,18 @@ impl Transport for Lane {
         match result {
             Ok(()) => Ok(call),
             Err(error) => {
-                let unwanted = self.lock().remove_call(call);
+                let unwanted = self.lock().ledger.remove_call(call);
                 drop(unwanted);
                 Err(error)
             }
         }
     }
 
-    fn poll_response(&self, call: CallKey, cx: &mut Context<'_>) -> Poll<Result<Bytes, RpcError>> {
-        let (outcome, old) = self.lock().poll_call(call, cx.waker());
-        drop(old);
-        outcome
+    pub(super) fn poll_response(&self, call: CallKey, cx: &Context<'_>) -> Poll<Outcome> {
+        self.state.poll_response(call, cx)
     }
 
-    fn cancel(&self, call: CallKey) {
+    pub(super) fn cancel(&self, call: CallKey) {
         let (id, work) = self.lock().forget_call(call);
         drop(work);
         if let Some(id) = id {
@@ -344,15 +332,11 @@ impl Transport for Lane {
         }
     }
 
-    fn cancel_reaches_server(&self) -> bool {
-        false
-    }
-
-    fn serve(&self, sink: RequestSink) -> Result<(), RpcError> {
-        let mut core = self.lock();
-        core.check_open(Delivery::NotSent)?;
-        let old = core.sink.replace(sink);
-        drop(core);
+    pub(super) fn serve(&self, sink: RequestSink) -> Result<(), RpcError> {
+        let mut state = self.lock();
+        state.ledger.check_open(Delivery::NotSent)?;
+        let old = state.ledger.sink.replace(sink);
+        drop(state);
         drop(old);
         sys::set_server(self.port.get_ref().socket(), true).map_err(|error| RpcError::Closed {
             reason: CloseReason::LinkFailed(self.explained(&error).to_string()),
@@ -362,12 +346,43 @@ impl Transport for Lane {
         Ok(())
     }
 
-    fn respond(&self, rpc: RpcKey, response: Message) -> Result<(), RpcError> {
+    pub(super) const fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        let in_module = match sys::info(self.port.get_ref().socket()) {
+            Ok(info) => u64::from(info.rpc_count),
+            // It is shut down.
+            Err(_) => 0,
+        };
+        let state = self.lock();
+        let mut stats = state.stats;
+        stats.waiters_woken = state.ledger.waiters_woken;
+        stats.requests_handed_over = state.ledger.requests_handed_over;
+        stats.backend = Some(Backend::Kernel);
+        stats.rpcs_live = in_module + state.unsent_count() as u64;
+        stats.send_system_calls = self.send_calls.load(Ordering::Relaxed);
+        stats.receive_system_calls = self.receive_calls.load(Ordering::Relaxed);
+        stats
+    }
+
+    pub(super) fn poll_closed(&self, cx: &Context<'_>) -> Poll<CloseReason> {
+        self.state.poll_closed(cx)
+    }
+}
+
+impl Respond for Shard {
+    fn respond(&self, request: RequestKey, response: Message) -> Result<(), RpcError> {
         check_length(&response)?;
+        let rpc = rpc_of(request);
         let (to, queued) = {
-            let core = self.lock();
-            core.check_open(Delivery::NotSent)?;
-            (core.answer(rpc).ok_or(RpcError::Stale)?, core.has_unsent())
+            let state = self.lock();
+            state.ledger.check_open(Delivery::NotSent)?;
+            (
+                state.answer(rpc).ok_or(RpcError::Stale)?,
+                state.has_unsent(),
+            )
         };
         let result = if queued {
             Err(io::ErrorKind::WouldBlock.into())
@@ -388,62 +403,28 @@ impl Transport for Lane {
         if matches!(result, Err(RpcError::TooManyBytes { .. })) {
             return result;
         }
-        let mut core = self.lock();
-        core.stats.responses_sent += u64::from(result.is_ok());
-        let waker = core.forget_request(rpc);
-        drop(core);
+        let mut state = self.lock();
+        state.stats.responses_sent += u64::from(result.is_ok());
+        let waker = state.forget_request(rpc);
+        drop(state);
         drop(waker);
         result
     }
 
-    fn abandon(&self, rpc: RpcKey) {
-        let waker = self.lock().forget_request(rpc);
+    fn abandon(&self, request: RequestKey) {
+        let waker = self.lock().forget_request(rpc_of(request));
         drop(waker);
     }
 
-    fn poll_cancelled(&self, rpc: RpcKey, cx: &mut Context<'_>) -> Poll<()> {
-        let (gone, old) = self.lock().poll_request_gone(rpc, cx.waker());
-        drop(old);
-        gone
-    }
-
-    fn local_addr(&self) -> SocketAddr {
-        self.local
-    }
-
-    fn message_bytes_max(&self) -> usize {
-        MESSAGE_BYTES_MAX
-    }
-
-    fn stats(&self) -> Stats {
-        let in_module = match sys::info(self.port.get_ref().socket()) {
-            Ok(info) => u64::from(info.rpc_count),
-            // It is shut down.
-            Err(_) => 0,
-        };
-        let core = self.lock();
-        let mut stats = core.stats;
-        stats.backend = Some(Backend::Kernel);
-        stats.rpcs_live = in_module + core.unsent_count() as u64;
-        stats.send_system_calls = self.send_calls.load(Ordering::Relaxed);
-        stats.receive_system_calls = self.receive_calls.load(Ordering::Relaxed);
-        stats
-    }
-
-    fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<CloseReason> {
-        let (closed, old) = self.lock().poll_closed(cx.waker());
-        drop(old);
-        closed
-    }
-
-    fn close(&self) {
-        Self::close(self, CloseReason::Closed);
+    /// The module doesn't say when a client gives up.
+    fn poll_cancelled(&self, request: RequestKey, cx: &mut Context<'_>) -> Poll<()> {
+        self.state.poll_cancelled(request, cx)
     }
 }
 
-impl fmt::Debug for Lane {
+impl fmt::Debug for Shard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lane")
+        f.debug_struct("Shard")
             .field("local", &self.local)
             .finish_non_exhaustive()
     }

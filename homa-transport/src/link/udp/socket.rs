@@ -1,16 +1,37 @@
 //! UDP sockets of both families with the options that a link needs.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, SocketAddrV6};
-use std::sync::Once;
+use std::net::SocketAddr;
 
 use libc::c_int;
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
-use super::reservation::PortReservation;
-use super::udp::UdpOptions;
-use super::{spread, sys};
-use crate::error::BindError;
+use crate::link::address::{canonical, local_address};
+use crate::link::reservation::PortReservation;
+use crate::link::{steering, sys};
+
+/// Settings of a [`UdpLink`](super::UdpLink).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UdpOptions {
+    /// Receive buffer to ask the system for, in bytes of packets.
+    ///
+    /// Default 4 MiB. The limit is the system's (`net.core.rmem_max`).
+    pub receive_buffer_bytes: usize,
+    /// Send buffer to ask the system for, in bytes of packets.
+    ///
+    /// Default 1 MiB. The limit is the system's (`net.core.wmem_max`). What is in there is beyond
+    /// the control of the protocol, which would send the shortest message first.
+    pub send_buffer_bytes: usize,
+}
+
+impl Default for UdpOptions {
+    fn default() -> Self {
+        Self {
+            receive_buffer_bytes: 4 << 20,
+            send_buffer_bytes: 1 << 20,
+        }
+    }
+}
 
 /// Ports tried when the system chooses one whose name somebody else holds.
 const PORT_ATTEMPTS: usize = 16;
@@ -119,7 +140,7 @@ pub(super) fn open_reserved(
 /// Source: net/ipv4/udp.c, `udp_lib_lport_inuse`.
 fn begin_group(first: &Socket, members: u32) -> io::Result<()> {
     first.set_reuse_port(true)?;
-    sys::attach_reuseport_program(first, &spread::by_id(members))?;
+    sys::attach_reuseport_program(first, &steering::by_id(members))?;
     take_nothing(first)
 }
 
@@ -176,51 +197,4 @@ fn open(addr: SocketAddr, options: &UdpOptions) -> io::Result<Socket> {
 /// The system takes an `int` and doubles it.
 fn buffer_bytes(wanted: usize) -> usize {
     wanted.min(1 << 30)
-}
-
-pub(super) fn warn_of_small_buffer(got: usize, wanted: usize) {
-    static ONCE: Once = Once::new();
-    if got < wanted / 2 {
-        ONCE.call_once(|| {
-            tracing::warn!(
-                wanted_bytes = wanted,
-                got_bytes = got,
-                "the system limits receive buffers, so packets may be lost; \
-                 raise net.core.rmem_max"
-            );
-        });
-    }
-}
-
-pub(super) fn local_address(socket: &Socket) -> io::Result<SocketAddr> {
-    let not_ip = || io::Error::other("a UDP socket's local address is not an IP address");
-    socket.local_addr()?.as_socket().ok_or_else(not_ip)
-}
-
-/// Refuses a link-local address without its interface, of which the system says only that it is invalid.
-pub(super) fn check_zone_to_bind(addr: SocketAddr) -> Result<(), BindError> {
-    if lacks_zone(addr) {
-        return Err(BindError::NoZone { addr });
-    }
-    Ok(())
-}
-
-/// Whether `addr` is a link-local address without its interface. The system sends there by an interface of its
-/// choice, but what comes back has the interface with it, and so comes from somebody else.
-pub(crate) const fn lacks_zone(addr: SocketAddr) -> bool {
-    match addr {
-        SocketAddr::V4(_) => false,
-        SocketAddr::V6(v6) => v6.ip().is_unicast_link_local() && v6.scope_id() == 0,
-    }
-}
-
-/// One form for each peer: IPv4 addresses unmapped, no flow label.
-pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
-    match addr {
-        SocketAddr::V4(_) => addr,
-        SocketAddr::V6(v6) => match v6.ip().to_canonical() {
-            IpAddr::V4(v4) => SocketAddr::new(v4.into(), v6.port()),
-            IpAddr::V6(ip) => SocketAddrV6::new(ip, v6.port(), 0, v6.scope_id()).into(),
-        },
-    }
 }

@@ -20,7 +20,7 @@ const ASKS_MAX: u32 = 4_096;
 
 /// Decides before each sleep whether to ask the link for a while, and for how long.
 #[derive(Debug)]
-pub(super) struct BusyPolling {
+pub(super) struct BusyPoll {
     /// Length of a window; zero: there are none.
     window: Duration,
     state: State,
@@ -43,7 +43,7 @@ enum State {
     Over,
 }
 
-impl BusyPolling {
+impl BusyPoll {
     pub(super) const fn new(window: Duration) -> Self {
         Self {
             window,
@@ -111,7 +111,7 @@ mod tests {
     }
 
     /// Lets one window pass in vain.
-    fn vain(polling: &mut BusyPolling) {
+    fn vain(polling: &mut BusyPoll) {
         assert!(polling.idle(at(0)));
         assert!(polling.miss(at(99)));
         assert!(!polling.miss(at(100)));
@@ -119,13 +119,13 @@ mod tests {
     }
 
     /// Sleeps until the next window opens.
-    fn sleeps(polling: &mut BusyPolling) -> usize {
+    fn sleeps(polling: &mut BusyPoll) -> usize {
         (0..).take_while(|_| !polling.idle(at(0))).count()
     }
 
     #[test]
     fn windows_in_vain_become_ever_rarer_up_to_a_bound() {
-        let mut polling = BusyPolling::new(WINDOW);
+        let mut polling = BusyPoll::new(WINDOW);
         for _ in 0..MISSES_MAX {
             vain(&mut polling);
         }
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn a_packet_makes_every_sleep_begin_with_a_window_again() {
-        let mut polling = BusyPolling::new(WINDOW);
+        let mut polling = BusyPoll::new(WINDOW);
         for _ in 0..MISSES_MAX {
             vain(&mut polling);
         }
@@ -152,14 +152,14 @@ mod tests {
 
     #[test]
     fn a_window_ends_though_the_clock_stands_still() {
-        let mut polling = BusyPolling::new(WINDOW);
+        let mut polling = BusyPoll::new(WINDOW);
         assert!(polling.idle(at(0)));
         assert!((0..ASKS_MAX).any(|_| !polling.miss(at(0))));
     }
 
     #[test]
     fn a_length_of_zero_means_never() {
-        let mut polling = BusyPolling::new(Duration::ZERO);
+        let mut polling = BusyPoll::new(Duration::ZERO);
         assert!((0..100).all(|_| !polling.idle(at(0))));
     }
 }

@@ -8,12 +8,12 @@ use crate::error::{CloseReason, Delivery, RpcError, Unreachable};
 
 /// How long the module waits for a silent peer: its sysctls, of which it doesn't tell with the error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Patience {
+pub(super) struct PeerTimeout {
     silent: Duration,
     resends: u32,
 }
 
-impl Patience {
+impl PeerTimeout {
     /// Reads the settings where they can be seen, in the first network namespace; else those that the
     /// module starts with. Source: homa_utils.c, `homa_init`; homa_timer.c, `homa_timer_check_rpc`.
     pub(super) fn of_this_host() -> Self {
@@ -45,13 +45,17 @@ impl Patience {
 /// Whether the server has had the request is never known then: the module ends all calls to a port,
 /// or a host, because of one packet that could not reach it. Source: homa_plumbing.c,
 /// `homa_err_handler_v4`, `homa_err_handler_v6`; homa_timer.c, `homa_timer_check_rpc`.
-pub(super) fn call_failed(error: &io::Error, peer: SocketAddr, patience: Patience) -> RpcError {
+pub(super) fn call_failed(
+    error: &io::Error,
+    peer: SocketAddr,
+    peer_timeout: PeerTimeout,
+) -> RpcError {
     let delivery = Delivery::Unknown;
     match error.raw_os_error() {
         Some(libc::ETIMEDOUT) => RpcError::TimedOut {
             peer,
-            silent: patience.silent,
-            resends: patience.resends,
+            silent: peer_timeout.silent,
+            resends: peer_timeout.resends,
         },
         Some(libc::ENOTCONN) => RpcError::Unreachable {
             peer,
@@ -140,8 +144,8 @@ mod tests {
 
     #[test]
     fn each_way_in_which_the_module_ends_a_call_has_its_error() {
-        let patience = Patience::new(100, 5, 5);
-        let of = |errno| call_failed(&os(errno), peer(), patience);
+        let peer_timeout = PeerTimeout::new(100, 5, 5);
+        let of = |errno| call_failed(&os(errno), peer(), peer_timeout);
         let unreachable = |reason| RpcError::Unreachable {
             peer: peer(),
             reason,
@@ -167,7 +171,7 @@ mod tests {
     #[test]
     fn what_ends_one_call_never_counts_as_the_end_of_the_socket() {
         for errno in 1..=133 {
-            let error = call_failed(&os(errno), peer(), Patience::new(100, 5, 5));
+            let error = call_failed(&os(errno), peer(), PeerTimeout::new(100, 5, 5));
             assert!(!matches!(error, RpcError::Closed { .. }), "errno {errno}");
             // Only a socket that was shut down says so.
             if let NotSent::Never(error @ RpcError::Closed { .. }) =
@@ -181,7 +185,7 @@ mod tests {
     #[test]
     fn no_call_that_the_module_ended_counts_as_undelivered() {
         for errno in 1..=133 {
-            let error = call_failed(&os(errno), peer(), Patience::new(100, 5, 5));
+            let error = call_failed(&os(errno), peer(), PeerTimeout::new(100, 5, 5));
             assert_eq!(error.delivery(), Delivery::Unknown, "errno {errno}");
         }
     }
@@ -208,7 +212,7 @@ mod tests {
 
     #[test]
     fn the_number_of_resends_follows_the_modules_settings() {
-        let resends = |timeout, first, interval| Patience::new(timeout, first, interval).resends;
+        let resends = |timeout, first, interval| PeerTimeout::new(timeout, first, interval).resends;
         assert_eq!(resends(100, 5, 5), 19);
         assert_eq!(resends(100, 200, 5), 0);
         assert_eq!(resends(u32::MAX, u32::MAX, 0), 0);

@@ -6,8 +6,8 @@
 //! two sockets from having the same one.
 
 mod port_filter;
+mod port_unreachable;
 mod receive;
-mod refusal;
 mod route_mtu;
 mod send;
 mod socket;
@@ -20,16 +20,17 @@ use std::task::{Context, Poll, ready};
 
 use tokio::runtime::Handle;
 
+use self::port_unreachable::Responder;
 use self::receive::Filled;
-use self::refusal::Refusals;
 use self::route_mtu::RouteMtu;
 use self::send::Sent;
 use self::socket::{Family, RawSocket};
+use super::address::{canonical, check_zone_to_bind};
+use super::datagram::warn_of_small_buffer;
 use super::icmp::NetworkError;
 use super::reports::Reports;
 use super::reservation::PortReservation;
-use super::spread::{Part, shard_of_host};
-use super::udp_socket::{canonical, check_zone_to_bind, warn_of_small_buffer};
+use super::steering::{ShardSlot, shard_of_host};
 use super::{Link, RecvBatch, SystemCalls, kernel_module, sys};
 use crate::endpoint::Transmit;
 use crate::error::{BindError, Report};
@@ -50,13 +51,13 @@ pub struct RawLink {
     sockets: Vec<RawSocket>,
     local: SocketAddr,
     /// Whose packets these are.
-    part: Part,
+    part: ShardSlot,
     receive_buffer_bytes: usize,
     reports: Reports,
     routes: RouteMtu,
     send_calls: AtomicU64,
     receive_calls: AtomicU64,
-    _refusals: Arc<Refusals>,
+    _responder: Arc<Responder>,
     /// Behind the sockets: the port is free when they are closed.
     _reservation: Arc<PortReservation>,
 }
@@ -78,7 +79,7 @@ impl RawLink {
     }
 
     /// Opens `members` (at least one) links on one port: the first, and the others. Each gets the packets
-    /// from the addresses that [`Spread::ByAddress`] gives to it.
+    /// from the addresses that [`Steering::ByAddress`] gives to it.
     ///
     /// # Errors
     /// As [`RawLink::bind`].
@@ -138,13 +139,13 @@ impl RawLink {
             },
         };
         let reservation = Arc::new(reservation);
-        let refusals = Arc::new(Refusals::start(&runtime));
+        let responder = Arc::new(Responder::start(&runtime));
         let open = |number| {
-            let part = Part {
+            let part = ShardSlot {
                 number,
                 of: members.max(1),
             };
-            let shared = (Arc::clone(&refusals), Arc::clone(&reservation));
+            let shared = (Arc::clone(&responder), Arc::clone(&reservation));
             Self::open(local, part, &runtime, shared).map_err(bind_error)
         };
         let others = (1..members).map(open).collect::<Result<_, _>>()?;
@@ -153,9 +154,9 @@ impl RawLink {
 
     fn open(
         mut local: SocketAddr,
-        part: Part,
+        part: ShardSlot,
         runtime: &Handle,
-        (refusals, reservation): (Arc<Refusals>, Arc<PortReservation>),
+        (responder, reservation): (Arc<Responder>, Arc<PortReservation>),
     ) -> io::Result<Self> {
         let sockets = open_sockets(local, part, runtime)?;
         let mut receive_buffer_bytes = usize::MAX;
@@ -182,7 +183,7 @@ impl RawLink {
             routes: RouteMtu::new(local)?,
             send_calls: AtomicU64::new(0),
             receive_calls: AtomicU64::new(0),
-            _refusals: refusals,
+            _responder: responder,
             _reservation: reservation,
         })
     }
@@ -269,7 +270,7 @@ impl Link for RawLink {
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         for socket in &self.sockets {
             let device_full = socket.device_full.load(Ordering::Relaxed);
-            ready!(socket.write_waiter.poll(cx, socket.socket(), device_full))?;
+            ready!(socket.writable.poll(cx, socket.socket(), device_full))?;
             // Errors still in the queue would make the socket look writable again and again.
             self.collect_errors(socket);
         }
@@ -348,7 +349,11 @@ fn check_module() -> Result<(), BindError> {
 }
 
 /// One socket for an address, two for "any" of IPv6, of which one may be missing.
-fn open_sockets(local: SocketAddr, part: Part, runtime: &Handle) -> io::Result<Vec<RawSocket>> {
+fn open_sockets(
+    local: SocketAddr,
+    part: ShardSlot,
+    runtime: &Handle,
+) -> io::Result<Vec<RawSocket>> {
     let open = |ip: IpAddr, scope_id| {
         let buffers = (RECEIVE_BUFFER_BYTES, SEND_BUFFER_BYTES);
         RawSocket::open(ip, scope_id, (local.port(), part), buffers, runtime.clone())

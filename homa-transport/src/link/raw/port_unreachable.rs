@@ -19,10 +19,10 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::super::control::{self, SendControl};
-use super::super::reservation::{Held, PortReservation, look_at, look_at_native};
-use super::super::send_failure::SendFailure;
-use super::super::udp_socket::canonical;
+use super::super::address::canonical;
+use super::super::cmsg::{self, SendCmsg};
+use super::super::errno::SendError;
+use super::super::reservation::{Held, PortReservation, probe, probe_native};
 use super::super::{kernel_module, sys};
 use super::port_filter;
 use super::socket::{Family, IPPROTO_HOMA, homa_port, name};
@@ -30,7 +30,7 @@ use crate::units::Priority;
 use crate::wire::PacketType;
 
 /// The name that the elected one holds.
-const OFFICE: &str = "\0homa/port-unreachable";
+const LEADER_NAME: &str = "\0homa/port-unreachable";
 /// How long to wait after something that stands in the way of an election, and how often the elected one
 /// looks for the kernel module.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -44,21 +44,21 @@ const QUOTE_BYTES: u32 = 60 + 28;
 
 /// The candidacy of one link, until dropped.
 #[derive(Debug)]
-pub(super) struct Refusals {
+pub(super) struct Responder {
     task: AbortHandle,
 }
 
-impl Refusals {
-    /// Stands for election in the network namespace of the calling thread.
+impl Responder {
+    /// Takes part in the election in the network namespace of the calling thread.
     pub(super) fn start(runtime: &Handle) -> Self {
-        let task = runtime.spawn(stand(namespace()));
+        let task = runtime.spawn(elect(namespace()));
         Self {
             task: task.abort_handle(),
         }
     }
 }
 
-impl Drop for Refusals {
+impl Drop for Responder {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -75,17 +75,17 @@ fn is_at(home: Option<&PathBuf>) -> bool {
 }
 
 /// Tries to be elected, and serves when it is.
-async fn stand(home: Option<PathBuf>) {
+async fn elect(home: Option<PathBuf>) {
     loop {
         if is_at(home.as_ref()) && !kernel_module::is_loaded().unwrap_or(true) {
-            if let Ok(_office) = PortReservation::hold(OFFICE) {
-                match Watch::open(home.clone()) {
-                    Ok(mut watch) => watch.serve().await,
+            if let Ok(_leadership) = PortReservation::hold(LEADER_NAME) {
+                match Leader::open(home.clone()) {
+                    Ok(mut leader) => leader.serve().await,
                     Err(error) => {
                         tracing::debug!(%error, "no packets to unserved ports are refused")
                     }
                 }
-            } else if let Held::Until(end) = look_at(OFFICE)
+            } else if let Held::Until(end) = probe(LEADER_NAME)
                 && ended(end).await.is_ok()
             {
                 continue;
@@ -104,26 +104,26 @@ async fn ended(end: Socket) -> io::Result<()> {
 }
 
 /// The elected one's sockets.
-struct Watch {
+struct Leader {
     home: Option<PathBuf>,
-    sockets: Vec<Watched>,
+    sockets: Vec<FamilySockets>,
     /// Ports that were held when a packet came for them, each with what tells the end of that.
     held: Vec<(u16, AsyncFd<Socket>)>,
-    answers: Allowance,
+    answers: TokenBucket,
 }
 
 /// Sees the packets of one family, and answers.
-struct Watched {
+struct FamilySockets {
     family: Family,
     packets: AsyncFd<Socket>,
     icmp: Socket,
 }
 
-impl Watch {
+impl Leader {
     fn open(home: Option<PathBuf>) -> io::Result<Self> {
-        let sockets: Vec<Watched> = [Family::V4, Family::V6]
+        let sockets: Vec<FamilySockets> = [Family::V4, Family::V6]
             .into_iter()
-            .filter_map(|family| match Watched::open(family) {
+            .filter_map(|family| match FamilySockets::open(family) {
                 Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => None,
                 result => Some(result),
             })
@@ -132,7 +132,7 @@ impl Watch {
             home,
             sockets,
             held: Vec::new(),
-            answers: Allowance::new(Instant::now()),
+            answers: TokenBucket::new(Instant::now()),
         })
     }
 
@@ -165,12 +165,12 @@ impl Watch {
             .retain(|(_, end)| end.poll_read_ready(cx).is_pending());
         let mut changed = self.held.len() != before;
         let mut more = false;
-        for watched in &self.sockets {
-            let Poll::Ready(mut readable) = watched.packets.poll_read_ready(cx)? else {
+        for family in &self.sockets {
+            let Poll::Ready(mut readable) = family.packets.poll_read_ready(cx)? else {
                 continue;
             };
             more = true;
-            let stray = match watched.receive() {
+            let stray = match family.receive() {
                 Ok(stray) => stray,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     readable.clear_ready();
@@ -182,9 +182,9 @@ impl Watch {
             if self.held.iter().any(|(port, _)| *port == stray.port) || !is_at(self.home.as_ref()) {
                 continue;
             }
-            match look_at_native(stray.port) {
-                Held::No if self.answers.take(Instant::now()) => watched.answer(&stray)?,
-                Held::No | Held::Unsure => {}
+            match probe_native(stray.port) {
+                Held::No if self.answers.take(Instant::now()) => family.answer(&stray)?,
+                Held::No | Held::Unknown => {}
                 // There are more than the filter can name: their packets are looked at one by one.
                 Held::Until(_) if self.held.len() >= HELD_MAX => {}
                 Held::Until(end) => {
@@ -203,10 +203,10 @@ impl Watch {
 
     fn set_filters(&self) -> io::Result<()> {
         let ports: Vec<u16> = self.held.iter().map(|(port, _)| *port).collect();
-        for watched in &self.sockets {
-            let start = watched.family.starts_with();
+        for family in &self.sockets {
+            let start = family.family.starts_with();
             let filter = port_filter::none_of(&ports, QUOTE_BYTES, start);
-            watched.packets.get_ref().attach_filter(&filter)?;
+            family.packets.get_ref().attach_filter(&filter)?;
         }
         Ok(())
     }
@@ -222,7 +222,7 @@ struct Stray {
     quote: Vec<u8>,
 }
 
-impl Watched {
+impl FamilySockets {
     fn open(family: Family) -> io::Result<Self> {
         let protocol = Protocol::from(IPPROTO_HOMA);
         let packets = Socket::new(family.domain(), Type::RAW, Some(protocol))?;
@@ -252,12 +252,12 @@ impl Watched {
     /// The next packet; `None` if it is not one to be answered.
     fn receive(&self) -> io::Result<Option<Stray>> {
         let mut quote = [0; QUOTE_BYTES as usize];
-        let mut control = [0; control::RECEIVE_BYTES];
+        let mut control = [0; cmsg::RECEIVE_BYTES];
         let received = sys::receive(self.packets.get_ref(), &mut quote, &mut control, 0)?;
         let quote = quote.get(..received.len).unwrap_or_default();
         let control = control.get(..received.control_len).unwrap_or_default();
         // Packets to many hosts get no errors. Source: RFC 1122, section 3.2.2.
-        let local = control::unicast_address(control);
+        let local = cmsg::unicast_address(control);
         let (Some(from), Some(to)) = (received.address.map(canonical), local) else {
             return Ok(None);
         };
@@ -314,7 +314,7 @@ impl Watched {
                 field.copy_from_slice(&sum);
             }
         }
-        let control = SendControl::new(stray.from, Some(stray.to), Priority::LOWEST);
+        let control = SendCmsg::new(stray.from, Some(stray.to), Priority::LOWEST);
         let to: SockAddr = name(stray.from);
         let slices = [io::IoSlice::new(&message)];
         let header = MsgHdr::new()
@@ -323,8 +323,8 @@ impl Watched {
             .with_control(control.as_slice());
         let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
         if let Err(error) = self.icmp.sendmsg(&header, flags) {
-            match SendFailure::of(&error) {
-                SendFailure::Fatal => return Err(error),
+            match SendError::of(&error) {
+                SendError::Fatal => return Err(error),
                 // The client finds out by the silence.
                 failure => tracing::debug!(?failure, to = %stray.from, "cannot refuse a packet"),
             }
@@ -358,12 +358,12 @@ fn internet_checksum(bytes: &[u8]) -> u16 {
 }
 
 /// A token bucket.
-struct Allowance {
+struct TokenBucket {
     left: u32,
     filled: Instant,
 }
 
-impl Allowance {
+impl TokenBucket {
     const fn new(now: Instant) -> Self {
         Self {
             left: BURST,
@@ -403,14 +403,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn answers_are_limited() {
-        let mut allowance = Allowance::new(Instant::now());
-        let taken = (0..1000).filter(|_| allowance.take(Instant::now())).count();
+        let mut bucket = TokenBucket::new(Instant::now());
+        let taken = (0..1000).filter(|_| bucket.take(Instant::now())).count();
         assert_eq!(taken, 50);
         tokio::time::advance(Duration::from_millis(10)).await;
-        let taken = (0..1000).filter(|_| allowance.take(Instant::now())).count();
+        let taken = (0..1000).filter(|_| bucket.take(Instant::now())).count();
         assert_eq!(taken, 10);
         tokio::time::advance(Duration::from_secs(1000)).await;
-        let taken = (0..1000).filter(|_| allowance.take(Instant::now())).count();
+        let taken = (0..1000).filter(|_| bucket.take(Instant::now())).count();
         assert_eq!(taken, 50);
     }
 

@@ -1,7 +1,7 @@
 //! The buffer region of a socket: which pages the module has lent us, and how they get back.
 //!
 //! The module puts messages into pages and names them; they are ours until a later receive call
-//! hands them back, each exactly once. [`Pages`] is that ownership: dropped, its pages wait in the
+//! hands them back, each exactly once. [`Bpages`] is that ownership: dropped, its pages wait in the
 //! [`Region`] for the next receive call. At most half of the region is ever lent to the application; a
 //! message beyond that is copied out, and its pages go back at once. Hence an application that keeps
 //! what it received cannot stall the socket, and dropping a message needs to wake nobody.
@@ -11,87 +11,19 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
-use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use socket2::Socket;
 
+use super::mmap::Mmap;
 use super::{MESSAGE_PAGES_MAX, PAGE_BYTES, ReceiveArgs};
-
-/// Memory that the module writes and we read.
-#[derive(Debug)]
-pub(super) struct Memory {
-    start: NonNull<u8>,
-    len: usize,
-}
-
-// SAFETY: the memory belongs to no thread, and nothing here writes it.
-unsafe impl Send for Memory {}
-// SAFETY: as above.
-unsafe impl Sync for Memory {}
-
-impl Memory {
-    /// Reserves `len` bytes of address space; memory is taken when it is written.
-    pub(super) fn map(len: usize) -> io::Result<Self> {
-        // SAFETY: a new mapping, at an address of the system's choice.
-        let start = unsafe {
-            libc::mmap(
-                ptr::null_mut(),
-                len,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-                -1,
-                0,
-            )
-        };
-        match NonNull::new(start.cast()) {
-            Some(address) if start != libc::MAP_FAILED => Ok(Self {
-                start: address,
-                len,
-            }),
-            _ => Err(io::Error::last_os_error()),
-        }
-    }
-
-    /// Address of the first byte, as a number for the module.
-    pub(super) fn start(&self) -> usize {
-        self.start.as_ptr().expose_provenance()
-    }
-
-    pub(super) const fn len(&self) -> usize {
-        self.len
-    }
-
-    /// The bytes `[offset, offset + len)`; empty if they do not lie within.
-    ///
-    /// # Safety
-    /// Nobody may write them as long as the result is used: they belong to a message that the module
-    /// has delivered and that was not handed back.
-    unsafe fn bytes(&self, offset: usize, len: usize) -> &[u8] {
-        if offset.checked_add(len).is_none_or(|end| end > self.len) {
-            return &[];
-        }
-        // SAFETY: within the mapping, which lives as long as `self` and begins as zeros; the caller
-        // sees to it that these bytes are not written.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr().add(offset), len) }
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        // SAFETY: our mapping. Whoever uses its bytes holds `self`, and the module writes to it only
-        // within a receive call, whose caller holds it too.
-        let result = unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
-        debug_assert_eq!(result, 0, "a mapping of ours can be unmapped");
-    }
-}
 
 /// What a socket receives into.
 #[derive(Debug)]
 pub(in crate::kernel) struct Region {
-    memory: Memory,
+    memory: Mmap,
     /// Offsets to hand back.
     returned: Mutex<Vec<u32>>,
     /// Pages that the application holds.
@@ -147,10 +79,10 @@ pub(in crate::kernel) enum Received {
     Request {
         id: u64,
         peer: SocketAddr,
-        message: Pages,
+        message: Bpages,
     },
     /// The response to the call with this cookie.
-    Response { cookie: u64, message: Pages },
+    Response { cookie: u64, message: Bpages },
     /// The call with this cookie has failed.
     Failed { cookie: u64, error: io::Error },
 }
@@ -169,7 +101,7 @@ impl Region {
     /// Reserves address space for `bytes`, rounded up to whole pages.
     pub(in crate::kernel) fn new(bytes: usize) -> io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
-            memory: Memory::map(bytes.next_multiple_of(PAGE_BYTES))?,
+            memory: Mmap::map(bytes.next_multiple_of(PAGE_BYTES))?,
             returned: Mutex::default(),
             lent: AtomicUsize::new(0),
         }))
@@ -181,7 +113,7 @@ impl Region {
         peer: Option<SocketAddr>,
         args: &ReceiveArgs,
     ) -> io::Result<Received> {
-        let message = Pages::new(self, len, args)?;
+        let message = Bpages::new(self, len, args)?;
         if args.id & 1 == 0 {
             let cookie = args.completion_cookie;
             return Ok(Received::Response { cookie, message });
@@ -232,7 +164,7 @@ impl Region {
 
 /// A message in the region, and the right to read it.
 #[derive(Debug)]
-pub(in crate::kernel) struct Pages {
+pub(in crate::kernel) struct Bpages {
     region: Arc<Region>,
     offsets: [u32; MESSAGE_PAGES_MAX],
     count: usize,
@@ -240,7 +172,7 @@ pub(in crate::kernel) struct Pages {
     len: usize,
 }
 
-impl Pages {
+impl Bpages {
     /// Takes over the pages that `args` names for a message of `len` bytes, after a look whether that
     /// can be.
     fn new(region: &Arc<Region>, len: usize, args: &ReceiveArgs) -> io::Result<Self> {
@@ -301,7 +233,7 @@ impl Pages {
         let fills = self.len * 2 >= self.count * PAGE_BYTES;
         match self.contiguous() {
             Some(start) if fills && self.region.lend(self.count) => {
-                Bytes::from_owner(Lent { pages: self, start })
+                Bytes::from_owner(BorrowedBpages { pages: self, start })
             }
             _ => self.copied(),
         }
@@ -316,7 +248,7 @@ impl Pages {
     }
 }
 
-impl Drop for Pages {
+impl Drop for Bpages {
     fn drop(&mut self) {
         let offsets = self.offsets.iter().take(self.count);
         self.region.returned().extend(offsets);
@@ -324,18 +256,18 @@ impl Drop for Pages {
 }
 
 /// A message in one piece that the application reads in place.
-struct Lent {
-    pages: Pages,
+struct BorrowedBpages {
+    pages: Bpages,
     start: usize,
 }
 
-impl AsRef<[u8]> for Lent {
+impl AsRef<[u8]> for BorrowedBpages {
     fn as_ref(&self) -> &[u8] {
         self.pages.read(self.start, self.pages.len)
     }
 }
 
-impl Drop for Lent {
+impl Drop for BorrowedBpages {
     fn drop(&mut self) {
         let pages = &self.pages;
         pages.region.lent.fetch_sub(pages.count, Ordering::Relaxed);
@@ -348,6 +280,8 @@ fn invalid(text: String) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::ptr;
+
     use super::*;
 
     const PAGE: u32 = 1 << 16;
@@ -367,8 +301,8 @@ mod tests {
         args
     }
 
-    fn pages(region: &Arc<Region>, len: usize, offsets: &[u32]) -> Pages {
-        Pages::new(region, len, &args(2, offsets)).unwrap()
+    fn pages(region: &Arc<Region>, len: usize, offsets: &[u32]) -> Bpages {
+        Bpages::new(region, len, &args(2, offsets)).unwrap()
     }
 
     /// Writes as the module would.
@@ -492,7 +426,7 @@ mod tests {
     #[test]
     fn a_message_outside_the_region_or_of_another_size_is_refused() {
         let region = region(4);
-        let refused = |len, offsets: &[u32]| Pages::new(&region, len, &args(2, offsets)).is_err();
+        let refused = |len, offsets: &[u32]| Bpages::new(&region, len, &args(2, offsets)).is_err();
         assert!(refused(0, &[]));
         assert!(refused(PAGE_BYTES + 1, &[0]));
         assert!(refused(10, &[0, PAGE]));
@@ -500,13 +434,13 @@ mod tests {
         assert!(refused(10, &[u32::MAX]));
         let mut many = args(2, &[0; MESSAGE_PAGES_MAX]);
         many.page_count = u32::MAX;
-        assert!(Pages::new(&region, 1_000_000, &many).is_err());
+        assert!(Bpages::new(&region, 1_000_000, &many).is_err());
         assert!(!refused(10, &[4 * PAGE - 10]));
     }
 
     #[test]
     fn memory_is_read_only_within_its_bounds() {
-        let memory = Memory::map(2 * PAGE_BYTES).unwrap();
+        let memory = Mmap::map(2 * PAGE_BYTES).unwrap();
         // SAFETY: nobody writes this memory.
         let bytes = |offset, len| unsafe { memory.bytes(offset, len) };
         assert_eq!(bytes(PAGE_BYTES, PAGE_BYTES).len(), PAGE_BYTES);
