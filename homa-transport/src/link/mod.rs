@@ -20,13 +20,16 @@ pub mod raw;
 pub mod udp;
 
 pub(crate) mod address;
+mod bpf;
 mod cmsg;
 mod datagram;
 mod errno;
+mod error_queue;
 mod icmp;
 pub(crate) mod kernel_module;
 mod reports;
 mod reservation;
+mod send;
 #[cfg(feature = "sim")]
 pub(crate) mod sim;
 pub(crate) mod steering;
