@@ -24,12 +24,10 @@ mod bpf;
 mod cmsg;
 mod datagram;
 mod errno;
-mod error_queue;
 mod icmp;
 pub(crate) mod kernel_module;
 mod reports;
 mod reservation;
-mod send;
 #[cfg(feature = "sim")]
 pub(crate) mod sim;
 pub(crate) mod steering;

@@ -24,11 +24,12 @@ use self::port_unreachable::Responder;
 use self::route_mtu::RouteMtu;
 use self::socket::{Family, homa_port, name};
 use super::address::{canonical, check_zone_to_bind};
-use super::datagram::{Common, DatagramLink, DatagramSocket, Received, warn_of_small_buffer};
-use super::error_queue::PacketError;
+use super::datagram::{
+    Common, DatagramLink, DatagramSocket, PacketError, Received, Segments, Sent,
+    warn_of_small_buffer,
+};
 use super::icmp::NetworkError;
 use super::reservation::PortReservation;
-use super::send::{Segments, Sent};
 use super::steering::{ShardSlot, shard_of_host};
 use super::{RecvBatch, kernel_module};
 use crate::endpoint::Transmit;

@@ -6,9 +6,8 @@ use std::net::SocketAddr;
 use super::RawLink;
 use crate::endpoint::Transmit;
 use crate::error::Unreachable;
-use crate::link::datagram::{DatagramLink, DatagramSocket};
+use crate::link::datagram::{DatagramLink, DatagramSocket, Sent, transmit};
 use crate::link::errno::SendError;
-use crate::link::send::{self, Sent};
 
 /// Times that a packet is halved at most: 64 kB in 256 parts.
 const CUTS_MAX: usize = 8;
@@ -46,7 +45,7 @@ impl RawLink {
         let mut sent = 0;
         while let Some(rest) = parts.get(sent..).filter(|rest| !rest.is_empty()) {
             // Blocked halfway, the whole packet is sent again: the receiver drops what it has.
-            match send::transmit(self, socket, rest) {
+            match transmit(self, socket, rest) {
                 Ok(0) => break,
                 Ok(count) => sent += count,
                 Err(error) => match SendError::of(&error) {

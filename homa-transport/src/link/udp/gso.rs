@@ -2,7 +2,7 @@
 //! card (UDP_SEGMENT), and put together again on the way in (UDP_GRO).
 
 use crate::endpoint::Transmit;
-use crate::link::send::{PADDING_MAX, SLICES_MAX, Segments};
+use crate::link::datagram::{PADDING_MAX, SLICES_MAX, Segments};
 
 /// Packets of a train at most. Source: linux/udp.h, `UDP_MAX_SEGMENTS`, in older kernels;
 /// net/ipv4/udp_offload.c, `UDP_GRO_CNT_MAX`.
@@ -72,7 +72,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::link::send::gather;
+    use crate::link::datagram::gather;
     use crate::message::Message;
     use crate::units::{Priority, RpcId};
     use crate::wire::{Data, Header, Packet, emit};

@@ -18,12 +18,13 @@ pub use self::socket::UdpOptions;
 use self::socket::{Destinations, Opened, open_reserved};
 use super::address::{canonical, check_zone_to_bind, local_address};
 use super::cmsg;
-use super::datagram::{Common, DatagramLink, DatagramSocket, Received, warn_of_small_buffer};
+use super::datagram::{
+    Common, DatagramLink, DatagramSocket, PacketError, Received, Segments, Sent, transmit,
+    warn_of_small_buffer,
+};
 use super::errno::SendError;
-use super::error_queue::PacketError;
 use super::icmp::NetworkError;
 use super::reservation::PortReservation;
-use super::send::{self, Segments, Sent};
 use super::{PacketMeta, RecvBatch, sys};
 use crate::endpoint::Transmit;
 use crate::error::{BindError, Report, Unreachable};
@@ -142,7 +143,7 @@ impl UdpLink {
             .unwrap_or_else(PoisonError::into_inner);
         // A packet that another thread sends meanwhile may be fragmented too, which does no harm.
         destinations.set_path_mtu_discovery(socket, libc::IP_PMTUDISC_WANT)?;
-        let result = send::transmit(self, &self.socket, slice::from_ref(packet));
+        let result = transmit(self, &self.socket, slice::from_ref(packet));
         destinations.set_path_mtu_discovery(socket, libc::IP_PMTUDISC_DO)?;
         result.map(drop)
     }

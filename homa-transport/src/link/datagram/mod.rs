@@ -1,5 +1,8 @@
 //! What UDP and protocol 146 have in common: a link over datagram sockets of the system.
 
+mod error_queue;
+mod send;
+
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -12,9 +15,11 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
 
-use super::error_queue::{self, PacketError};
+pub(super) use self::error_queue::PacketError;
+#[cfg(test)]
+pub(super) use self::send::gather;
+pub(super) use self::send::{PADDING_MAX, SLICES_MAX, Segments, Sent, transmit};
 use super::reports::Reports;
-use super::send::{self, Segments, Sent};
 use super::writable::WritableWait;
 use super::{Link, RecvBatch, SystemCalls, sys};
 use crate::endpoint::Transmit;

@@ -10,35 +10,35 @@ use std::ptr;
 use std::slice;
 use std::sync::atomic::Ordering;
 
-use super::address::canonical;
-use super::cmsg::SendCmsg;
-use super::datagram::{DatagramLink, DatagramSocket};
-use super::errno::SendError;
-use super::sys::batch::{self, Outgoing, SEND_MAX};
+use super::{DatagramLink, DatagramSocket};
 use crate::endpoint::Transmit;
 use crate::error::Unreachable;
+use crate::link::address::canonical;
+use crate::link::cmsg::SendCmsg;
+use crate::link::errno::SendError;
+use crate::link::sys::batch::{self, Outgoing, SEND_MAX};
 
 /// Slices of the packets of one system call at most.
-pub(super) const SLICES_MAX: usize = 256;
+pub(in crate::link) const SLICES_MAX: usize = 256;
 /// Slices of a packet that is sent by itself without being joined.
 const SLICES_OF_ONE_MAX: usize = 16;
 /// Padding behind the end of a message at most, in bytes. It saves a system call, which costs as much
 /// as the copying of a hundred kilobytes, but the network has to carry it.
-pub(super) const PADDING_MAX: usize = 512;
+pub(in crate::link) const PADDING_MAX: usize = 512;
 /// Times that a packet is tried when errors of other peers keep getting in its way.
 const SEND_ATTEMPTS: usize = 4;
 
 /// Packets that leave as one datagram: how many at the head of a batch, and the length to which all but the
 /// last are padded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Segments {
-    pub(super) packets: usize,
-    pub(super) packet_bytes: usize,
+pub(in crate::link) struct Segments {
+    pub(in crate::link) packets: usize,
+    pub(in crate::link) packet_bytes: usize,
 }
 
 impl Segments {
     /// The first packet alone.
-    pub(super) fn single(batch: &[Transmit]) -> Self {
+    pub(in crate::link) fn single(batch: &[Transmit]) -> Self {
         Self {
             packets: batch.len().min(1),
             packet_bytes: batch.first().map_or(0, Transmit::len),
@@ -47,7 +47,7 @@ impl Segments {
 }
 
 /// What became of the leading packets.
-pub(super) enum Sent {
+pub(in crate::link) enum Sent {
     /// So many are sent, or lost: either way they need not be sent again.
     Done(usize),
     /// The send buffer is full.
@@ -56,8 +56,8 @@ pub(super) enum Sent {
     DeviceFull,
 }
 
-/// See [`Link::send`](super::Link::send).
-pub(super) fn send<L: DatagramLink>(link: &L, batch: &[Transmit]) -> io::Result<usize> {
+/// See [`Link::send`](crate::link::Link::send).
+pub(in crate::link) fn send<L: DatagramLink>(link: &L, batch: &[Transmit]) -> io::Result<usize> {
     let mut done = 0;
     while let Some(rest) = batch.get(done..)
         && let Some(first) = rest.first()
@@ -157,7 +157,7 @@ fn send_alone<L: DatagramLink>(
 
 /// Hands the leading packets for `socket` to the system, as many as fit into one call, and returns how many
 /// it took. None if the first is too long for its way.
-pub(super) fn transmit<L: DatagramLink>(
+pub(in crate::link) fn transmit<L: DatagramLink>(
     link: &L,
     socket: &DatagramSocket,
     batch: &[Transmit],
@@ -239,7 +239,7 @@ fn outgoing<L: DatagramLink>(
 
 /// Puts the slices of `packets`, all but the last padded to `packet_bytes`, into `slices`, and returns how
 /// many they are. `None`: there is no room for them.
-pub(super) fn gather<'p>(
+pub(in crate::link) fn gather<'p>(
     packets: &'p [Transmit],
     packet_bytes: usize,
     slices: &mut [IoSlice<'p>],

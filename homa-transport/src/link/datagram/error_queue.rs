@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 
 use socket2::Socket;
 
-use super::icmp::{ExtendedError, NetworkError};
-use super::{cmsg, sys};
+use crate::link::icmp::{ExtendedError, NetworkError};
+use crate::link::{cmsg, sys};
 use crate::wire::COMMON_HEADER_BYTES;
 
 /// Errors collected at a time. The queue shares the bounds of the receive buffer; what comes meanwhile may
@@ -15,20 +15,20 @@ const ERRORS_MAX: usize = 1024;
 
 /// An error about a packet.
 #[derive(Debug)]
-pub(super) struct PacketError<'q> {
+pub(in crate::link) struct PacketError<'q> {
     /// Where the packet was to go, as the socket's family shows it.
-    pub(super) address: SocketAddr,
+    pub(in crate::link) address: SocketAddr,
     /// What is wrong.
-    pub(super) error: NetworkError,
+    pub(in crate::link) error: NetworkError,
     /// It came from the network. Errors of the system's own making quote nothing.
-    pub(super) from_network: bool,
+    pub(in crate::link) from_network: bool,
     /// The start of the packet, as far as the error quotes it.
-    pub(super) quoted: &'q [u8],
+    pub(in crate::link) quoted: &'q [u8],
 }
 
 /// Empties the queue. Returns whether an error in it may have made a system call fail that had nothing to do
 /// with it.
-pub(super) fn collect(socket: &Socket, mut each: impl FnMut(&PacketError<'_>)) -> bool {
+pub(in crate::link) fn collect(socket: &Socket, mut each: impl FnMut(&PacketError<'_>)) -> bool {
     let mut any_from_network = false;
     let mut control = [0; cmsg::RECEIVE_BYTES];
     let mut quoted = [0; COMMON_HEADER_BYTES];
