@@ -367,8 +367,69 @@ fn homa_rpc_build_has_no_circles() {
 }
 
 #[test]
-fn homa_transport_has_no_new_circles() {
+fn homa_protocol_has_no_circles() {
+    assert_one_way("homa-transport/protocol");
+}
+
+#[test]
+fn homa_sim_has_no_circles() {
+    assert_one_way("homa-transport/sim");
+}
+
+#[test]
+fn homa_transport_has_no_circles() {
     assert_one_way("homa-transport");
+}
+
+/// Who takes time, randomness and packets as arguments needs none of these.
+#[test]
+fn the_protocol_and_the_simulator_know_no_sockets_clocks_threads_or_async() {
+    const FORBIDDEN: [&str; 9] = [
+        "tokio",
+        "socket2",
+        "libc",
+        "thread::spawn",
+        "thread::sleep",
+        "std::time::Instant",
+        "SystemTime",
+        "UdpSocket",
+        "async fn",
+    ];
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    for package in ["homa-transport/protocol", "homa-transport/sim"] {
+        let src = root.join(package).join("src");
+        if !src.is_dir() {
+            skip::report(
+                "what the protocol knows",
+                format_args!("no {}", src.display()),
+            );
+            return;
+        }
+        for file in sources(&src) {
+            let text = fs::read_to_string(&file).unwrap();
+            let code = |line: &&str| !line.trim_start().starts_with("//");
+            // Test modules stand at the end of a file.
+            let text = text.split("\nmod tests {").next().unwrap();
+            for line in text.lines().filter(code) {
+                for word in FORBIDDEN {
+                    assert!(!line.contains(word), "{}: {line}", file.display());
+                }
+            }
+        }
+    }
+}
+
+fn sources(folder: &Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    found
 }
 
 #[test]

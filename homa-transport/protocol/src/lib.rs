@@ -12,6 +12,7 @@ pub mod endpoint;
 pub mod error;
 mod list;
 pub mod message;
+mod shrink;
 pub mod slab;
 pub mod stats;
 pub mod units;

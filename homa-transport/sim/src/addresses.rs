@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use super::host::{ip_of, port};
+use super::ip::{ip_of, port};
 use homa_protocol::units::Instant;
 
 /// What hosts behind the NAT have in common.

@@ -6,12 +6,13 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::call::{Content, NewCall};
+use super::event::WorldEvent;
 use super::host::Host;
 use super::invariant::Breach;
 use super::random::Random;
 use super::trace::What;
 use super::workload::Arrivals;
-use super::world::{Answer, Happening, World};
+use super::world::{Answer, World};
 use homa_protocol::endpoint::{Event, RpcKey};
 use homa_protocol::message::Message;
 use homa_protocol::wire::MESSAGE_BYTES_MAX;
@@ -60,7 +61,7 @@ impl World {
         };
         if self.calls_left > 0 && self.bytes_left > 0 && self.is_loaded() {
             let wait = self.random.exponential(mean);
-            self.at(self.now + wait, Happening::Call(host));
+            self.at(self.now + wait, WorldEvent::Call(host));
         }
     }
 
@@ -92,7 +93,7 @@ impl World {
         };
         if self.random.chance(given_up) {
             let wait = self.random.exponential(after);
-            self.at(self.now + wait, Happening::GiveUp(host, call, rpc));
+            self.at(self.now + wait, WorldEvent::GiveUp(host, call, rpc));
         }
     }
 
@@ -279,7 +280,7 @@ impl World {
             self.answer(at, place);
         } else {
             let wait = self.random.exponential(service);
-            self.at(self.now + wait, Happening::Answer(at, place));
+            self.at(self.now + wait, WorldEvent::Answer(at, place));
         }
         Ok(())
     }

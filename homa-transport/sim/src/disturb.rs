@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use super::event::WorldEvent;
 use super::fault::{DisturbanceKind, PacketFaults};
 use super::host::Running;
 use super::invariant::{Breach, Levels};
 use super::trace::What;
-use super::world::{Happening, Phase, World, new_endpoint};
+use super::world::{Phase, World, new_endpoint};
 use homa_protocol::error::{Report, Unreachable};
 use homa_protocol::units::{Instant, RpcId};
 
@@ -55,7 +56,7 @@ impl World {
                 self.record(host, What::Alive(false));
             }
         }
-        self.at(end, Happening::End(number));
+        self.at(end, WorldEvent::End(number));
         Ok(())
     }
 
@@ -147,7 +148,7 @@ impl World {
             ..PacketFaults::default()
         });
         self.record(0, What::Healed);
-        self.at(self.now + LOOK_INTERVAL, Happening::Look);
+        self.at(self.now + LOOK_INTERVAL, WorldEvent::Look);
         Ok(())
     }
 
@@ -166,7 +167,7 @@ impl World {
             return Ok(());
         }
         if !quiet && self.now < self.deadline {
-            self.at(self.now + LOOK_INTERVAL, Happening::Look);
+            self.at(self.now + LOOK_INTERVAL, WorldEvent::Look);
             return Ok(());
         }
         self.oracle.on_end(&levels)?;
@@ -185,7 +186,7 @@ impl World {
         }
         self.phase = Phase::Probing;
         self.deadline = self.now + self.scenario.patience;
-        self.at(self.now + LOOK_INTERVAL, Happening::Look);
+        self.at(self.now + LOOK_INTERVAL, WorldEvent::Look);
         for host in 0..self.hosts.len() {
             self.probe(host);
             self.serve(host)?;

@@ -2,12 +2,13 @@
 //! address as the sender's, and has seen no token.
 
 use super::addresses::AddressId;
+use super::event::WorldEvent;
 use super::fuzz::{Source, forge};
-use super::host::port;
 use super::invariant::{Breach, Invariant};
+use super::ip::port;
 use super::packet::PacketId;
 use super::trace::{Record, Summary, What};
-use super::world::{Happening, World};
+use super::world::World;
 use homa_protocol::endpoint::Event;
 use homa_protocol::units::RpcId;
 use homa_protocol::wire::{self, Data, Header, Packet, PacketType, Tokens};
@@ -45,7 +46,7 @@ impl World {
         };
         if self.totals.forged < u64::from(forgeries.packets_max) && self.is_loaded() {
             let wait = self.random.exponential(forgeries.interval);
-            self.at(self.now + wait, Happening::Forge);
+            self.at(self.now + wait, WorldEvent::Forge);
         }
     }
 

@@ -1,10 +1,12 @@
 //! What a world consists of, and how all of it follows from one number.
 
+pub(crate) mod hazard;
+
 use std::time::Duration;
 
+use self::hazard::{Burst, Forgeries, ReceiveQueue};
+use super::clock::Clock;
 use super::fault::{Damaged, Disturbance, DisturbanceKind, PacketFaults};
-use super::hazard::{Burst, Forgeries, ReceiveQueue};
-use super::host::Clock;
 use super::random::{Random, nanos};
 use super::topology::Topology;
 use super::workload::{Arrivals, Sizes, Workload};

@@ -1,13 +1,14 @@
 //! Packets on their way between the endpoints of a world.
 
 use super::addresses::AddressId;
+use super::event::WorldEvent;
 use super::host::{Host, Running};
 use super::invariant::Breach;
 use super::network::Arrival;
 use super::oracle::Sent;
 use super::packet::PacketId;
 use super::trace::{Record, Summary, What};
-use super::world::{Happening, REPORT_DELAY, World};
+use super::world::{REPORT_DELAY, World};
 use homa_protocol::config::Wire;
 use homa_protocol::units::{Instant, Priority};
 use homa_protocol::wire;
@@ -26,7 +27,7 @@ impl World {
                 // No report gets through the NAT, and none to those in whose name packets are forged.
                 if reported && !forged && !self.addresses.is_behind_nat(arrival.to) {
                     let about = wire::quoted_id(self.network.bytes(arrival.packet));
-                    let happening = Happening::Report(arrival.from, arrival.to, about);
+                    let happening = WorldEvent::Report(arrival.from, arrival.to, about);
                     self.at(self.now + REPORT_DELAY, happening);
                 }
             }
@@ -60,7 +61,7 @@ impl World {
         };
         if host.is_behind() && host.runs() && !host.receiving {
             host.receiving = true;
-            self.at(self.now + queue.per_packet, Happening::Receive(at));
+            self.at(self.now + queue.per_packet, WorldEvent::Receive(at));
         }
     }
 
@@ -164,7 +165,7 @@ impl World {
                 let ahead = self.scenario.link_backlog.as_nanos();
                 let ahead = u64::try_from(ahead).unwrap_or(0);
                 let word = Instant::from_nanos(free.as_nanos().saturating_sub(ahead));
-                self.at(word.max(self.now), Happening::Link(at));
+                self.at(word.max(self.now), WorldEvent::Link(at));
                 return Ok(());
             }
             let now = host.clock.local(self.now);

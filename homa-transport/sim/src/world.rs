@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use super::addresses::Addresses;
+use super::clock::Clock;
 use super::defect::Defect;
-use super::host::{Clock, Host, Running, port};
+use super::event::WorldEvent;
+use super::host::{Host, Running};
 use super::invariant::{Breach, Invariant, Levels};
+use super::ip::port;
 use super::network::Network;
 use super::oracle::Oracle;
 use super::queue::EventQueue;
@@ -16,7 +19,7 @@ use super::trace::{Record, Trace, What};
 use homa_protocol::config::Wire;
 use homa_protocol::endpoint::{Endpoint, RpcKey};
 use homa_protocol::error::ConfigError;
-use homa_protocol::units::{Instant, RpcId};
+use homa_protocol::units::Instant;
 
 /// Time an ICMP message takes.
 pub const REPORT_DELAY: Duration = Duration::from_micros(30);
@@ -31,14 +34,14 @@ pub struct World {
     pub(super) hosts: Vec<Host>,
     pub(super) addresses: Addresses,
     pub(super) network: Network,
-    events: EventQueue<Happening>,
+    events: EventQueue<WorldEvent>,
     pub(super) oracle: Oracle,
     pub(super) trace: Trace,
     pub(super) defect: Option<Box<dyn Defect>>,
     pub(super) phase: Phase,
     /// When all has to be quiet.
     pub(super) deadline: Instant,
-    /// Answers to be given, by their place in [`Happening::Answer`].
+    /// Answers to be given, by their place in [`WorldEvent::Answer`].
     pub(super) answers: Vec<Answer>,
     pub(super) calls_left: usize,
     pub(super) bytes_left: u64,
@@ -47,37 +50,6 @@ pub struct World {
     last_host: usize,
     /// The packet being sent.
     pub(super) scratch: Vec<u8>,
-}
-
-/// Something that is going to happen, besides packets.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Happening {
-    /// The timers of a host are due.
-    Timer(usize),
-    /// The link of a host takes packets again.
-    Link(usize),
-    /// A host begins a call.
-    Call(usize),
-    /// A host answers a request.
-    Answer(usize, usize),
-    /// A host gives up a call.
-    GiveUp(usize, usize, RpcKey),
-    /// All hosts begin many calls to one, by the number of the burst.
-    Burst(usize),
-    /// A packet is forged.
-    Forge,
-    /// A host takes the next packet out of its receive queue.
-    Receive(usize),
-    /// A host (first) hears that another cannot be reached.
-    Report(usize, usize, Option<RpcId>),
-    /// A disturbance begins.
-    Begin(usize),
-    /// A disturbance ends.
-    End(usize),
-    /// The faults end.
-    Heal,
-    /// Time to look whether all is quiet.
-    Look,
 }
 
 /// An answer that the application of a host owes.
@@ -245,13 +217,13 @@ impl World {
     fn plan(&mut self) {
         for (number, disturbance) in self.scenario.disturbances.iter().enumerate() {
             let at = Instant::ZERO + disturbance.at;
-            self.events.push(at, Happening::Begin(number));
+            self.events.push(at, WorldEvent::Begin(number));
         }
         self.events
-            .push(Instant::ZERO + self.scenario.healing, Happening::Heal);
+            .push(Instant::ZERO + self.scenario.healing, WorldEvent::Heal);
         for (number, burst) in self.scenario.bursts.iter().enumerate() {
             let at = Instant::ZERO + burst.at;
-            self.events.push(at, Happening::Burst(number));
+            self.events.push(at, WorldEvent::Burst(number));
         }
         self.set_next_forgery();
         for host in 0..self.hosts.len() {
@@ -259,7 +231,7 @@ impl World {
         }
     }
 
-    pub(super) fn at(&mut self, at: Instant, happening: Happening) {
+    pub(super) fn at(&mut self, at: Instant, happening: WorldEvent) {
         self.events.push(at, happening);
     }
 
@@ -297,13 +269,13 @@ impl World {
         self.happen(happening)
     }
 
-    fn happen(&mut self, happening: Happening) -> Result<(), Breach> {
+    fn happen(&mut self, happening: WorldEvent) -> Result<(), Breach> {
         match happening {
-            Happening::Begin(number) => self.begin(number),
-            Happening::End(number) => self.end(number),
-            Happening::Heal => self.heal(),
-            Happening::Look => self.look(),
-            Happening::Timer(at) => {
+            WorldEvent::Begin(number) => self.begin(number),
+            WorldEvent::End(number) => self.end(number),
+            WorldEvent::Heal => self.heal(),
+            WorldEvent::Look => self.look(),
+            WorldEvent::Timer(at) => {
                 let Some(host) = self.hosts.get_mut(at) else {
                     return Ok(());
                 };
@@ -315,27 +287,27 @@ impl World {
                 self.run_timers(at);
                 self.serve(at)
             }
-            Happening::Link(host) => {
+            WorldEvent::Link(host) => {
                 if let Some(host) = self.hosts.get_mut(host) {
                     host.awaits_link = false;
                 }
                 self.serve(host)
             }
-            Happening::Burst(number) => self.burst(number),
-            Happening::Forge => {
+            WorldEvent::Burst(number) => self.burst(number),
+            WorldEvent::Forge => {
                 self.forge();
                 Ok(())
             }
-            Happening::Receive(host) => self.receive(host),
-            Happening::Call(host)
-            | Happening::Answer(host, _)
-            | Happening::GiveUp(host, ..)
-            | Happening::Report(host, ..) => self.act(host, happening),
+            WorldEvent::Receive(host) => self.receive(host),
+            WorldEvent::Call(host)
+            | WorldEvent::Answer(host, _)
+            | WorldEvent::GiveUp(host, ..)
+            | WorldEvent::Report(host, ..) => self.act(host, happening),
         }
     }
 
     /// Something that a process does itself: a stalled one does it later, a dead one never.
-    pub(super) fn act(&mut self, at: usize, happening: Happening) -> Result<(), Breach> {
+    pub(super) fn act(&mut self, at: usize, happening: WorldEvent) -> Result<(), Breach> {
         let Some(host) = self.hosts.get_mut(at) else {
             return Ok(());
         };
@@ -348,10 +320,10 @@ impl World {
             Running::Runs => {}
         }
         match happening {
-            Happening::Call(_) => self.call(at),
-            Happening::Answer(_, answer) => self.answer(at, answer),
-            Happening::GiveUp(_, call, rpc) => self.give_up(at, call, rpc),
-            Happening::Report(_, peer, about) => self.report(at, peer, about),
+            WorldEvent::Call(_) => self.call(at),
+            WorldEvent::Answer(_, answer) => self.answer(at, answer),
+            WorldEvent::GiveUp(_, call, rpc) => self.give_up(at, call, rpc),
+            WorldEvent::Report(_, peer, about) => self.report(at, peer, about),
             _ => {}
         }
         self.serve(at)
@@ -384,7 +356,7 @@ impl World {
         }
         if host.timer.is_none_or(|timer| due < timer) {
             host.timer = Some(due);
-            self.at(due, Happening::Timer(at));
+            self.at(due, WorldEvent::Timer(at));
         }
     }
 

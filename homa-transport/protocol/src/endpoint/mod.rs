@@ -15,14 +15,19 @@
 //! A driver that was stopped for a while hands in all packets that are waiting before it calls
 //! [`Endpoint::handle_timeout`]; then a stall of its own is not taken for the peer's silence.
 
+mod arrival;
+mod backoff;
 mod diagnostics;
 mod event;
 mod grants;
 mod memory;
+mod messages;
+mod pacer;
 mod peers;
 mod profile;
 mod rpcs;
 mod rx;
+mod teardown;
 mod timers;
 mod tx;
 
@@ -35,6 +40,7 @@ use self::grants::priority::{SizesSeen, UnscheduledCutoffs};
 use self::grants::scheduler::{GrantLimits, GrantScheduler};
 use self::memory::admission::Waiting;
 use self::memory::release::BurstWatch;
+use self::pacer::{Pacer, PacerLimits};
 use self::peers::peer::PeerKey;
 use self::peers::replay_memory::ReplayMemory;
 use self::peers::replay_window::MemoryClock;
@@ -44,7 +50,6 @@ use self::profile::rules::Rules;
 use self::rpcs::rpc::{Liveness, Rpc, State};
 use self::rpcs::table::RpcTable;
 use self::timers::wheel::Timers;
-use self::tx::pacer::{Pacer, PacerLimits};
 use self::tx::send::Control;
 use crate::config::{Config, Wire};
 use crate::error::{ConfigError, Limit, RpcError};

@@ -9,14 +9,14 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 
-use crate::endpoint::memory::release::{shrink, shrink_queue};
+use crate::endpoint::arrival::Arrival;
 use crate::endpoint::memory::wait_list::{Standing, WaitList};
 use crate::endpoint::peers::peer::{Peer, PeerKey};
 use crate::endpoint::profile::rules::Rule;
 use crate::endpoint::rpcs::rpc::{Liveness, Rpc, State};
-use crate::endpoint::rx::receive::Arrival;
 use crate::endpoint::{Endpoint, RpcKey};
 use crate::list::Links;
+use crate::shrink::{shrink, shrink_queue};
 use crate::units::{Instant, RpcId};
 use crate::wire::{Busy, Packet, Refusal, Resend};
 

@@ -1,20 +1,16 @@
 //! Memory that a burst has left behind goes back: tables keep room for four times what they hold at
 //! most. It is looked at from time to time, not per packet.
 
-use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher, Hash};
 use std::time::Duration;
 
 use crate::endpoint::Endpoint;
+use crate::shrink::{KEPT, shrink_queue};
 use crate::units::Instant;
 
 /// Time between two looks: a burst that comes again sooner finds its tables as they were.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// Entries for which a table may always have room.
-const KEPT: usize = 64;
-
 /// Bytes held for a burst, at least.
-const BURST_BYTES: usize = 8 << 20;
+const BURST_BYTES: usize = 2 << 20;
 /// About what an RPC or a peer takes in all, in bytes.
 const RECORD_BYTES: usize = 1_024;
 
@@ -43,25 +39,6 @@ impl BurstWatch {
         } else {
             self.high = self.high.max(recent);
         }
-    }
-}
-
-/// How much room a table of so many entries keeps, if it has too much.
-fn excess(len: usize, capacity: usize) -> Option<usize> {
-    (capacity > KEPT.max(len.saturating_mul(4))).then(|| len.saturating_mul(2))
-}
-
-/// Gives back what a map has too much.
-pub(in crate::endpoint) fn shrink<K: Eq + Hash, V, S: BuildHasher>(map: &mut HashMap<K, V, S>) {
-    if let Some(room) = excess(map.len(), map.capacity()) {
-        map.shrink_to(room);
-    }
-}
-
-/// The same for a queue.
-pub(in crate::endpoint) fn shrink_queue<T>(queue: &mut VecDeque<T>) {
-    if let Some(room) = excess(queue.len(), queue.capacity()) {
-        queue.shrink_to(room);
     }
 }
 
@@ -118,27 +95,5 @@ mod tests {
         assert!(!over(&[1_000]), "once is enough");
         assert!(!over(&[BURST_BYTES - 1]));
         assert!(!over(&[0]), "that was no burst");
-    }
-
-    #[test]
-    fn a_table_keeps_room_for_what_it_holds_and_no_more_than_four_times_that() {
-        let mut map: HashMap<u32, u32> = (0..100_000).map(|number| (number, 0)).collect();
-        map.retain(|number, _| *number < 1_000);
-        shrink(&mut map);
-        assert!(
-            (1_000..8_000).contains(&map.capacity()),
-            "{}",
-            map.capacity()
-        );
-        let before = map.capacity();
-        shrink(&mut map);
-        assert_eq!(map.capacity(), before);
-        map.clear();
-        shrink(&mut map);
-        assert!(map.capacity() <= KEPT);
-        let mut queue: VecDeque<u32> = (0..100_000).collect();
-        queue.clear();
-        shrink_queue(&mut queue);
-        assert!(queue.capacity() <= KEPT);
     }
 }

@@ -6,12 +6,8 @@
 //! into halves and halves of halves: a module drops a packet of which it has a part, but such halves it
 //! has or lacks as a whole. Source: homa_incoming.c, `homa_add_packet`; RFC 8899, section 4.3.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::endpoint::peers::peer::PeerKey;
-use crate::endpoint::profile::rules::Rule;
-use crate::endpoint::{Endpoint, RpcKey, Transmit};
 use crate::units::Instant;
 use crate::wire::DATA_HEADER_BYTES;
 
@@ -36,7 +32,7 @@ pub(crate) struct BlackHole {
 
 impl BlackHole {
     /// Longest packet to send, in bytes, if the way is known to be narrow.
-    fn packet_bytes_max(&self, now: Instant) -> Option<usize> {
+    pub(in crate::endpoint) fn packet_bytes_max(&self, now: Instant) -> Option<usize> {
         let recent = |(_, at): &(usize, Instant)| now.saturating_since(*at) < NARROW;
         self.narrowed.filter(recent).map(|(max, _)| max)
     }
@@ -51,7 +47,7 @@ impl BlackHole {
     }
 
     /// A packet with `bytes` of data has arrived.
-    fn on_arrived(&mut self, bytes: u32, now: Instant) {
+    pub(in crate::endpoint) fn on_arrived(&mut self, bytes: u32, now: Instant) {
         let len = self.length_sent(bytes, now);
         let (longest, at) = self.arrived;
         if len >= longest || now.saturating_since(at) >= PROOF {
@@ -61,7 +57,12 @@ impl BlackHole {
 
     /// A packet with `bytes` of data is asked for in vain since `since`. True if packets are to be shorter
     /// from now on.
-    fn on_stuck(&mut self, bytes: u32, since: Instant, now: Instant) -> bool {
+    pub(in crate::endpoint) fn on_stuck(
+        &mut self,
+        bytes: u32,
+        since: Instant,
+        now: Instant,
+    ) -> bool {
         let len = self.length_sent(bytes, now);
         let narrowed = self.narrowed.map_or(Instant::ZERO, |(_, at)| at);
         let (longest, arrived) = self.arrived;
@@ -82,68 +83,6 @@ const fn cut_length(mut len: usize, max: usize) -> usize {
         len = DATA_HEADER_BYTES + (len - DATA_HEADER_BYTES).div_ceil(2);
     }
     len
-}
-
-impl Endpoint {
-    /// A packet of the RPC's message was asked for again: perhaps its packets are too long.
-    pub(in crate::endpoint) fn look_for_black_hole(&mut self, now: Instant, key: RpcKey) {
-        let Some(rpc) = self.table.get_mut(key) else {
-            return;
-        };
-        let (Some(peer), Some(out)) = (self.peers.get_mut(rpc.peer), rpc.out.as_mut()) else {
-            return;
-        };
-        if self.rules.breaks(Rule::BlackHolesAreFound) {
-            return;
-        }
-        // A peer far away asks again before the first copy can have arrived.
-        if let Some((bytes, since)) = out.stuck()
-            && now.saturating_since(since) >= peer.round_trip.in_vain()
-        {
-            out.forget_stuck();
-            let narrowed = peer.black_hole.on_stuck(bytes, since, now);
-            self.stats.paths_narrowed += u64::from(narrowed);
-        }
-    }
-
-    /// Packets of the RPC's message have arrived that are as long as its first one.
-    pub(in crate::endpoint) fn packets_arrived(&mut self, now: Instant, key: RpcKey) {
-        let Some(rpc) = self.table.get_mut(key) else {
-            return;
-        };
-        if let (Some(peer), Some(out)) = (self.peers.get_mut(rpc.peer), rpc.out.as_mut()) {
-            peer.black_hole.on_arrived(out.first_end(), now);
-            out.forget_stuck();
-        }
-    }
-
-    /// The packet, or the first of its parts if its way is narrow; the others follow.
-    pub(in crate::endpoint) fn cut(
-        &mut self,
-        now: Instant,
-        peer: Option<PeerKey>,
-        packet: Transmit,
-    ) -> Transmit {
-        let peer = peer.and_then(|peer| self.peers.get(peer));
-        match peer.and_then(|peer| peer.black_hole.packet_bytes_max(now)) {
-            Some(max) if packet.len() > max => first_part(packet, max, &mut self.parts),
-            _ => packet,
-        }
-    }
-}
-
-/// Cuts a packet; `rest` gets all parts but the first.
-fn first_part(packet: Transmit, max: usize, rest: &mut VecDeque<Transmit>) -> Transmit {
-    let mut parts = vec![packet.clone()];
-    while parts.iter().any(|part| part.len() > max) {
-        let halves: Option<Vec<[Transmit; 2]>> = parts.iter().map(Transmit::halves).collect();
-        let Some(halves) = halves else { break };
-        parts = halves.into_iter().flatten().collect();
-    }
-    let mut parts = parts.into_iter();
-    let first = parts.next().unwrap_or(packet);
-    rest.extend(parts);
-    first
 }
 
 #[cfg(test)]

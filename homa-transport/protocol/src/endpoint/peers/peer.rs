@@ -7,13 +7,13 @@ use std::time::Duration;
 use slotmap::new_key_type;
 
 use crate::endpoint::RpcKey;
+use crate::endpoint::backoff::backed_off;
 use crate::endpoint::grants::priority::UnscheduledCutoffs;
+use crate::endpoint::messages::grant_delay::GrantDelay;
 use crate::endpoint::peers::address_validation::AddressValidation;
 use crate::endpoint::peers::black_hole::BlackHole;
-use crate::endpoint::peers::grant_delay::GrantDelay;
 use crate::endpoint::peers::probe_rate::ProbeRate;
 use crate::endpoint::peers::round_trip::RoundTrip;
-use crate::endpoint::timers::wheel::backed_off;
 use crate::list::{Links, List};
 use crate::units::Instant;
 use crate::wire::{AckEntry, Acks};

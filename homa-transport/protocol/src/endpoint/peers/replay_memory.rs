@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use slotmap::new_key_type;
 
-use crate::endpoint::memory::release::shrink;
 use crate::endpoint::peers::replay_window::DeliveredIds;
 use crate::list::{Links, List};
+use crate::shrink::shrink;
 use crate::slab::Slab;
 use crate::units::{Instant, RpcId};
 use crate::wire::Refusal;

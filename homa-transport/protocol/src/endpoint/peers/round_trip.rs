@@ -6,7 +6,6 @@
 
 use std::time::Duration;
 
-use crate::endpoint::{Endpoint, RpcKey};
 use crate::units::{Instant, RpcId};
 
 /// A NEED_ACK that is not answered for so long is not measured any more.
@@ -99,19 +98,6 @@ impl RoundTrip {
         let (least, most) = (ACK_MIN.min(unknown), ACK_MAX.max(unknown));
         self.bound()
             .map_or(unknown, |bound| (2 * bound).clamp(least, most))
-    }
-}
-
-impl Endpoint {
-    /// All of the RPC's message has arrived.
-    pub(in crate::endpoint) fn measure_resends(&mut self, key: RpcKey) {
-        let Some(rpc) = self.table.get(key) else {
-            return;
-        };
-        let took = rpc.out.as_ref().and_then(|out| out.resends_went_on_for());
-        if let (Some(took), Some(peer)) = (took, self.peers.get_mut(rpc.peer)) {
-            peer.round_trip.on_sample(took);
-        }
     }
 }
 

@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use crate::config::Wire;
 use crate::endpoint::grants::priority::UnscheduledCutoffs;
-use crate::endpoint::memory::release::shrink;
+use crate::endpoint::messages::grant_delay::GrantDelay;
 use crate::endpoint::peers::address::AddrKey;
 use crate::endpoint::peers::address_validation::AddressValidation;
 use crate::endpoint::peers::black_hole::BlackHole;
-use crate::endpoint::peers::grant_delay::GrantDelay;
 use crate::endpoint::peers::peer::{Peer, PeerKey, Probing};
 use crate::endpoint::peers::probe_rate::ProbeRate;
 use crate::endpoint::peers::round_trip::RoundTrip;
-use crate::endpoint::tx::start_msg::Habit;
+use crate::endpoint::peers::start_habit::Habit;
 use crate::list::{Links, List};
+use crate::shrink::shrink;
 use crate::slab::Slab;
 use crate::units::Instant;
 

@@ -1,5 +1,4 @@
-//! The RPCs in progress, from their beginning to their end.
+//! The RPCs in progress: their states, and where they are found.
 
 pub(in crate::endpoint) mod rpc;
 pub(in crate::endpoint) mod table;
-pub(in crate::endpoint) mod teardown;

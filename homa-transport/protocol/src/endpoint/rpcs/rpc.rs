@@ -13,10 +13,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::endpoint::RpcKey;
+use crate::endpoint::messages::inbound::InMessage;
+use crate::endpoint::messages::outbound::OutMessage;
+use crate::endpoint::pacer::Rank;
 use crate::endpoint::peers::peer::PeerKey;
-use crate::endpoint::rx::inbound::InMessage;
-use crate::endpoint::tx::outbound::OutMessage;
-use crate::endpoint::tx::pacer::Rank;
 use crate::list::Links;
 use crate::units::{Instant, RpcId};
 

@@ -6,9 +6,9 @@ use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 
 use crate::endpoint::RpcKey;
-use crate::endpoint::memory::release::shrink;
 use crate::endpoint::rpcs::rpc::Rpc;
 use crate::list::List;
+use crate::shrink::shrink;
 use crate::slab::Slab;
 use crate::units::RpcId;
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use crate::config::Wire;
+use crate::endpoint::arrival::Arrival;
 use crate::endpoint::profile::rules::Rule;
 use crate::endpoint::rpcs::rpc::{Rpc, State};
-use crate::endpoint::rx::receive::Arrival;
 use crate::endpoint::{Endpoint, RpcKey};
 use crate::error::{Limit, RpcError};
 use crate::units::Instant;
@@ -332,6 +332,17 @@ impl Endpoint {
         );
         for entry in acks {
             self.acked(&arrival, *entry);
+        }
+    }
+
+    /// All of the RPC's message has arrived.
+    pub(in crate::endpoint) fn measure_resends(&mut self, key: RpcKey) {
+        let Some(rpc) = self.table.get(key) else {
+            return;
+        };
+        let took = rpc.out.as_ref().and_then(|out| out.resends_went_on_for());
+        if let (Some(took), Some(peer)) = (took, self.peers.get_mut(rpc.peer)) {
+            peer.round_trip.on_sample(took);
         }
     }
 

@@ -1,11 +1,11 @@
 //! DATA: what it begins, what it completes.
 
 use crate::config::Wire;
+use crate::endpoint::arrival::Arrival;
 use crate::endpoint::grants::scheduler::Progress;
 use crate::endpoint::memory::wait_list::Standing;
+use crate::endpoint::messages::inbound::{Added, InMessage};
 use crate::endpoint::rpcs::rpc::State;
-use crate::endpoint::rx::inbound::{Added, InMessage};
-use crate::endpoint::rx::receive::Arrival;
 use crate::endpoint::{Endpoint, Event, RpcKey};
 use crate::error::RpcError;
 use crate::units::Instant;

@@ -3,29 +3,14 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::config::Wire;
+use crate::endpoint::arrival::Arrival;
 use crate::endpoint::diagnostics::trace::Record;
-use crate::endpoint::peers::address_validation::Sender;
 use crate::endpoint::peers::peer::{Peer, PeerKey};
 use crate::endpoint::profile::rules::Rule;
+use crate::endpoint::rx::address_validation::Sender;
 use crate::endpoint::{Endpoint, Event, RpcKey};
-use crate::units::{Instant, RpcId};
+use crate::units::Instant;
 use crate::wire::{self, Data, Header, Malformed, Packet, Tokens};
-
-/// The header of a packet with where it came from and where it went to.
-#[derive(Clone, Copy)]
-pub(in crate::endpoint) struct Arrival {
-    pub(in crate::endpoint) now: Instant,
-    pub(in crate::endpoint) peer: SocketAddr,
-    pub(in crate::endpoint) local: IpAddr,
-    /// What is known of the sender, if it was known before.
-    pub(in crate::endpoint) known_peer: Option<PeerKey>,
-    /// The RPC in our form.
-    pub(in crate::endpoint) id: RpcId,
-    /// Over UDP.
-    pub(in crate::endpoint) tokens: Tokens,
-    /// It shows our token, or need not.
-    pub(in crate::endpoint) validated: bool,
-}
 
 impl Endpoint {
     /// Takes a packet that `peer` sent to our address `local`. Whatever is wrong with it is counted.

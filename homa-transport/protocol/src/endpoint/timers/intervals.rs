@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::config::Wire;
+use crate::endpoint::backoff::backed_off;
 use crate::endpoint::rpcs::rpc::Rpc;
-use crate::endpoint::timers::wheel::backed_off;
 use crate::endpoint::{Endpoint, RpcKey};
 
 /// RESENDs in a row at the plain interval; then the interval doubles.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::endpoint::Endpoint;
+use crate::endpoint::arrival::Arrival;
 use crate::endpoint::grants::priority::UnscheduledCutoffs;
-use crate::endpoint::rx::receive::Arrival;
 use crate::units::Instant;
 use crate::wire::{Cutoffs, Packet};
 

@@ -1,8 +1,8 @@
 //! Messages of the application on their way out: which are taken, what they hold, when they go.
 
 use crate::config::Wire;
+use crate::endpoint::messages::outbound::OutMessage;
 use crate::endpoint::peers::peer::PeerKey;
-use crate::endpoint::tx::outbound::OutMessage;
 use crate::endpoint::{Endpoint, RpcKey};
 use crate::error::{Limit, RpcError};
 use crate::message::Message;

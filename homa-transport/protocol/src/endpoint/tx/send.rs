@@ -3,13 +3,13 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::config::Wire;
+use crate::endpoint::arrival::Arrival;
 use crate::endpoint::diagnostics::trace::Record;
 use crate::endpoint::grants::priority;
+use crate::endpoint::messages::outbound::SegmentKind;
+use crate::endpoint::pacer::{Choice, Rank};
 use crate::endpoint::peers::peer::PeerKey;
 use crate::endpoint::rpcs::rpc::State;
-use crate::endpoint::rx::receive::Arrival;
-use crate::endpoint::tx::outbound::SegmentKind;
-use crate::endpoint::tx::pacer::{Choice, Rank};
 use crate::endpoint::{Endpoint, RpcKey, Transmit};
 use crate::message::Message;
 use crate::units::{Instant, RpcId};

@@ -20,83 +20,16 @@
 //!
 //! A lost GRANT shows as a START_MSG that comes again, or as DATA that does not come.
 
-use std::time::Duration;
-
 use crate::config::Wire;
+use crate::endpoint::arrival::Arrival;
+use crate::endpoint::messages::outbound::OutMessage;
 use crate::endpoint::peers::peer::PeerKey;
+use crate::endpoint::peers::start_habit::Habit;
 use crate::endpoint::profile::rules::Rule;
 use crate::endpoint::rpcs::rpc::State;
-use crate::endpoint::rx::receive::Arrival;
-use crate::endpoint::tx::outbound::OutMessage;
 use crate::endpoint::{Endpoint, RpcKey};
 use crate::units::Instant;
 use crate::wire::{Busy, Data, Grant, Packet, StartMsg};
-
-/// Times in a row that START_MSG is repeated to a host and not answered, after which its messages go in the
-/// older scheme: it does not know START_MSG, having been started again with an older module, perhaps.
-const REPEATS_MAX: u32 = 8;
-
-/// State of a message that goes by grants alone.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::endpoint) struct Start {
-    /// Bytes that go unasked in the older scheme.
-    unscheduled: u32,
-    /// START_MSG was sent.
-    sent: bool,
-}
-
-impl Start {
-    pub(in crate::endpoint) const fn new(unscheduled: u32) -> Self {
-        Self {
-            unscheduled,
-            sent: false,
-        }
-    }
-
-    /// Bytes that go unasked in the older scheme.
-    pub(in crate::endpoint) const fn unscheduled(self) -> u32 {
-        self.unscheduled
-    }
-}
-
-/// What is known of a host: whether it begins long messages by START_MSG, and answers it.
-#[derive(Clone, Copy, Debug, Default)]
-pub(in crate::endpoint) struct Habit {
-    sends: bool,
-    /// START_MSGs repeated to it since it last answered one; those within one interval count once.
-    in_vain: u32,
-    counted: Instant,
-}
-
-impl Habit {
-    /// Whether messages to it should begin so.
-    pub(in crate::endpoint) const fn sends(self) -> bool {
-        self.sends
-    }
-
-    /// A message that began so has come from it whole.
-    const fn on_message(&mut self) {
-        self.sends = true;
-        self.in_vain = 0;
-    }
-
-    /// It has answered START_MSG.
-    const fn on_answer(&mut self) {
-        self.in_vain = 0;
-    }
-
-    /// START_MSG is to be repeated. False: it is in vain.
-    fn on_repeat(&mut self, now: Instant, interval: Duration) -> bool {
-        if self.in_vain == 0 || now.saturating_since(self.counted) >= interval {
-            self.in_vain += 1;
-            self.counted = now;
-        }
-        if self.in_vain >= REPEATS_MAX {
-            self.sends = false;
-        }
-        self.in_vain < REPEATS_MAX
-    }
-}
 
 /// The message as if its first packet were DATA without data.
 const fn opening(start: StartMsg) -> Data {
@@ -241,35 +174,5 @@ impl Endpoint {
             self.stats.busy_sent += 1;
             self.reply(arrival, Packet::Busy(Busy::Waiting));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const INTERVAL: Duration = Duration::from_millis(5);
-
-    #[test]
-    fn a_host_that_never_answers_is_given_up_after_rounds_not_packets() {
-        let mut habit = Habit::default();
-        habit.on_message();
-        let mut now = Instant::from_nanos(7_000_000);
-        for _ in 1..REPEATS_MAX {
-            for _ in 0..100 {
-                assert!(habit.on_repeat(now, INTERVAL) && habit.sends());
-            }
-            now = now + INTERVAL;
-        }
-        assert!(!habit.on_repeat(now, INTERVAL) && !habit.sends());
-        assert!(
-            !habit.on_repeat(now, INTERVAL),
-            "it stays so for the others"
-        );
-        habit.on_answer();
-        assert!(habit.on_repeat(now, INTERVAL));
-        assert!(!habit.sends(), "until a message of its own begins so again");
-        habit.on_message();
-        assert!(habit.sends());
     }
 }

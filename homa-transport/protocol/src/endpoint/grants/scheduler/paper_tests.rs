@@ -1,6 +1,7 @@
 //! The rules of the published simulations.
 
 use super::*;
+use crate::endpoint::grants::priority::UnscheduledCutoffs;
 use slotmap::SlotMap;
 
 /// 1,230 ns: a full packet at 10 Gbit/s.

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::fault::{Disturbance, DisturbanceKind};
-use super::random::Random;
-use super::scenario::Scenario;
+use super::Scenario;
+use crate::fault::{Disturbance, DisturbanceKind};
+use crate::random::Random;
 use homa_protocol::config::Wire;
 use homa_protocol::endpoint::ModuleKind;
 
@@ -44,7 +44,7 @@ pub struct Burst {
 
 impl Scenario {
     /// Adds what threatens the world of a seed. Its chance is its own, so that all else stays as it is.
-    pub(super) fn with_hazards(self, seed: u64) -> Self {
+    pub(crate) fn with_hazards(self, seed: u64) -> Self {
         let mut random = Random::new(seed ^ 0x4a2a_2d55);
         let (nat, forged, burst) = (random.fork(), random.fork(), random.fork());
         self.with_nat(nat).with_forgeries(forged).with_burst(burst)

@@ -1,10 +1,10 @@
 //! The ends of RPCs and peers.
 
 use crate::endpoint::memory::wait_list::Standing;
+use crate::endpoint::messages::outbound::OutMessage;
 use crate::endpoint::peers::peer::PeerKey;
 use crate::endpoint::peers::replay_memory::MemoryTime;
 use crate::endpoint::rpcs::rpc::{Rpc, State};
-use crate::endpoint::tx::outbound::OutMessage;
 use crate::endpoint::{Endpoint, Event, RpcKey};
 use std::net::SocketAddr;
 

@@ -3,8 +3,8 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use crate::endpoint::tx::retransmit::{Asked, Retransmits};
-use crate::endpoint::tx::start_msg::Start;
+use crate::endpoint::messages::retransmit::{Asked, Retransmits};
+use crate::endpoint::messages::start::Start;
 use crate::message::Message;
 use crate::units::{Instant, Priority};
 

@@ -6,9 +6,9 @@
 use std::net::SocketAddr;
 
 use crate::config::Wire;
+use crate::endpoint::arrival::Arrival;
 use crate::endpoint::memory::wait_list::Standing;
 use crate::endpoint::peers::peer::PeerKey;
-use crate::endpoint::rx::receive::Arrival;
 use crate::endpoint::{Endpoint, RpcKey};
 
 impl Endpoint {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use crate::endpoint::peers::grant_delay::{DelayProbe, Took};
+use crate::endpoint::messages::grant_delay::{DelayProbe, Took};
 use crate::message::Message;
 use crate::units::{Instant, Priority};
 
