@@ -54,7 +54,7 @@ pub struct RawLink {
     /// Of each of them.
     families: Vec<Family>,
     /// Whose packets these are.
-    part: ShardSlot,
+    slot: ShardSlot,
     receive_buffer_bytes: usize,
     routes: RouteMtu,
     _responder: Arc<Responder>,
@@ -173,7 +173,7 @@ impl RawLink {
             common: Common::new(local),
             sockets,
             families,
-            part,
+            slot: part,
             receive_buffer_bytes,
             routes: RouteMtu::new(local)?,
             _responder: responder,
@@ -189,7 +189,7 @@ impl RawLink {
     }
 
     fn has_part_of(&self, peer: SocketAddr) -> bool {
-        shard_of_host(peer.ip(), self.part.of) == self.part.number
+        shard_of_host(peer.ip(), self.slot.of) == self.slot.number
     }
 
     fn sockets_by_family(&self) -> impl Iterator<Item = (&DatagramSocket, Family)> {

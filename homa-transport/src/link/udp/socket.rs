@@ -197,7 +197,7 @@ fn open(addr: SocketAddr, options: &UdpOptions) -> io::Result<Socket> {
     sys::set_option(&socket, libc::SOL_SOCKET, sys::SO_SELECT_ERR_QUEUE, 1)?;
     if let Err(error) = sys::set_option(&socket, libc::SOL_UDP, libc::UDP_GRO, 1) {
         // A kernel older than 5.0.
-        tracing::debug!(%error, "packets come one by one: the system puts no trains together");
+        tracing::debug!(%error, "packets come one by one: the system puts none together (GRO)");
     }
     Ok(socket)
 }
