@@ -1,5 +1,5 @@
 //! Without layers a call comes to its service without HTTP, with layers as HTTP.
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 
 mod support;
 

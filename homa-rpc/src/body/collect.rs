@@ -33,8 +33,7 @@ pub(crate) fn take_or_read<B>(
     limit: &'static str,
 ) -> Result<Contents, Reading>
 where
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     let body = Body::new(body);
     let info = *body.info();
@@ -51,8 +50,7 @@ pub(crate) async fn collect<B>(
     limit: &'static str,
 ) -> Result<Contents, Status>
 where
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     match take_or_read(body, message_max, limit) {
         Ok(contents) => Ok(contents),
@@ -245,8 +243,7 @@ impl<B> WithStatus<B> {
 
 impl<B> http_body::Body for WithStatus<B>
 where
-    B: http_body::Body<Data = Bytes>,
-    B::Error: Into<BoxError>,
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>>,
 {
     type Data = Bytes;
     type Error = Status;

@@ -117,8 +117,7 @@ impl Body {
     #[must_use]
     pub fn new<B>(body: B) -> Self
     where
-        B: http_body::Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
+        B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         match try_cast::<B, Self>(body) {
             Ok(body) => body,

@@ -41,8 +41,7 @@ where
     T: Service<http::Request<Body>, Response = http::Response<B>> + Clone + Send + 'static,
     T::Error: Into<BoxError>,
     T::Future: Send + 'static,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     type ResponseBody = B;
     type BodyError = B::Error;

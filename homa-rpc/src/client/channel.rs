@@ -163,8 +163,7 @@ impl fmt::Debug for Channel {
 
 impl<B> Service<http::Request<B>> for Channel
 where
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     type Response = http::Response<Body>;
     type Error = Status;

@@ -66,8 +66,7 @@ enum State {
 impl ResponseFuture {
     pub(super) fn new<B>(channel: Arc<Shared>, request: http::Request<B>) -> Self
     where
-        B: http_body::Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
+        B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         let (parts, body) = request.into_parts();
         let call = match try_cast::<B, Body>(body) {
@@ -102,8 +101,7 @@ impl CallFuture {
     /// A call whose message has to be read from a body.
     fn reading<B>(channel: Arc<Shared>, parts: Parts, body: B, info: CallInfo) -> Self
     where
-        B: http_body::Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
+        B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         let call = UnaryCall::of_http(parts, Bytes::new(), info);
         let deadlines = effective_deadline(&channel, None, info.deadline, &call.headers);
@@ -204,8 +202,7 @@ impl State {
 
 async fn read_and_send<B>(prepared: PreparedCall, body: B) -> Result<UnaryReply, Status>
 where
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     // What fits into no frame need not be read to the end.
     let message_max = match prepared.channel.resolver.now()? {

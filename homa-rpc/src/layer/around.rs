@@ -97,8 +97,7 @@ where
     S: CallService,
     F: Fn(http::Request<Body>, Next) -> Fut,
     Fut: Future<Output = Result<http::Response<Body>, Status>>,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     type Response = http::Response<Body>;
     type Error = Status;

@@ -171,10 +171,8 @@ where
     S: Service<http::Request<Body>, Response = http::Response<R>>,
     S::Error: Into<BoxError>,
     I: Interceptor,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-    R: http_body::Body<Data = Bytes> + Send + 'static,
-    R::Error: Into<BoxError>,
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    R: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     type Response = http::Response<Body>;
     type Error = Status;
@@ -255,8 +253,7 @@ impl<F, I, R, E> Future for InterceptedFuture<F, I>
 where
     F: Future<Output = Result<http::Response<R>, E>>,
     I: Interceptor,
-    R: http_body::Body<Data = Bytes> + Send + 'static,
-    R::Error: Into<BoxError>,
+    R: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     E: Into<BoxError>,
 {
     type Output = Result<http::Response<Body>, Status>;

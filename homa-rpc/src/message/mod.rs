@@ -1,4 +1,4 @@
-//! What users see of a call: [`Request`], [`Response`], [`Status`], [`Metadata`], codecs, limits, methods.
+//! What users see of a call: requests, responses, statuses, metadata, codecs, limits, methods.
 
 pub(crate) mod codec;
 mod error;

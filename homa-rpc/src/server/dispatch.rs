@@ -1,6 +1,5 @@
 //! From a request frame to the handler and back: one task per call.
 
-use std::any::Any;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,26 +10,23 @@ use std::task::{self, Poll, Waker};
 use bytes::Bytes;
 use homa_transport::Incoming;
 use http::Extensions;
-use http::response::Parts;
 use http::uri::PathAndQuery;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::admission::{CallLimiter, CallPermit};
 use super::cancel::{Cancellable, Cancellations};
-use super::methods::Methods;
+use super::handle::handle;
+use super::methods::{Method, Methods};
 use super::overload::{Overload, Reason, Refusal};
-use super::quota::{PeerPermit, PeerQuota};
+use super::quota::{MethodPermit, PeerPermit, PeerQuota};
 use super::reply::{Answer, PendingReply};
-use super::router::{Route, Router};
+use super::router::Route;
 use super::stats::Counters;
-use super::unary::Replying;
-use crate::body::{self, CallService, End, UnaryCall, UnaryReply, Whole};
+use crate::body::{CallService, UnaryCall};
 use crate::call::context::{CallContext, DropReason};
 use crate::call::deadline::{self, Timer};
 use crate::frame::{self, Call, Kind, Peek, Request};
-use crate::message::BoxError;
-use crate::message::limits::FRAME_LIMIT;
 use crate::message::method::CallInfo;
 use crate::message::status::Status;
 use crate::util::name_map::Names;
@@ -54,6 +50,15 @@ struct Entered {
     peer: Option<PeerPermit>,
 }
 
+/// A call that may be dispatched.
+struct Admitted<'a> {
+    deadline: Option<Instant>,
+    /// `None` if nothing is known of the method.
+    method: Option<&'a Method>,
+    permit: Option<MethodPermit>,
+    cancellable: Option<Cancellable>,
+}
+
 impl Shared {
     /// Admits a call with a frame of `len` bytes, or says why not.
     fn enter(&self, peer: SocketAddr, len: usize) -> Result<Entered, Refusal> {
@@ -63,6 +68,40 @@ impl Shared {
                 Some(quota) => Some(quota.enter(peer)?),
                 None => None,
             },
+        })
+    }
+
+    /// Admits a call by what its frame says, or says why not.
+    fn admit(
+        &self,
+        call: &Call,
+        peer: SocketAddr,
+        arrived: Option<Instant>,
+    ) -> Result<Admitted<'_>, Refusal> {
+        let deadline = arrived
+            .zip(call.timeout)
+            .and_then(|(arrived, timeout)| arrived.checked_add(timeout));
+        if deadline::has_passed(deadline) {
+            let status = Status::deadline_exceeded("the deadline passed before dispatch");
+            return Err(Refusal::new(Reason::Expired, status));
+        }
+        let path = call.path.path();
+        let method = self.methods.get(path);
+        let quota = method.and_then(|method| method.quota.as_ref());
+        let permit = quota.map(|quota| quota.enter(path)).transpose()?;
+        let mut cancellable = None;
+        if call.cancel_frame {
+            cancellable = self.cancellations.begin(peer, call.call_id);
+            if cancellable.is_none() {
+                let text = "the call was cancelled before it came, or another one has its id";
+                return Err(Refusal::new(Reason::Usual, Status::cancelled(text)));
+            }
+        }
+        Ok(Admitted {
+            deadline,
+            method,
+            permit,
+            cancellable,
         })
     }
 
@@ -204,29 +243,15 @@ impl<S: CallService + Sync> Dispatcher<S> {
                 return shared.refuse(reply, Refusal::new(Reason::Malformed, error.into()));
             }
         };
-        let deadline = arrived
-            .zip(call.timeout)
-            .and_then(|(arrived, timeout)| arrived.checked_add(timeout));
-        if deadline::has_passed(deadline) {
-            let status = Status::deadline_exceeded("the deadline passed before dispatch");
-            return shared.refuse(reply, Refusal::new(Reason::Expired, status));
-        }
-        let method = shared.methods.get(call.path.path());
-        let quota = method.and_then(|method| method.quota.as_ref());
-        let method_permit = match quota.map(|quota| quota.enter(call.path.path())).transpose() {
-            Ok(permit) => permit,
+        let Admitted {
+            deadline,
+            method,
+            permit,
+            cancellable,
+        } = match shared.admit(&call, peer, arrived) {
+            Ok(admitted) => admitted,
             Err(refusal) => return shared.refuse(reply, refusal),
         };
-        let mut cancellable = None;
-        if call.cancel_frame {
-            cancellable = shared.cancellations.begin(peer, call.call_id);
-            if cancellable.is_none() {
-                let status = Status::cancelled(
-                    "the call was cancelled before it came, or another one has its id",
-                );
-                return shared.refuse(reply, Refusal::new(Reason::Usual, status));
-            }
-        }
         let path = call.path.clone();
         let info = CallInfo {
             peer: Some(peer),
@@ -251,7 +276,7 @@ impl<S: CallService + Sync> Dispatcher<S> {
             outcome
         };
         // A client that has its reply may call again before this task is over.
-        drop((method_permit, entered.peer.take()));
+        drop((permit, entered.peer.take()));
         entered.server.release();
         shared.end(outcome, reply, &path);
         // Leaves after the reply, so that a server that waits for its calls has sent them.
@@ -343,76 +368,4 @@ async fn race(
         Poll::Pending
     })
     .await
-}
-
-/// Layers, router and handler, to the end of the response's body. `route` is the service of the call, if
-/// that is known.
-async fn handle<S: CallService>(
-    service: &S,
-    route: Option<&Route>,
-    call: UnaryCall,
-    message_max: usize,
-    overload: &Overload,
-) -> Answer {
-    // Without layers nobody wants to see HTTP.
-    if let Some(router) = (service as &dyn Any).downcast_ref::<Router>() {
-        return match router.serve(route, call) {
-            Replying::Unary(replying) => replying.await.into(),
-            Replying::Http(responding) => read(responding.await, message_max).await,
-        };
-    }
-    let mut service = service.clone();
-    let failed = |error: S::CallError| {
-        let error = error.into();
-        overload.note_failure(&*error);
-        Answer::from(Status::from_error(error).of_handler())
-    };
-    if let Err(error) = poll_fn(|cx| service.poll_ready(cx)).await {
-        return failed(error);
-    }
-    // Made only now: it is larger than the call and would have its place in the task.
-    let responding = service.call(call.into_http());
-    let response = match responding.await {
-        Ok(response) => response,
-        Err(error) => return failed(error),
-    };
-    read(response, message_max).await
-}
-
-/// Reads an HTTP response to the end of its body.
-async fn read<B>(response: http::Response<B>, message_max: usize) -> Answer
-where
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
-    let (parts, body) = response.into_parts();
-    if parts.status != http::StatusCode::OK
-        && let Some(status) = body::failure_in_parts(&parts)
-    {
-        return status.of_handler().into();
-    }
-    let contents = match body::take_or_read(body, message_max, FRAME_LIMIT) {
-        Ok((whole, _)) => Ok(whole),
-        Err(reading) => reading.await.map(|(whole, _)| whole),
-    };
-    let answer = contents.and_then(|whole| answer(parts, whole));
-    answer.unwrap_or_else(|status| status.of_handler().into())
-}
-
-/// The answer that an HTTP response with these contents stands for.
-fn answer(parts: Parts, whole: Whole) -> Result<Answer, Status> {
-    match whole.end {
-        // The status stands in the headers, which then are its metadata.
-        End::Failed(status) if whole.message.is_none() => Ok(Answer {
-            status: Some(body::reconcile(&parts.headers, status)),
-            trailing: parts.headers,
-            ..Answer::default()
-        }),
-        End::Request => Err(body::failure_in_parts(&parts)
-            .unwrap_or_else(|| Status::unknown("the service's response ended without a status"))),
-        _ => Ok(Answer::from(UnaryReply {
-            headers: parts.headers,
-            ..whole.into()
-        })),
-    }
 }

@@ -5,6 +5,7 @@ mod bound;
 mod builder;
 mod cancel;
 mod dispatch;
+mod handle;
 mod layered;
 mod methods;
 mod overload;

@@ -84,8 +84,7 @@ fn not_served(path: &str) -> Replying {
 
 impl<B> Service<http::Request<B>> for Router
 where
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     type Response = http::Response<Body>;
     type Error = Infallible;

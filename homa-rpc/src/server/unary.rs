@@ -66,8 +66,7 @@ fn failed(status: Status) -> UnaryFuture {
 pub fn serve_http<S, B>(service: &S, request: http::Request<B>) -> HttpFuture
 where
     S: UnaryService + Clone + Send + 'static,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     let (parts, body) = request.into_parts();
     let max = service.limits().decoding_max();

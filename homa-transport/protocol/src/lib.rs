@@ -7,6 +7,10 @@
 //! It knows no sockets, clocks, threads or async: `homa-transport` has sockets, `homa-sim` whole networks of
 //! endpoints in virtual time. How to drive an endpoint stands at [`endpoint`].
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;
+
 pub mod config;
 pub mod endpoint;
 pub mod error;

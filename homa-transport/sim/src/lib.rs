@@ -18,6 +18,10 @@
 //! The [`Network`] alone carries packets of any kind; it has the faults and no endpoints. The feature
 //! `sim` of `homa-transport` lends it to sockets, so that whole applications run on it in tokio's time.
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;
+
 mod addresses;
 mod app;
 mod call;

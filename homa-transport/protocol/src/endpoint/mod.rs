@@ -12,6 +12,38 @@
 //!   [`Endpoint::poll_transmit`] until `None` or until the link is full, then
 //!   [`Endpoint::poll_timeout`] for when to call [`Endpoint::handle_timeout`].
 //!
+//! So a driver is a loop of this shape (here the network loses everything):
+//!
+//! ```
+//! use homa_protocol::endpoint::Event;
+//! use homa_protocol::units::Instant;
+//! use homa_protocol::{Config, Endpoint, RpcError, Wire};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // A real driver takes the seed from a random device, and the time from a monotonic clock.
+//! let mut endpoint = Endpoint::new(Config::default(), Wire::Encapsulated, 4_000, 1_u128)?;
+//! let mut now = Instant::from_nanos(1_000_000_000);
+//! let server = "10.0.0.1:4000".parse()?;
+//! endpoint.send_request(now, server, 1_472, b"hello".as_slice().into(), 7)?;
+//! let outcome = loop {
+//!     // Packets that have come meanwhile go in here: endpoint.handle_packet(now, from, to, bytes).
+//!     endpoint.handle_timeout(now);
+//!     match endpoint.poll_event() {
+//!         Some(Event::Response { cookie: 7, message, .. }) => break Ok(message),
+//!         Some(Event::Failed { cookie: 7, error, .. }) => break Err(error),
+//!         _ => {}
+//!     }
+//!     while let Some(packet) = endpoint.poll_transmit(now) {
+//!         let _to_the_network = (packet.to, packet.to_vec());
+//!     }
+//!     // A real driver sleeps until then, or until a packet comes.
+//!     now = endpoint.poll_timeout().ok_or("nothing is due")?;
+//! };
+//! assert!(matches!(outcome, Err(RpcError::TimedOut { .. })));
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! A driver that was stopped for a while hands in all packets that are waiting before it calls
 //! [`Endpoint::handle_timeout`]; then a stall of its own is not taken for the peer's silence.
 

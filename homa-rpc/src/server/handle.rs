@@ -1,0 +1,101 @@
+//! From a call to its answer: through layers, router and handler, or without HTTP where there are no layers.
+
+use std::any::Any;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+
+use bytes::Bytes;
+use http::response::Parts;
+
+use super::overload::Overload;
+use super::reply::Answer;
+use super::router::{Route, Router};
+use super::unary::Replying;
+use crate::body::{self, CallService, End, UnaryCall, UnaryReply, Whole};
+use crate::message::BoxError;
+use crate::message::limits::FRAME_LIMIT;
+use crate::message::status::Status;
+
+/// Layers, router and handler, to the end of the response's body. `route` is the service of the call, if
+/// that is known.
+pub(super) async fn handle<S: CallService>(
+    service: &S,
+    route: Option<&Route>,
+    call: UnaryCall,
+    message_max: usize,
+    overload: &Overload,
+) -> Answer {
+    // Without layers nobody wants to see HTTP.
+    if let Some(router) = (service as &dyn Any).downcast_ref::<Router>() {
+        return match router.serve(route, call) {
+            Replying::Unary(replying) => replying.await.into(),
+            Replying::Http(responding) => match read(responding.await, message_max) {
+                Ok(answer) => answer,
+                Err(reading) => reading.await,
+            },
+        };
+    }
+    let mut service = service.clone();
+    let failed = |error: S::CallError| {
+        let error = error.into();
+        overload.note_failure(&*error);
+        Answer::from(Status::from_error(error).of_handler())
+    };
+    if let Err(error) = poll_fn(|cx| service.poll_ready(cx)).await {
+        return failed(error);
+    }
+    // Made only now: it is larger than the call and would have its place in the task.
+    let responding = service.call(call.into_http());
+    let response = match responding.await {
+        Ok(response) => response,
+        Err(error) => return failed(error),
+    };
+    match read(response, message_max) {
+        Ok(answer) => answer,
+        Err(reading) => reading.await,
+    }
+}
+
+/// The answer that an HTTP response stands for, or the one that has to be waited for: boxed, since hardly
+/// any has.
+fn read<B>(response: http::Response<B>, message_max: usize) -> Result<Answer, Reading>
+where
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    let (parts, body) = response.into_parts();
+    if parts.status != http::StatusCode::OK
+        && let Some(status) = body::failure_in_parts(&parts)
+    {
+        return Ok(status.of_handler().into());
+    }
+    let finish = |parts, contents: Result<Whole, Status>| {
+        let answer = contents.and_then(|whole| answer(parts, whole));
+        answer.unwrap_or_else(|status| status.of_handler().into())
+    };
+    match body::take_or_read(body, message_max, FRAME_LIMIT) {
+        Ok((whole, _)) => Ok(finish(parts, Ok(whole))),
+        Err(reading) => Err(Box::pin(async move {
+            finish(parts, reading.await.map(|(whole, _)| whole))
+        })),
+    }
+}
+
+type Reading = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+/// The answer that an HTTP response with these contents stands for.
+fn answer(parts: Parts, whole: Whole) -> Result<Answer, Status> {
+    match whole.end {
+        // The status stands in the headers, which then are its metadata.
+        End::Failed(status) if whole.message.is_none() => Ok(Answer {
+            status: Some(body::reconcile(&parts.headers, status)),
+            trailing: parts.headers,
+            ..Answer::default()
+        }),
+        End::Request => Err(body::failure_in_parts(&parts)
+            .unwrap_or_else(|| Status::unknown("the service's response ended without a status"))),
+        _ => Ok(Answer::from(UnaryReply {
+            headers: parts.headers,
+            ..whole.into()
+        })),
+    }
+}
