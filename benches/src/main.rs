@@ -1,42 +1,51 @@
 //! Benchmarks of homa-rpc.
 
+mod arguments;
+mod instructions;
+mod process;
 mod progress;
 mod rpc;
 mod simulate;
 
 use std::process::ExitCode;
 
+use clap::Parser;
+
 /// What all stacks that are compared use, on both ends.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const USAGE: &str = "\
-usage: homa-bench COMMAND ...
-
-commands:
-  rpc        calls over homa-rpc, tonic and bare sockets, side by side
-  simulate   the experiment of the SIGCOMM 2018 paper on the simulator
-
-`homa-bench COMMAND --help` describes a command.";
+/// Benchmarks of homa-rpc.
+///
+/// The exit status is 0 if all was measured, 1 if something failed, 2 for wrong arguments.
+#[derive(Debug, Parser)]
+#[command(name = "homa-bench", args_override_self = true)]
+enum Command {
+    Rpc(rpc::Arguments),
+    Simulate(simulate::Arguments),
+    Instructions(instructions::Arguments),
+    #[command(hide = true, name = rpc::SERVER)]
+    RpcServer(rpc::Role),
+    #[command(hide = true, name = rpc::CLIENT)]
+    RpcClient(rpc::Role),
+    #[command(hide = true, name = instructions::SIDE)]
+    InstructionsSide(instructions::Side),
+}
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args().skip(1);
-    match arguments.next().as_deref() {
-        Some("rpc") => rpc::main(arguments),
-        Some(rpc::SERVER) => rpc::server(arguments),
-        Some(rpc::CLIENT) => rpc::client(arguments),
-        Some("simulate") => simulate::main(arguments),
-        Some("--help" | "-h") => {
-            println!("{USAGE}");
-            ExitCode::SUCCESS
-        }
-        Some(other) => {
-            eprintln!("homa-bench: no command `{other}`\n\n{USAGE}");
-            ExitCode::from(2)
-        }
-        None => {
-            eprintln!("{USAGE}");
-            ExitCode::from(2)
+    let (name, result) = match Command::parse() {
+        Command::Rpc(arguments) => ("rpc", rpc::main(&arguments)),
+        Command::Simulate(arguments) => ("simulate", simulate::main(&arguments)),
+        Command::Instructions(arguments) => ("instructions", instructions::main(&arguments)),
+        Command::RpcServer(role) => return rpc::server(&role),
+        Command::RpcClient(role) => return rpc::client(&role),
+        Command::InstructionsSide(side) => return instructions::side(&side),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("homa-bench {name}: {error}");
+            ExitCode::FAILURE
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The fuzz targets on a fixed set of inputs: what `examples/fuzz.rs` does for as long as it is told.
+//! The fuzz targets on a fixed set of inputs: what the example `fuzz` does for as long as it is told.
 
 use homa_rpc::fuzz::TARGETS;
 

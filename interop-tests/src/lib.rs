@@ -5,13 +5,13 @@
 //! - [`conformance`]: what every way to carry messages has to do;
 //! - [`hostile`]: a server under attack, while a good client calls it;
 //! - [`network`]: a network in a box, with slow links and priority queues;
-//! - [`behind_long`]: how long short calls take beside long ones;
+//! - [`head_of_line`]: how long short calls take beside long ones;
 //! - [`wire`]: from a URI to a transport;
 //! - [`echo`]: the server and client that the checks use;
 //! - [`relay`]: a bad network for UDP, without any privileges;
 //! - [`skip`]: tests that cannot run say so.
 
-pub mod behind_long;
+pub mod head_of_line;
 pub mod conformance;
 pub mod echo;
 pub mod hostile;

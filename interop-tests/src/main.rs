@@ -8,7 +8,8 @@ mod serve;
 
 use std::process::ExitCode;
 
-use arguments::{Command, USAGE};
+use arguments::Command;
+use clap::Parser;
 use homa_interop::hostile::{self, BoxError};
 use homa_transport::Stats;
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -17,21 +18,11 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 const GOOD: u8 = 0;
 /// A check failed, or the server did.
 const FAILED: u8 = 1;
-/// Wrong arguments, or a socket that could not be opened.
+/// A socket that could not be opened; clap ends with it for wrong arguments.
 const NOT_STARTED: u8 = 2;
 
 fn main() -> ExitCode {
-    let command = match Command::parse(std::env::args().skip(1)) {
-        Ok(command) => command,
-        Err(error) => {
-            eprintln!("homa-interop: {error}\n\n{USAGE}");
-            return NOT_STARTED.into();
-        }
-    };
-    if matches!(command, Command::Help) {
-        println!("{USAGE}");
-        return GOOD.into();
-    }
+    let command = Command::parse();
     if let Some(core) = command.core()
         && let Err(error) = pin(core)
     {
@@ -51,12 +42,11 @@ fn main() -> ExitCode {
     };
     let code = runtime.block_on(async {
         match command {
-            Command::Help => GOOD,
             Command::Serve { uri, stats } => serve::run(&uri, stats).await,
             Command::Check(options) => check::run(&options).await,
             Command::Hostile(options) => attack::run(&options).await,
             Command::Victim { uri, .. } => status(hostile::serve(&uri).await),
-            Command::Attacker(orders) => status(hostile::attack(&orders).await),
+            Command::Attacker { orders } => status(hostile::attack(&orders).await),
         }
     });
     code.into()

@@ -1,39 +1,52 @@
 //! The processes that are measured: a server and a client for each stack, this program again.
 //!
-//! A child reads one command per line from its standard input and answers with one line: `ok …` or
-//! `error …`. Its first line says whether it is ready. It ends when its input does.
+//! See [`crate::process`] for how they are told what to do.
 
-use std::io::{BufRead as _, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::{ArgAction, Args, ValueEnum as _};
 use homa_transport::Config;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
 use super::floor::Waiting;
 use super::homa::{self, Counters, HomaCalls};
 use super::load::{self, Calls, Measured};
+use super::pair::Round;
 use super::scenario::Scenario;
 use super::stack::Stack;
 use super::usage::Usage;
 use super::{floor_tcp, floor_udp, tonic};
+use crate::process::{answer, orders};
 
 /// How long the floors ask for data before they sleep: as long as homa-rpc's sockets do.
 const SPIN: Duration = Duration::from_micros(100);
 
-/// What a child is to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a child is to be, as the arguments of a hidden command.
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Role {
+    #[arg(value_enum)]
     pub(crate) stack: Stack,
-    /// The core for all of its threads.
+    /// The core for all of its threads
     pub(crate) core: usize,
-    /// Whether it may ask for data again and again before it sleeps.
+    /// Whether it may ask for data again and again before it sleeps
+    #[arg(action = ArgAction::Set)]
     pub(crate) polling: bool,
-    /// A client's servers; none for a server, or where both are one process.
+    /// A client's servers; none for a server, or where both are one process
     pub(crate) uris: Vec<String>,
+}
+
+/// What a child is told to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Order {
+    /// Say what the process has used up.
+    Usage,
+    /// Make calls for so many milliseconds.
+    Run { scenario: String, ms: u64 },
 }
 
 impl Role {
@@ -46,15 +59,6 @@ impl Role {
         ];
         words.extend_from_slice(&self.uris);
         words
-    }
-
-    fn parse(mut words: impl Iterator<Item = String>) -> Option<Self> {
-        Some(Self {
-            stack: Stack::find(&words.next()?)?,
-            core: words.next()?.parse().ok()?,
-            polling: words.next()?.parse().ok()?,
-            uris: words.collect(),
-        })
     }
 
     fn config(&self) -> Config {
@@ -90,68 +94,40 @@ impl Role {
 }
 
 /// Runs a server.
-pub(crate) fn server(words: impl Iterator<Item = String>) -> ExitCode {
-    child(words, |role, runtime| {
+pub(crate) fn server(role: &Role) -> ExitCode {
+    child(role, |runtime| {
         let (uris, counters) = serve(role, runtime)?;
-        answer(Ok(uris.join(" ")));
-        commands(|command| match command {
-            "usage" => Ok(Usage::now(&counters).to_string()),
-            _ => Err(format!("a server has no command {command:?}")),
+        answer(Ok(uris));
+        orders(|order| match order {
+            Order::Usage => Ok(Usage::now(&counters)),
+            Order::Run { .. } => Err(format!("a server cannot do {order:?}")),
         });
         Ok(())
     })
 }
 
 /// Runs a client.
-pub(crate) fn client(words: impl Iterator<Item = String>) -> ExitCode {
-    child(words, |role, runtime| {
+pub(crate) fn client(role: &Role) -> ExitCode {
+    child(role, |runtime| {
         let mut client = Client::new(role, runtime)?;
-        answer(Ok(String::new()));
-        commands(|command| {
-            let words: Vec<_> = command.split(' ').collect();
-            let run = match *words.as_slice() {
-                ["run", scenario, ms] => Scenario::find(scenario).zip(ms.parse().ok()),
-                _ => None,
-            };
-            let (scenario, ms) =
-                run.ok_or_else(|| format!("a client has no command {command:?}"))?;
-            client.run(runtime, scenario, Duration::from_millis(ms))
+        answer(Ok(&role.uris));
+        orders(|order| match order {
+            Order::Run { scenario, ms } => {
+                let scenario = Scenario::from_str(&scenario, false)?;
+                client.run(runtime, scenario, Duration::from_millis(ms))
+            }
+            Order::Usage => Err("a client reports its usage with each round".to_owned()),
         });
         Ok(())
     })
 }
 
-fn child(
-    words: impl Iterator<Item = String>,
-    run: impl FnOnce(&Role, &Runtime) -> Result<(), String>,
-) -> ExitCode {
-    let Some(role) = Role::parse(words) else {
-        eprintln!("homa-bench: only `homa-bench rpc` starts this command");
-        return ExitCode::from(2);
-    };
-    let result = role.start().and_then(|runtime| run(&role, &runtime));
-    if let Err(error) = result {
-        answer(Err(error));
+fn child(role: &Role, run: impl FnOnce(&Runtime) -> Result<(), String>) -> ExitCode {
+    if let Err(error) = role.start().and_then(|runtime| run(&runtime)) {
+        answer::<()>(Err(error));
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
-}
-
-fn answer(result: Result<String, String>) {
-    let line = match result {
-        Ok(text) => format!("ok {text}"),
-        Err(text) => format!("error {}", text.replace('\n', " ")),
-    };
-    let mut out = std::io::stdout().lock();
-    // A parent that is gone also ends the input.
-    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
-}
-
-fn commands(mut run: impl FnMut(&str) -> Result<String, String>) {
-    for line in std::io::stdin().lock().lines() {
-        let Ok(line) = line else { return };
-        answer(run(&line));
-    }
 }
 
 /// Starts to serve, and returns the addresses.
@@ -214,13 +190,13 @@ impl Client {
         })
     }
 
-    /// One round: calls that count, bytes, seconds, P50 and P99 in microseconds, then the usage.
+    /// One round.
     fn run(
         &mut self,
         runtime: &Runtime,
         scenario: Scenario,
         duration: Duration,
-    ) -> Result<String, String> {
+    ) -> Result<Round, String> {
         let counters = match self {
             Self::Homa(_, counters) => counters.clone(),
             _ => None,
@@ -234,13 +210,16 @@ impl Client {
             Self::Udp(client) => client.run(scenario, duration)?,
             Self::Tcp(client) => client.run(scenario, duration)?,
         };
-        let usage = Usage::now(&counters) - before;
-        let (p50_us, p99_us) = (measured.quantile_us(0.5), measured.quantile_us(0.99));
-        let (calls, bytes) = (measured.times.len(), measured.bytes);
-        let seconds = measured.took.as_secs_f64();
-        Ok(format!(
-            "{calls} {bytes} {seconds} {p50_us} {p99_us} {usage}"
-        ))
+        let client = Usage::now(&counters) - before;
+        Ok(Round {
+            calls: measured.times.len() as f64,
+            bytes: measured.bytes as f64,
+            seconds: measured.took.as_secs_f64(),
+            p50_us: measured.quantile_us(0.5),
+            p99_us: measured.quantile_us(0.99),
+            client,
+            server: None,
+        })
     }
 }
 
@@ -265,6 +244,7 @@ fn spawned(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arguments::parse;
 
     #[test]
     fn a_role_survives_the_command_line() {
@@ -274,7 +254,7 @@ mod tests {
             polling: true,
             uris: vec!["http://127.0.0.1:1".to_owned(), "b".to_owned()],
         };
-        assert_eq!(Role::parse(role.to_arguments().into_iter()), Some(role));
-        assert_eq!(Role::parse(["tonic".to_owned()].into_iter()), None);
+        assert_eq!(parse(&role.to_arguments().join(" ")), Ok(role));
+        assert!(parse::<Role>("tonic").is_err());
     }
 }

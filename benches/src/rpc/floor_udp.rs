@@ -246,7 +246,7 @@ mod tests {
         let (server, address) = Server::bind(waiting).unwrap();
         let server = std::thread::spawn(move || server.serve());
         let mut client = Client::open(&address, waiting).unwrap();
-        for scenario in super::super::scenario::ALL {
+        for scenario in Scenario::ALL {
             let duration = Duration::from_millis(50);
             while client.run(scenario, duration).unwrap().times.is_empty() {}
         }

@@ -10,19 +10,18 @@ mod load;
 mod pair;
 mod report;
 mod scenario;
-mod service;
+pub(crate) mod service;
 mod stack;
 mod tonic;
 mod usage;
 
 use std::fs;
-use std::process::ExitCode;
 
 use nix::sched::sched_getaffinity;
 use nix::unistd::Pid;
 
-use self::arguments::{Arguments, USAGE};
-pub(crate) use self::child::{client, server};
+pub(crate) use self::arguments::Arguments;
+pub(crate) use self::child::{Role, client, server};
 pub(crate) use self::pair::{CLIENT, SERVER};
 use self::pair::{Pair, Place};
 use self::report::Outcome;
@@ -32,28 +31,11 @@ use crate::progress;
 /// Length of the round before the first that counts, in milliseconds.
 const WARM_UP_MS: u64 = 100;
 
-/// Runs the command with these arguments.
-pub(crate) fn main(arguments: impl Iterator<Item = String>) -> ExitCode {
-    match Arguments::parse(arguments) {
-        Ok(Some(arguments)) => match compare(&arguments) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("homa-bench rpc: {error}");
-                ExitCode::FAILURE
-            }
-        },
-        Ok(None) => {
-            println!("{USAGE}");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("homa-bench rpc: {error}\n\n{USAGE}");
-            ExitCode::from(2)
-        }
-    }
-}
-
-fn compare(arguments: &Arguments) -> Result<(), String> {
+/// Runs the command.
+///
+/// # Errors
+/// If nothing can be measured, or a stack failed.
+pub(crate) fn main(arguments: &Arguments) -> Result<(), String> {
     let place = place(arguments)?;
     println!(
         "client on core {}, server on core {}, {} rounds of {} s{}",
@@ -81,7 +63,7 @@ fn compare(arguments: &Arguments) -> Result<(), String> {
         results.push((*scenario, outcomes));
         // After each scenario, so that a long series that is stopped has not been in vain.
         if let Some(path) = &arguments.json {
-            fs::write(path, report::json(&results))
+            fs::write(path, report::json(&results)?)
                 .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
         }
     }

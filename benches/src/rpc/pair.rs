@@ -1,12 +1,14 @@
 //! A server and a client of one stack, as child processes.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::Command;
 
-use super::child::Role;
+use serde::{Deserialize, Serialize};
+
+use super::child::{Order, Role};
 use super::scenario::Scenario;
 use super::stack::Stack;
-use super::usage::{Usage, numbers};
+use super::usage::Usage;
+use crate::process::{Process, this_program};
 
 /// Names of the two hidden commands.
 pub(crate) const SERVER: &str = "rpc-server";
@@ -24,7 +26,7 @@ pub(crate) struct Place {
 }
 
 /// What one round brought.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Round {
     pub(crate) calls: f64,
     pub(crate) bytes: f64,
@@ -59,14 +61,12 @@ impl Pair {
         };
         let mut server = None;
         if !stack.in_process() {
-            let mut process = Process::start(SERVER, &role)?;
-            let ready = process.answer()?;
-            role.uris = ready.split(' ').map(str::to_owned).collect();
+            let (process, uris) = start("server", SERVER, &role)?;
+            role.uris = uris;
             server = Some(process);
         }
         role.core = place.client_core;
-        let mut client = Process::start(CLIENT, &role)?;
-        client.answer()?;
+        let (client, _no_uris) = start("client", CLIENT, &role)?;
         Ok(Self {
             stack,
             client,
@@ -80,93 +80,24 @@ impl Pair {
     /// What the client says went wrong.
     pub(crate) fn run(&mut self, scenario: Scenario, ms: u64) -> Result<Round, String> {
         let before = self.server_usage()?;
-        let result = self.client.ask(&format!("run {} {ms}", scenario.name))?;
+        let scenario = scenario.name.to_owned();
+        let mut round: Round = self.client.ask(&Order::Run { scenario, ms })?;
         let after = self.server_usage()?;
-        let all: [f64; 10] = numbers(&result)?;
-        let [calls, bytes, seconds, p50_us, p99_us, usage @ ..] = all;
-        Ok(Round {
-            calls,
-            bytes,
-            seconds,
-            p50_us,
-            p99_us,
-            client: Usage::of(usage),
-            server: after.zip(before).map(|(after, before)| after - before),
-        })
+        round.server = after.zip(before).map(|(after, before)| after - before);
+        Ok(round)
     }
 
     fn server_usage(&mut self) -> Result<Option<Usage>, String> {
-        match &mut self.server {
-            Some(server) => server.ask("usage")?.parse().map(Some),
-            None => Ok(None),
-        }
+        let server = self.server.as_mut();
+        server.map(|server| server.ask(&Order::Usage)).transpose()
     }
 }
 
-/// A child process that answers line by line.
-#[derive(Debug)]
-struct Process {
-    name: &'static str,
-    child: Child,
-    /// Closing it ends the child.
-    input: Option<ChildStdin>,
-    output: BufReader<ChildStdout>,
-}
-
-impl Process {
-    fn start(command: &'static str, role: &Role) -> Result<Self, String> {
-        let text = |error: std::io::Error| format!("cannot start another process: {error}");
-        let mut program = Command::new(std::env::current_exe().map_err(text)?);
-        program
-            .arg(command)
-            .args(role.to_arguments())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
-        if let Some(backend) = role.stack.backend() {
-            program.env(BACKEND, backend);
-        }
-        let mut child = program.spawn().map_err(text)?;
-        let (input, output) = (child.stdin.take(), child.stdout.take());
-        Ok(Self {
-            name: if command == SERVER {
-                "server"
-            } else {
-                "client"
-            },
-            child,
-            input,
-            output: BufReader::new(output.ok_or("a child process has no output")?),
-        })
+fn start(name: &'static str, command: &str, role: &Role) -> Result<(Process, Vec<String>), String> {
+    let mut program = Command::new(this_program()?);
+    program.arg(command).args(role.to_arguments());
+    if let Some(backend) = role.stack.backend() {
+        program.env(BACKEND, backend);
     }
-
-    fn ask(&mut self, command: &str) -> Result<String, String> {
-        if let Some(input) = &mut self.input {
-            // If it is gone, its silence says so.
-            let _ = writeln!(input, "{command}");
-        }
-        self.answer()
-    }
-
-    fn answer(&mut self) -> Result<String, String> {
-        let mut line = String::new();
-        let read = self.output.read_line(&mut line);
-        match line.trim_end().split_once(' ') {
-            Some(("ok", text)) => Ok(text.to_owned()),
-            Some(("error", text)) => Err(text.to_owned()),
-            None if line.trim_end() == "ok" => Ok(String::new()),
-            _ => Err(match read {
-                Ok(0) => format!("the {} has ended unexpectedly", self.name),
-                Ok(_) => format!("the {} said {line:?}", self.name),
-                Err(error) => format!("cannot hear the {}: {error}", self.name),
-            }),
-        }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.input = None;
-        // It ends by itself; waiting keeps it from staying as a zombie.
-        let _ = self.child.wait();
-    }
+    Process::start(name, &mut program)
 }

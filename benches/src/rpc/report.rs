@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use serde::Serialize;
+
 use super::pair::Round;
 use super::scenario::{Metric, Scenario};
 use super::stack::Stack;
@@ -146,54 +148,52 @@ fn trains(client: Usage, server: Option<Usage>) -> (String, String) {
 }
 
 /// The file: a list with an object per scenario and stack.
-pub(crate) fn json(results: &[(Scenario, Vec<Outcome>)]) -> String {
-    let objects: Vec<_> = results
-        .iter()
-        .flat_map(|(scenario, outcomes)| {
-            outcomes
-                .iter()
-                .map(|outcome| object(*scenario, outcome, outcomes))
-        })
-        .collect();
-    format!("[\n{}\n]\n", objects.join(",\n"))
+///
+/// # Errors
+/// If that cannot be written as JSON.
+pub(crate) fn json(results: &[(Scenario, Vec<Outcome>)]) -> Result<String, String> {
+    let of_scenario = |(scenario, outcomes): &(Scenario, Vec<Outcome>)| {
+        let object = |outcome| Object::new(*scenario, outcome, outcomes);
+        outcomes.iter().map(object).collect::<Vec<_>>()
+    };
+    let objects: Vec<_> = results.iter().flat_map(of_scenario).collect();
+    let text = serde_json::to_string_pretty(&objects).map_err(|error| error.to_string())?;
+    Ok(text + "\n")
 }
 
-fn object(scenario: Scenario, outcome: &Outcome, all: &[Outcome]) -> String {
-    let number = |value: Option<f64>| match value {
-        Some(value) if value.is_finite() => value.to_string(),
-        _ => "null".to_owned(),
-    };
-    let ratio = ratio(outcome, all, scenario);
-    let spread = match ratio {
-        Some(ratio) => format!(
-            "[{}, {}]",
-            number(Some(ratio.least)),
-            number(Some(ratio.greatest))
-        ),
-        None => "null".to_owned(),
-    };
-    let median = |of: fn(&Round) -> f64| number(Some(outcome.median(of)));
-    let cpu = |usage: Option<Usage>| number(usage.map(|usage| usage.cpu_s));
-    let fields = [
-        ("scenario", format!("\"{}\"", scenario.name)),
-        ("stack", format!("\"{}\"", outcome.stack.name())),
-        ("p50_us", median(|round| round.p50_us)),
-        ("p99_us", median(|round| round.p99_us)),
-        ("calls_per_s", median(|round| round.calls / round.seconds)),
-        (
-            "mb_per_s",
-            median(|round| round.bytes / round.seconds / 1e6),
-        ),
-        (
-            "client_cpu_s",
-            cpu(outcome.usage(|round| Some(round.client))),
-        ),
-        ("server_cpu_s", cpu(outcome.usage(|round| round.server))),
-        ("ratio_vs_tonic", number(ratio.map(|ratio| ratio.median))),
-        ("ratio_spread", spread),
-    ];
-    let fields = fields.map(|(name, value)| format!("\"{name}\": {value}"));
-    format!("  {{{}}}", fields.join(", "))
+/// Medians over the rounds, except CPU times, which are totals. What is not finite is `null` in JSON.
+#[derive(Serialize)]
+struct Object {
+    scenario: &'static str,
+    stack: &'static str,
+    p50_us: f64,
+    p99_us: f64,
+    calls_per_s: f64,
+    mb_per_s: f64,
+    client_cpu_s: Option<f64>,
+    server_cpu_s: Option<f64>,
+    ratio_vs_tonic: Option<f64>,
+    ratio_spread: Option<[f64; 2]>,
+}
+
+impl Object {
+    fn new(scenario: Scenario, outcome: &Outcome, all: &[Outcome]) -> Self {
+        let ratio = ratio(outcome, all, scenario);
+        Self {
+            scenario: scenario.name,
+            stack: outcome.stack.name(),
+            p50_us: outcome.median(|round| round.p50_us),
+            p99_us: outcome.median(|round| round.p99_us),
+            calls_per_s: outcome.median(|round| round.calls / round.seconds),
+            mb_per_s: outcome.median(|round| round.bytes / round.seconds / 1e6),
+            client_cpu_s: outcome
+                .usage(|round| Some(round.client))
+                .map(|usage| usage.cpu_s),
+            server_cpu_s: outcome.usage(|round| round.server).map(|usage| usage.cpu_s),
+            ratio_vs_tonic: ratio.map(|ratio| ratio.median),
+            ratio_spread: ratio.map(|ratio| [ratio.least, ratio.greatest]),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -239,30 +239,28 @@ mod tests {
 
     #[test]
     fn the_file_has_one_object_per_scenario_and_stack_with_all_keys() {
-        let scenario = Scenario::find("latency_100B").unwrap();
-        let text = json(&[(scenario, outcomes())]);
-        assert_eq!(text.matches("\"scenario\": \"latency_100B\"").count(), 2);
-        assert!(
-            text.contains(
-                "{\"scenario\": \"latency_100B\", \"stack\": \"homa+udp\", \"p50_us\": 50, \
-             \"p99_us\": 100, \"calls_per_s\": 800, \"mb_per_s\": 0.08, \"client_cpu_s\": 1.5, \
-             \"server_cpu_s\": 0.75, \"ratio_vs_tonic\": 2, \"ratio_spread\": [1, 3]}"
-            ),
-            "{text}"
-        );
+        let text = json(&[(Scenario::ALL[0], outcomes())]).unwrap();
+        let objects: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let expected = serde_json::json!({
+            "scenario": "latency_100B", "stack": "homa+udp", "p50_us": 50.0, "p99_us": 100.0,
+            "calls_per_s": 800.0, "mb_per_s": 0.08, "client_cpu_s": 1.5, "server_cpu_s": 0.75,
+            "ratio_vs_tonic": 2.0, "ratio_spread": [1.0, 3.0],
+        });
+        assert_eq!(objects[0]["scenario"], "latency_100B");
+        assert_eq!(objects[1], expected);
+        assert_eq!(objects[2], serde_json::Value::Null);
     }
 
     #[test]
     fn without_tonic_there_is_no_ratio() {
-        let scenario = Scenario::find("latency_100B").unwrap();
         let ours = outcomes().split_off(1);
-        assert!(json(&[(scenario, ours)]).contains("\"ratio_spread\": null"));
+        let text = json(&[(Scenario::ALL[0], ours)]).unwrap();
+        assert!(text.contains("\"ratio_spread\": null"), "{text}");
     }
 
     #[test]
     fn the_table_shows_packets_per_system_call_of_both_ends() {
-        let scenario = Scenario::find("latency_100B").unwrap();
-        let table = table(scenario, &outcomes());
+        let table = table(Scenario::ALL[0], &outcomes());
         assert!(
             table.contains("4.0/2.0") && table.contains("3.0/-"),
             "{table}"

@@ -1,5 +1,8 @@
 //! What is measured.
 
+use clap::ValueEnum;
+use clap::builder::PossibleValue;
+
 /// Bytes of a small message's body, each way.
 pub(crate) const SMALL_BYTES: usize = 100;
 /// Bytes of an upload's body: what fits into one Homa message with its frame.
@@ -9,6 +12,7 @@ pub(crate) const BULK_BYTES: usize = 960_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
+    help: &'static str,
     /// Tasks that send 100 bytes and get them back.
     pub(crate) small: usize,
     /// Tasks that send 960,000 bytes and get a few.
@@ -26,26 +30,61 @@ pub(crate) enum Metric {
     Rate,
 }
 
-pub(crate) const ALL: [Scenario; 6] = [
-    Scenario::new("latency_100B", 1, 0, Metric::Latency),
-    Scenario::new("throughput_100B_c64", 64, 0, Metric::Rate),
-    Scenario::new("throughput_100B_c256", 256, 0, Metric::Rate),
-    Scenario::new("upload_1MB_c1", 0, 1, Metric::Rate),
-    Scenario::new("upload_1MB_c8", 0, 8, Metric::Rate),
-    Scenario::new("hol_100B_behind_1MB", 1, 8, Metric::Latency),
-];
+const SMALL: Scenario = Scenario {
+    name: "latency_100B",
+    help: "One call at a time, 100 bytes there and back",
+    small: 1,
+    bulk: 0,
+    metric: Metric::Latency,
+};
+const BULK: Scenario = Scenario {
+    name: "upload_1MB_c1",
+    help: "960,000 bytes there, a few back",
+    small: 0,
+    bulk: 1,
+    metric: Metric::Rate,
+};
 
 impl Scenario {
-    const fn new(name: &'static str, small: usize, bulk: usize, metric: Metric) -> Self {
+    pub(crate) const ALL: [Self; 6] = [
+        SMALL,
         Self {
-            name,
-            small,
-            bulk,
-            metric,
-        }
+            name: "throughput_100B_c64",
+            help: "64 such calls at a time",
+            small: 64,
+            metric: Metric::Rate,
+            ..SMALL
+        },
+        Self {
+            name: "throughput_100B_c256",
+            help: "256 such calls at a time",
+            small: 256,
+            metric: Metric::Rate,
+            ..SMALL
+        },
+        BULK,
+        Self {
+            name: "upload_1MB_c8",
+            help: "8 such calls at a time",
+            bulk: 8,
+            ..BULK
+        },
+        Self {
+            name: "hol_100B_behind_1MB",
+            help: "Calls of 100 bytes, one at a time, while 8 uploads run on the same channel; its times \
+                   are those of the small calls, its MB/s those of the uploads",
+            bulk: 8,
+            ..SMALL
+        },
+    ];
+}
+
+impl ValueEnum for Scenario {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Self::ALL
     }
 
-    pub(crate) fn find(name: &str) -> Option<Self> {
-        ALL.into_iter().find(|scenario| scenario.name == name)
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.name).help(self.help))
     }
 }

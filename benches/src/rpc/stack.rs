@@ -1,21 +1,17 @@
 //! What is compared.
 
+use clap::ValueEnum;
+use clap::builder::PossibleValue;
+
 /// A way to make the calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stack {
-    /// tonic: gRPC over HTTP/2 over TCP.
     Tonic,
-    /// homa-rpc in UDP datagrams.
     HomaUdp,
-    /// homa-rpc over IP protocol 146, from userspace.
     HomaRaw,
-    /// homa-rpc over IP protocol 146, by the kernel module.
     HomaKernel,
-    /// homa-rpc within one process.
     HomaMem,
-    /// Bare UDP datagrams, in trains.
     FloorUdp,
-    /// A bare TCP connection.
     FloorTcp,
 }
 
@@ -31,19 +27,32 @@ impl Stack {
     ];
 
     pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Tonic => "tonic",
-            Self::HomaUdp => "homa+udp",
-            Self::HomaRaw => "homa-raw",
-            Self::HomaKernel => "homa-kernel",
-            Self::HomaMem => "homa+mem",
-            Self::FloorUdp => "floor-udp",
-            Self::FloorTcp => "floor-tcp",
-        }
+        self.described().0
     }
 
-    pub(crate) fn find(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|stack| stack.name() == name)
+    /// Its name and what it is.
+    const fn described(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Tonic => (
+                "tonic",
+                "HTTP/2 over TCP, large windows for small calls, adaptive windows for bulk",
+            ),
+            Self::HomaUdp => ("homa+udp", "Homa in UDP datagrams"),
+            Self::HomaRaw => ("homa-raw", "Homa as IP protocol 146, from userspace"),
+            Self::HomaKernel => (
+                "homa-kernel",
+                "Homa as IP protocol 146, by the kernel module",
+            ),
+            Self::HomaMem => (
+                "homa+mem",
+                "Within one process (server CPU is the client's)",
+            ),
+            Self::FloorUdp => ("floor-udp", "Bare UDP: trains of datagrams, no recovery"),
+            Self::FloorTcp => (
+                "floor-tcp",
+                "Bare TCP: one connection, messages one after the other",
+            ),
+        }
     }
 
     /// Client and server are one process.
@@ -58,5 +67,16 @@ impl Stack {
             Self::HomaKernel => Some("kernel"),
             _ => None,
         }
+    }
+}
+
+impl ValueEnum for Stack {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Self::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let (name, help) = self.described();
+        Some(PossibleValue::new(name).help(help))
     }
 }

@@ -1,15 +1,14 @@
 //! What a process has used up.
 
-use std::fmt;
 use std::ops::{AddAssign, Sub};
-use std::str::FromStr;
 
 use nix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
 
 use super::homa::Counters;
 
 /// Totals of a process, or the difference of two of them.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Usage {
     /// CPU time of all threads, in seconds.
     pub(crate) cpu_s: f64,
@@ -85,44 +84,5 @@ impl AddAssign for Usage {
             *field += more;
         }
         *self = Self::of(fields);
-    }
-}
-
-impl fmt::Display for Usage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let fields = self.fields().map(|field| field.to_string());
-        f.write_str(&fields.join(" "))
-    }
-}
-
-impl FromStr for Usage {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        numbers(text).map(Self::of)
-    }
-}
-
-/// Numbers with spaces between them.
-///
-/// # Errors
-/// If there are not `N` of them.
-pub(crate) fn numbers<const N: usize>(text: &str) -> Result<[f64; N], String> {
-    let numbers: Option<Vec<f64>> = text.split(' ').map(|field| field.parse().ok()).collect();
-    numbers
-        .and_then(|numbers| numbers.try_into().ok())
-        .ok_or_else(|| format!("expected {N} numbers, not {text:?}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_written_can_be_read() {
-        let usage = Usage::of([0.25, 1.0, 2.0, 3e9, 4.0]);
-        assert_eq!(usage.to_string().parse(), Ok(usage));
-        assert!("1 2 3".parse::<Usage>().is_err());
-        assert!("1 2 3 4 x".parse::<Usage>().is_err());
     }
 }

@@ -2,45 +2,84 @@
 
 use std::path::PathBuf;
 
+use clap::Args;
 use homa_transport::sim::Workload;
 
-use super::settings::Mode;
+use super::settings::{self, Mode};
+use crate::arguments::within;
 
-/// What is printed for `--help`.
-pub(crate) const USAGE: &str = "\
-usage: homa-bench simulate [--workload W] [--load L] [--mode M] [--seconds S]
-                           [--hosts N] [--seed N] [--json FILE] [--csv FILE]
-
-Runs the experiment of the SIGCOMM 2018 paper: one-way messages between hosts of a
-leaf-spine network. Prints the slowdown by message size beside the published one.
-
-  --workload W   w1 to w5, several with commas (default w3)
-  --load L       share of the host links' bandwidth, several with commas (default 0.8)
-  --mode M       overlay: the paper's rules, comparable with its figures (default)
-                 ours: our headers, default settings
-  --seconds S    simulated time in which messages begin; the first third is not
-                 measured (default 0.3)
-  --hosts N      16 per rack, or fewer than 16 on one switch (default 144)
-  --seed N       seed of all chance (default 1)
-  --json FILE    writes the results as a list of objects
-  --csv FILE     writes the results as one row per size bin";
-
-/// What to run.
-#[derive(Debug, PartialEq)]
+/// Runs the experiment of the SIGCOMM 2018 paper.
+///
+/// One-way messages between hosts of a leaf-spine network. Prints the slowdown by message size beside the
+/// published one.
+#[derive(Args, Clone, Debug, PartialEq)]
 pub(crate) struct Arguments {
+    /// w1 to w5, several with commas
+    #[arg(
+        long = "workload",
+        value_name = "W",
+        value_delimiter = ',',
+        default_value = "w3"
+    )]
+    #[arg(value_parser = workload)]
     pub(crate) workloads: Vec<Workload>,
+    /// Share of the host links' bandwidth, 0.01 to 1, several with commas
+    #[arg(
+        long = "load",
+        value_name = "L",
+        value_delimiter = ',',
+        default_value = "0.8"
+    )]
+    #[arg(value_parser = within(0.01..=1.0))]
     pub(crate) loads: Vec<f64>,
+    /// Whose rules
+    #[arg(long, value_name = "M", value_enum, default_value = "overlay")]
     pub(crate) mode: Mode,
+    /// Simulated time in which messages begin, 0.00001 to 100 seconds; its first third is not measured
+    #[arg(long, value_name = "S", default_value = "0.3", value_parser = within(1e-5..=100.0))]
     pub(crate) seconds: f64,
+    /// 2 to 16 on one switch, or a multiple of 16 up to 1,024, with 16 per rack
+    #[arg(long, value_name = "N", default_value = "144", value_parser = hosts)]
     pub(crate) hosts: usize,
+    /// Seed of all chance, a whole number
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "1",
+        allow_negative_numbers = true
+    )]
     pub(crate) seed: u64,
+    /// Writes the results there as a list of objects
+    #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// Writes the results there as one row per size bin
+    #[arg(long, value_name = "FILE")]
     pub(crate) csv: Option<PathBuf>,
 }
 
-impl Default for Arguments {
-    fn default() -> Self {
-        Self {
+fn workload(text: &str) -> Result<Workload, &'static str> {
+    let named = |workload: &Workload| settings::name(*workload).eq_ignore_ascii_case(text);
+    let found = Workload::ALL.into_iter().find(named);
+    found.ok_or("expected w1 to w5")
+}
+
+fn hosts(text: &str) -> Result<usize, &'static str> {
+    let valid = |hosts: &usize| match hosts {
+        2..=16 => true,
+        _ => hosts.is_multiple_of(16) && (16..=1024).contains(hosts),
+    };
+    let hosts = text.parse().ok().filter(valid);
+    hosts.ok_or("expected 2 to 16, or a multiple of 16 up to 1,024")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arguments::parse;
+
+    #[test]
+    fn all_arguments_are_read() {
+        let defaults = Arguments {
             workloads: vec![Workload::W3],
             loads: vec![0.8],
             mode: Mode::Overlay,
@@ -49,116 +88,11 @@ impl Default for Arguments {
             seed: 1,
             json: None,
             csv: None,
-        }
-    }
-}
-
-impl Arguments {
-    /// Reads the arguments after `simulate`; `None` asks for help.
-    ///
-    /// # Errors
-    /// Says which argument is wrong, and what was expected.
-    pub(crate) fn parse(
-        mut arguments: impl Iterator<Item = String>,
-    ) -> Result<Option<Self>, String> {
-        let mut parsed = Self::default();
-        while let Some(name) = arguments.next() {
-            if name == "--help" || name == "-h" {
-                return Ok(None);
-            }
-            if !NAMES.contains(&name.as_str()) {
-                return Err(format!(
-                    "no argument `{name}`, there are {}",
-                    NAMES.join(", ")
-                ));
-            }
-            let value = arguments
-                .next()
-                .ok_or_else(|| format!("{name} needs a value"))?;
-            parsed.set(&name, &value)?;
-        }
-        Ok(Some(parsed))
-    }
-
-    fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
-        let wrong = |expected: &str| format!("{name} is {expected}, not `{value}`");
-        match name {
-            "--workload" => {
-                let all = value.split(',').map(workload).collect::<Option<Vec<_>>>();
-                self.workloads = all.ok_or_else(|| wrong("w1 to w5, or several with commas"))?;
-            }
-            "--load" => {
-                let all = value
-                    .split(',')
-                    .map(|load| number(load, 0.01, 1.0))
-                    .collect::<Option<Vec<_>>>();
-                self.loads = all.ok_or_else(|| wrong("0.01 to 1, or several with commas"))?;
-            }
-            "--mode" => {
-                self.mode = match value {
-                    "overlay" => Mode::Overlay,
-                    "ours" => Mode::Ours,
-                    _ => return Err(wrong("overlay or ours")),
-                };
-            }
-            "--seconds" => {
-                let seconds = number(value, 1e-5, 100.0);
-                self.seconds = seconds.ok_or_else(|| wrong("0.00001 to 100"))?;
-            }
-            "--hosts" => {
-                let hosts = value.parse().ok();
-                let valid = |hosts: &usize| {
-                    (2..16).contains(hosts)
-                        || (hosts.is_multiple_of(16) && (16..=1024).contains(hosts))
-                };
-                self.hosts = hosts
-                    .filter(valid)
-                    .ok_or_else(|| wrong("2 to 16, or a multiple of 16 up to 1,024"))?;
-            }
-            "--seed" => self.seed = value.parse().map_err(|_| wrong("a whole number"))?,
-            "--json" => self.json = Some(value.into()),
-            _ => self.csv = Some(value.into()),
-        }
-        Ok(())
-    }
-}
-
-const NAMES: [&str; 8] = [
-    "--workload",
-    "--load",
-    "--mode",
-    "--seconds",
-    "--hosts",
-    "--seed",
-    "--json",
-    "--csv",
-];
-
-fn workload(name: &str) -> Option<Workload> {
-    Workload::ALL
-        .into_iter()
-        .find(|workload| super::settings::name(*workload).eq_ignore_ascii_case(name))
-}
-
-fn number(text: &str, low: f64, high: f64) -> Option<f64> {
-    text.parse()
-        .ok()
-        .filter(|value| (low..=high).contains(value))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(line: &str) -> Result<Option<Arguments>, String> {
-        Arguments::parse(line.split_whitespace().map(str::to_owned))
-    }
-
-    #[test]
-    fn all_arguments_are_read() {
+        };
+        assert_eq!(parse(""), Ok(defaults));
         let line = "--workload w1,W5 --load 0.8,0.5 --mode ours --seconds 0.01 --hosts 32 \
                     --seed 7 --json a.json --csv b.csv";
-        let expected = Arguments {
+        let given = Arguments {
             workloads: vec![Workload::W1, Workload::W5],
             loads: vec![0.8, 0.5],
             mode: Mode::Ours,
@@ -168,28 +102,26 @@ mod tests {
             json: Some("a.json".into()),
             csv: Some("b.csv".into()),
         };
-        assert_eq!(parse(line), Ok(Some(expected)));
-        assert_eq!(parse(""), Ok(Some(Arguments::default())));
-        assert_eq!(parse("--load 0.5 --help"), Ok(None));
+        assert_eq!(parse(line), Ok(given));
     }
 
     #[test]
     fn an_error_names_the_argument_and_what_is_allowed() {
-        for (line, part) in [
-            ("--workload w6", "--workload is w1 to w5"),
-            ("--load 80", "--load is 0.01 to 1"),
-            ("--load NaN", "--load is 0.01 to 1"),
-            ("--mode theirs", "--mode is overlay or ours"),
-            ("--hosts 17", "a multiple of 16"),
-            ("--hosts 1", "2 to 16"),
-            ("--seconds 0", "--seconds is 0.00001 to 100"),
-            ("--seed -1", "a whole number, not `-1`"),
-            ("--json", "--json needs a value"),
-            ("--jason x", "no argument `--jason`"),
-            ("w3", "no argument `w3`"),
+        for (line, parts) in [
+            ("--workload w6", ["--workload", "expected w1 to w5"]),
+            ("--load 80", ["--load", "expected 0.01 to 1"]),
+            ("--load NaN", ["--load", "expected 0.01 to 1"]),
+            ("--mode theirs", ["--mode", "overlay, ours"]),
+            ("--hosts 17", ["--hosts", "a multiple of 16"]),
+            ("--hosts 1", ["--hosts", "2 to 16"]),
+            ("--seconds 0", ["--seconds", "expected 0.00001 to 100"]),
+            ("--seed -1", ["'-1' for '--seed", "invalid digit"]),
+            ("--json", ["--json", "value is required"]),
+            ("--jason x", ["--jason", "unexpected argument"]),
+            ("w3", ["'w3'", "unexpected argument"]),
         ] {
-            let error = parse(line).unwrap_err();
-            assert!(error.contains(part), "{line}: {error}");
+            let error = parse::<Arguments>(line).unwrap_err();
+            assert!(parts.iter().all(|part| error.contains(part)), "{error}");
         }
     }
 }

@@ -11,35 +11,17 @@ mod slowdown;
 
 use std::fs;
 use std::path::Path;
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use self::arguments::{Arguments, USAGE};
+pub(crate) use self::arguments::Arguments;
 use self::experiment::{Outcome, Plan};
 use crate::progress;
 
-/// Runs the command with these arguments.
-pub(crate) fn main(arguments: impl Iterator<Item = String>) -> ExitCode {
-    match Arguments::parse(arguments) {
-        Ok(Some(arguments)) => match simulate(&arguments) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("homa-bench simulate: {error}");
-                ExitCode::FAILURE
-            }
-        },
-        Ok(None) => {
-            println!("{USAGE}");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("homa-bench simulate: {error}\n\n{USAGE}");
-            ExitCode::from(2)
-        }
-    }
-}
-
-fn simulate(arguments: &Arguments) -> Result<(), String> {
+/// Runs the command.
+///
+/// # Errors
+/// If a file cannot be written.
+pub(crate) fn main(arguments: &Arguments) -> Result<(), String> {
     let mut outcomes = Vec::new();
     for workload in &arguments.workloads {
         for load in &arguments.loads {
@@ -56,7 +38,7 @@ fn simulate(arguments: &Arguments) -> Result<(), String> {
             outcomes.push(outcome);
             // After each run, so that a long series that is stopped has not been in vain.
             write(arguments.json.as_deref(), || report::json(&outcomes))?;
-            write(arguments.csv.as_deref(), || report::csv(&outcomes))?;
+            write(arguments.csv.as_deref(), || Ok(report::csv(&outcomes)))?;
         }
     }
     Ok(())
@@ -76,9 +58,12 @@ fn timed(plan: Plan) -> (Outcome, Duration) {
     (outcome, start.elapsed())
 }
 
-fn write(path: Option<&Path>, contents: impl FnOnce() -> String) -> Result<(), String> {
+fn write(
+    path: Option<&Path>,
+    contents: impl FnOnce() -> Result<String, String>,
+) -> Result<(), String> {
     match path {
-        Some(path) => fs::write(path, contents())
+        Some(path) => fs::write(path, contents()?)
             .map_err(|error| format!("cannot write {}: {error}", path.display())),
         None => Ok(()),
     }

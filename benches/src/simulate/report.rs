@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use serde::Serialize;
+
 use super::experiment::Outcome;
 use super::published::Slowdown;
 use super::settings::name;
@@ -128,68 +130,77 @@ fn published_short_half(outcome: &Outcome) -> Option<Slowdown> {
 }
 
 /// A list of objects, one per run.
-pub(crate) fn json(outcomes: &[Outcome]) -> String {
-    let objects: Vec<String> = outcomes.iter().map(json_object).collect();
-    format!("[\n{}\n]\n", objects.join(",\n"))
+///
+/// # Errors
+/// If that cannot be written as JSON.
+pub(crate) fn json(outcomes: &[Outcome]) -> Result<String, String> {
+    let runs: Vec<_> = outcomes.iter().map(Run::new).collect();
+    let text = serde_json::to_string_pretty(&runs).map_err(|error| error.to_string())?;
+    Ok(text + "\n")
 }
 
-fn json_object(outcome: &Outcome) -> String {
-    let plan = &outcome.plan;
-    let bins = outcome
-        .slowdowns
-        .bins()
-        .iter()
-        .filter(|bin| bin.messages > 0);
-    let bins = bins.map(|bin| {
-        format!(
-            "    {{\"size_max\": {}, \"messages\": {}, \"mean\": {}, \"p50\": {}, \"p99\": {}, \
-             \"published_p99\": {}}}",
-            bin.published.size_max,
-            bin.messages,
-            number(bin.mean()),
-            number(bin.quantile(0.5)),
-            number(bin.quantile(0.99)),
-            bin.published
-                .at(plan.load)
-                .map_or("null".to_owned(), |published| number(published.p99)),
-        )
-    });
-    let bins: Vec<String> = bins.collect();
-    let published = published_short_half(outcome);
-    let objection = outcome
-        .objection()
-        .map_or("null".to_owned(), |reason| format!("\"{reason}\""));
-    format!(
-        "  {{\"workload\": \"{}\", \"mode\": \"{}\", \"nominal_load\": {}, \"utilisation\": {}, \
-         \"message_bytes\": {},\n   \"messages\": {}, \"packets\": {}, \"seconds\": {}, \
-         \"hosts\": {}, \"seed\": {}, \"no_evidence\": {objection},\n   \
-         \"p99_slowdown_short_half\": {}, \"published_p99_slowdown_short_half\": {},\n   \
-         \"mean_slowdown_short_half\": {}, \"published_mean_slowdown_short_half\": {},\n   \
-         \"bins\": [\n{}\n   ]}}",
-        name(plan.workload),
-        plan.mode.name(),
-        plan.load,
-        number(outcome.utilisation),
-        number(outcome.offered),
-        outcome.slowdowns.messages(),
-        outcome.packets,
-        plan.seconds,
-        plan.hosts,
-        plan.seed,
-        number(outcome.slowdowns.p99_short_half()),
-        published.map_or("null".to_owned(), |published| number(published.p99)),
-        number(outcome.slowdowns.mean_short_half()),
-        published.map_or("null".to_owned(), |published| number(published.mean)),
-        bins.join(",\n"),
-    )
+/// What is not finite is `null` in JSON, and so is what was not published.
+#[derive(Serialize)]
+struct Run {
+    workload: &'static str,
+    mode: &'static str,
+    nominal_load: f64,
+    utilisation: f64,
+    message_bytes: f64,
+    messages: u64,
+    packets: u64,
+    seconds: f64,
+    hosts: usize,
+    seed: u64,
+    no_evidence: Option<String>,
+    p99_slowdown_short_half: f64,
+    published_p99_slowdown_short_half: Option<f64>,
+    mean_slowdown_short_half: f64,
+    published_mean_slowdown_short_half: Option<f64>,
+    bins: Vec<RunBin>,
 }
 
-/// JSON knows no infinities and no NaN.
-fn number(value: f64) -> String {
-    if value.is_finite() {
-        format!("{value:.4}")
-    } else {
-        "null".to_owned()
+#[derive(Serialize)]
+struct RunBin {
+    size_max: u32,
+    messages: u64,
+    mean: f64,
+    p50: f64,
+    p99: f64,
+    published_p99: Option<f64>,
+}
+
+impl Run {
+    fn new(outcome: &Outcome) -> Self {
+        let plan = &outcome.plan;
+        let published = published_short_half(outcome);
+        let bins = outcome.slowdowns.bins().iter();
+        let bins = bins.filter(|bin| bin.messages > 0).map(|bin| RunBin {
+            size_max: bin.published.size_max,
+            messages: bin.messages,
+            mean: bin.mean(),
+            p50: bin.quantile(0.5),
+            p99: bin.quantile(0.99),
+            published_p99: bin.published.at(plan.load).map(|published| published.p99),
+        });
+        Self {
+            workload: name(plan.workload),
+            mode: plan.mode.name(),
+            nominal_load: plan.load,
+            utilisation: outcome.utilisation,
+            message_bytes: outcome.offered,
+            messages: outcome.slowdowns.messages(),
+            packets: outcome.packets,
+            seconds: plan.seconds,
+            hosts: plan.hosts,
+            seed: plan.seed,
+            no_evidence: outcome.objection(),
+            p99_slowdown_short_half: outcome.slowdowns.p99_short_half(),
+            published_p99_slowdown_short_half: published.map(|published| published.p99),
+            mean_slowdown_short_half: outcome.slowdowns.mean_short_half(),
+            published_mean_slowdown_short_half: published.map(|published| published.mean),
+            bins: bins.collect(),
+        }
     }
 }
 

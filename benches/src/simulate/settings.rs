@@ -11,11 +11,11 @@ use homa_transport::units::Priority;
 use homa_transport::wire::DATA_HEADER_BYTES;
 
 /// Two forms of the experiment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Mode {
-    /// The rules, header sizes and static priorities of the paper.
+    /// The rules, header sizes and static priorities of the paper, comparable with its figures
     Overlay,
-    /// Our headers, default settings, priorities that follow the traffic.
+    /// Our headers, default settings, priorities that follow the traffic
     Ours,
 }
 

@@ -132,7 +132,7 @@ fn an_overloaded_network_is_no_evidence() {
 #[test]
 fn results_are_written_in_every_form() {
     let outcomes = [quietly(Plan { load: 0.8, ..PLAN })];
-    let json = report::json(&outcomes);
+    let json: serde_json::Value = serde_json::from_str(&report::json(&outcomes).unwrap()).unwrap();
     for key in [
         "workload",
         "mode",
@@ -140,14 +140,12 @@ fn results_are_written_in_every_form() {
         "utilisation",
         "messages",
         "p99_slowdown_short_half",
-        "bins",
     ] {
-        assert!(json.contains(&format!("\"{key}\":")), "{key}");
+        assert!(!json[0][key].is_null(), "{key}");
     }
-    assert_eq!(json.matches('{').count(), json.matches('}').count());
-    assert!(!json.contains("NaN") && !json.contains("inf"));
     let bins = outcomes[0].slowdowns.bins().iter();
     let filled = bins.filter(|bin| bin.messages > 0).count();
+    assert_eq!(json[0]["bins"].as_array().unwrap().len(), filled);
     assert_eq!(report::csv(&outcomes).lines().count(), filled + 1);
     let table = report::table(&outcomes[0], std::time::Duration::from_secs(1));
     assert!(table.contains("published 2.146"), "{table}");

@@ -1,6 +1,6 @@
 //! Fuzz targets: functions of arbitrary bytes that panic if they find a defect (feature `fuzz`).
 //!
-//! `examples/fuzz.rs` draws the bytes from a seed, on any toolchain; the targets in the directory
+//! The example `fuzz` draws the bytes from a seed, on any toolchain; the targets in the directory
 //! `fuzz` of the repository take them from libFuzzer.
 //!
 //! ```

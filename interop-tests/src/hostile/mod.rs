@@ -12,6 +12,7 @@ mod frames;
 mod meter;
 mod observed;
 mod plain_udp;
+mod plan;
 mod process;
 mod random;
 mod report;
@@ -25,8 +26,9 @@ use std::time::Duration;
 pub use attacker::{Orders, Sent, attack};
 pub use attacks::{ATTACKS, Attack};
 pub use meter::Calls;
+pub use plan::{Attacks, Plan};
 pub use report::{Figures, Judge};
-pub use run::{Plan, RunError};
+pub use run::RunError;
 pub use server::serve;
 
 /// What a part of a run failed of.

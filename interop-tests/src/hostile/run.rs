@@ -12,6 +12,7 @@ use super::BoxError;
 use super::attacker::{Orders, Sent};
 use super::attacks::Attack;
 use super::meter::{Meter, Phase};
+use super::plan::Plan;
 use super::process::Part;
 use super::report::{Figures, Judge};
 use super::server::Counters;
@@ -24,54 +25,6 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 const LIVE: &str = "rpcs_live";
 /// The core of a pinned server, and that of the others.
 const CORES: [usize; 2] = [0, 1];
-
-/// What to try.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Plan {
-    /// Attacks, one after the other.
-    pub attacks: Vec<&'static str>,
-    /// The wire, not within a process.
-    pub wire: Wire,
-    /// IPv6 instead of IPv4.
-    pub v6: bool,
-    /// Numbers of ports or addresses to attack from: each attack is run with each.
-    pub sources: Vec<usize>,
-    /// Packets per second of an attack.
-    pub rate: usize,
-    /// How long each lasts, the burst aside.
-    pub seconds: f64,
-    /// Packets of a burst, 67,296 of them per second.
-    pub burst: usize,
-    /// How long the good client calls before and after, in seconds.
-    pub around: f64,
-    /// How long to wait for memory and RPCs to go at most, in seconds.
-    pub settle: f64,
-    /// Whether times and memory are judged. Then each attack has a server of its own.
-    pub timed: bool,
-    /// Keep the server on one core and the others on another.
-    pub pin: bool,
-    /// Start of the random numbers.
-    pub seed: u64,
-}
-
-impl Default for Plan {
-    fn default() -> Self {
-        Self {
-            attacks: super::ATTACKS.iter().map(|attack| attack.name).collect(),
-            wire: Wire::Udp,
-            v6: false,
-            sources: vec![1, 5_000],
-            rate: 3_000,
-            seconds: 60.0,
-            burst: 134_592,
-            around: 10.0,
-            settle: 300.0,
-            timed: true,
-            pin: false,
-            seed: 1,
-        }
-    }
-}
 
 /// Why there is nothing to report.
 #[derive(Debug, thiserror::Error)]

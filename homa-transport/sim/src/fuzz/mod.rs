@@ -1,6 +1,6 @@
 //! Fuzz targets: functions of arbitrary bytes that panic if they find a defect.
 //!
-//! They know nothing of where the bytes come from. `examples/fuzz.rs` draws them from a seed,
+//! They know nothing of where the bytes come from. The example `fuzz` of homa-rpc draws them from a seed,
 //! on any toolchain; the targets in the directory `fuzz` of the repository take them from libFuzzer.
 //!
 //! ```
@@ -14,18 +14,18 @@
 )]
 
 mod calls;
-mod command;
 mod endpoint;
 pub(super) mod forge;
 mod pair;
 mod source;
+mod target;
 mod wire;
 
 use super::World;
 
-pub use self::command::{Target, command};
 pub use self::endpoint::endpoint;
 pub use self::source::Source;
+pub use self::target::{Target, to_hex};
 pub use self::wire::wire;
 
 /// The targets of this package.

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use homa_interop::behind_long::{HOSTS, Measured, measure};
+use homa_interop::head_of_line::{HOSTS, Measured, measure};
 use homa_interop::network::{Layout, Network, NetworkError, Queues};
 use homa_interop::skip;
 use homa_interop::wire::Wire;
