@@ -1,36 +1,29 @@
 //! The simulated network as links: sockets, and all that is built on them, run on it in tokio's
 //! time.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::future::Future;
+mod driver;
+mod state;
+
+use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll, Waker};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::time::Sleep;
-
 use homa_sim::{
-    Arrival, EventQueue, Network, NetworkCounts, PacketFaults, RECEIVE_BUFFER_BYTES, REPORT_DELAY,
-    Topology, ip_of, number_at,
+    EventQueue, Network, NetworkCounts, PacketFaults, REPORT_DELAY, Topology, ip_of, number_at,
 };
 
+use self::driver::Driver;
+use self::state::{Inbox, State, Word, room_at};
 use crate::endpoint::Transmit;
-use crate::error::{BindError, Report, Unreachable};
+use crate::error::{BindError, Unreachable};
 use crate::link::clock::Clock;
-use crate::link::{Link, PacketMeta, RecvBatch};
-use crate::units::Instant;
-use crate::wire;
+use crate::link::{Link, RecvBatch};
 
 /// Largest packet, Homa header included, in bytes: an Ethernet frame less IPv4 and UDP headers.
 const PACKET_BYTES_MAX: usize = 1_472;
-/// How far ahead of the present the uplink of a host takes packets. Less, and it would run dry
-/// until the next timer.
-const UPLINK_BACKLOG: Duration = Duration::from_millis(1);
-/// Reports of unreachable peers that wait for a link at most.
-const REPORTS_MAX: usize = 256;
 /// Source and destination port, which go with every packet as in a UDP header.
 const PORTS_BYTES: usize = 4;
 /// Ports that are given out where none is asked for.
@@ -98,39 +91,6 @@ struct Shared {
     clock: Clock,
     hosts: usize,
     state: Mutex<State>,
-}
-
-#[derive(Debug)]
-struct State {
-    network: Network,
-    reports: EventQueue<Word>,
-    /// One per open port.
-    inboxes: BTreeMap<Port, Inbox>,
-    /// Who waits for room in the uplink.
-    writers: BTreeMap<Port, Waker>,
-    driver: Option<Waker>,
-    /// When the driver wakes by itself.
-    armed_until: Option<Instant>,
-    /// The runtime is gone.
-    stopped: bool,
-    /// The packet being sent.
-    scratch: Vec<u8>,
-}
-
-/// Word to a port that another cannot be reached.
-#[derive(Debug)]
-struct Word {
-    to: Port,
-    report: Report,
-}
-
-#[derive(Debug, Default)]
-struct Inbox {
-    packets: VecDeque<(SocketAddr, Vec<u8>)>,
-    bytes: usize,
-    drops: u64,
-    reports: Vec<Report>,
-    receiver: Option<Waker>,
 }
 
 impl SimNetwork {
@@ -248,153 +208,6 @@ impl Drop for Shared {
     }
 }
 
-impl State {
-    /// Does what is due by `now`. The wakers are to be woken without the lock.
-    fn run(&mut self, now: Instant) -> Vec<Waker> {
-        let mut wakers = Vec::new();
-        while self.network.next_at().is_some_and(|at| at <= now) {
-            if let Some(arrival) = self.network.advance() {
-                wakers.extend(self.arrive(arrival));
-            }
-        }
-        while self.reports.next_at().is_some_and(|at| at <= now) {
-            if let Some((_, word)) = self.reports.pop()
-                && let Some(inbox) = self.inboxes.get_mut(&word.to)
-            {
-                wakers.extend(inbox.report(word.report));
-            }
-        }
-        let network = &self.network;
-        self.writers.retain(|(host, _), waker| {
-            let waits = room_at(network, *host) > now;
-            if !waits {
-                wakers.push(waker.clone());
-            }
-            waits
-        });
-        wakers
-    }
-
-    fn arrive(&mut self, arrival: Arrival) -> Option<Waker> {
-        let bytes = self.network.bytes(arrival.packet);
-        let (from, to, packet) = split_ports(bytes)?;
-        let peer = SocketAddr::new(ip_of(arrival.from), from);
-        let woken = match self.inboxes.get_mut(&(arrival.to, to)) {
-            Some(inbox) => inbox.push(peer, packet),
-            None => {
-                let word = Word {
-                    to: (arrival.from, from),
-                    report: Report {
-                        peer: SocketAddr::new(ip_of(arrival.to), to),
-                        reason: Unreachable::Port,
-                        about: wire::quoted_id(packet),
-                    },
-                };
-                self.reports.push(arrival.at + REPORT_DELAY, word);
-                None
-            }
-        };
-        self.network.release(arrival.packet);
-        woken
-    }
-
-    /// When the next thing is due.
-    fn next_at(&self) -> Option<Instant> {
-        let writers = self.writers.keys();
-        let room = writers.map(|(host, _)| room_at(&self.network, *host)).min();
-        [self.network.next_at(), self.reports.next_at(), room]
-            .into_iter()
-            .flatten()
-            .min()
-    }
-
-    /// The driver, if it has to wake earlier than it would.
-    fn driver_if_late(&mut self) -> Option<Waker> {
-        let next = self.next_at()?;
-        if self.armed_until.is_some_and(|armed| armed <= next) {
-            return None;
-        }
-        self.armed_until = Some(next);
-        self.driver.clone()
-    }
-
-    /// Hands a packet to the uplink of its host.
-    fn send(&mut self, now: Instant, from: Port, to: Port, packet: &Transmit) {
-        self.scratch.clear();
-        self.scratch.extend(from.1.to_be_bytes());
-        self.scratch.extend(to.1.to_be_bytes());
-        self.scratch.extend_from_slice(packet.header.as_slice());
-        for part in packet.payload.parts() {
-            self.scratch.extend_from_slice(part);
-        }
-        self.network
-            .send(now, from.0, to.0, packet.priority, &mut self.scratch);
-    }
-
-    fn check_running(&self) -> io::Result<()> {
-        if self.stopped {
-            let message = "the runtime of the simulated network is gone";
-            return Err(io::Error::new(io::ErrorKind::BrokenPipe, message));
-        }
-        Ok(())
-    }
-}
-
-/// Since when the uplink of `host` takes packets.
-fn room_at(network: &Network, host: usize) -> Instant {
-    network.free_at(host).before(UPLINK_BACKLOG)
-}
-
-/// Source port, destination port, the rest.
-fn split_ports(bytes: &[u8]) -> Option<(u16, u16, &[u8])> {
-    let (from, rest) = bytes.split_first_chunk()?;
-    let (to, packet) = rest.split_first_chunk()?;
-    Some((u16::from_be_bytes(*from), u16::from_be_bytes(*to), packet))
-}
-
-impl Inbox {
-    /// Keeps a packet until it is received; drops it if there is no room.
-    fn push(&mut self, peer: SocketAddr, packet: &[u8]) -> Option<Waker> {
-        if self.bytes + packet.len() > RECEIVE_BUFFER_BYTES {
-            self.drops += 1;
-            return None;
-        }
-        self.bytes += packet.len();
-        self.packets.push_back((peer, packet.to_vec()));
-        self.receiver.take()
-    }
-
-    fn report(&mut self, report: Report) -> Option<Waker> {
-        if self.reports.len() >= REPORTS_MAX || self.reports.contains(&report) {
-            return None;
-        }
-        self.reports.push(report);
-        self.receiver.take()
-    }
-
-    /// Moves to `batch` what fits into it.
-    fn pop_into(&mut self, local: IpAddr, batch: &mut RecvBatch) {
-        batch.unreachable.append(&mut self.reports);
-        let mut start = batch.packets.last().map_or(0, |last| last.range.end);
-        while batch.packets.len() < RecvBatch::PACKETS_MAX
-            && let Some((peer, packet)) = self.packets.front()
-            && let range = (start..start + packet.len())
-            && let Some(room) = batch.buffer.get_mut(range.clone())
-        {
-            room.copy_from_slice(packet);
-            start = range.end;
-            batch.packets.push(PacketMeta {
-                peer: *peer,
-                local,
-                range,
-            });
-            self.bytes -= packet.len();
-            self.packets.pop_front();
-        }
-        batch.full = !self.packets.is_empty();
-    }
-}
-
 impl Link for SimLink {
     fn local_addr(&self) -> SocketAddr {
         SocketAddr::new(ip_of(self.at.0), self.at.1)
@@ -483,58 +296,5 @@ impl Drop for SimLink {
         drop(state);
         // Wakers, which may run code of others, without the lock.
         drop(gone);
-    }
-}
-
-/// Moves packets on at their times.
-struct Driver {
-    shared: Weak<Shared>,
-    sleep: Pin<Box<Sleep>>,
-}
-
-impl Future for Driver {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            let Some(shared) = self.shared.upgrade() else {
-                return Poll::Ready(());
-            };
-            let mut state = shared.lock();
-            let wakers = state.run(shared.clock.now());
-            let next = state.next_at();
-            state.armed_until = next;
-            let old = state.driver.replace(cx.waker().clone());
-            drop(state);
-            drop(old);
-            wakers.into_iter().for_each(Waker::wake);
-            let Some(next) = next else {
-                return Poll::Pending;
-            };
-            let deadline = shared.clock.deadline(next);
-            drop(shared);
-            self.sleep.as_mut().reset(deadline);
-            if self.sleep.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-        }
-    }
-}
-
-impl Drop for Driver {
-    /// Runs last, or when the runtime is shut down.
-    fn drop(&mut self) {
-        let Some(shared) = self.shared.upgrade() else {
-            return;
-        };
-        let mut state = shared.lock();
-        state.stopped = true;
-        let receivers = state.inboxes.values_mut();
-        let mut wakers: Vec<Waker> = receivers
-            .filter_map(|inbox| inbox.receiver.take())
-            .collect();
-        wakers.extend(std::mem::take(&mut state.writers).into_values());
-        drop(state);
-        wakers.into_iter().for_each(Waker::wake);
     }
 }
