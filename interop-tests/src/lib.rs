@@ -11,9 +11,9 @@
 //! - [`relay`]: a bad network for UDP, without any privileges;
 //! - [`skip`]: tests that cannot run say so.
 
-pub mod head_of_line;
 pub mod conformance;
 pub mod echo;
+pub mod head_of_line;
 pub mod hostile;
 pub mod network;
 pub mod relay;
