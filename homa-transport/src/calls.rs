@@ -289,3 +289,90 @@ fn register(slot: &mut Option<Waker>, waker: &Waker) -> Option<Waker> {
     }
     slot.replace(waker.clone())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    impl HasLedger for Ledger<u32> {
+        type Call = u32;
+
+        fn ledger(&mut self) -> &mut Self {
+            self
+        }
+    }
+
+    fn add(ledger: &mut Ledger<u32>, state: u32) -> CallKey {
+        ledger.add_call(state, 2, Limit::Rpcs).unwrap()
+    }
+
+    #[test]
+    fn a_key_names_its_call_only() {
+        let mut ledger = Ledger::default();
+        let first = add(&mut ledger, 1);
+        assert_eq!(ledger.remove_call(first).unwrap().state, 1);
+        let second = add(&mut ledger, 2);
+        assert_ne!(first, second);
+        assert!(ledger.call(first).is_none());
+        let unwanted = ledger.end_call(first, Ok(Bytes::from_static(b"late")));
+        assert!(unwanted.is_err(), "nobody waits for it");
+        assert!(ledger.poll_call(second, Waker::noop()).0.is_pending());
+        assert_eq!(*ledger.call_mut(second).unwrap(), 2);
+        add(&mut ledger, 3);
+        let refused = ledger.add_call(4, 2, Limit::Rpcs).unwrap_err();
+        assert!(matches!(refused, RpcError::TooManyRpcs { limit: 2, .. }));
+    }
+
+    #[test]
+    fn the_first_reason_ends_what_is_left_and_wakes_each_who_waits_once() {
+        let mut ledger = Ledger::default();
+        let count = Arc::new(Count::default());
+        let waker = Waker::from(Arc::clone(&count));
+        let [ended, waiting] = [1, 2].map(|state| add(&mut ledger, state));
+        ledger.end_call(ended, Ok(Bytes::new())).unwrap();
+        assert!(ledger.poll_call(waiting, &waker).0.is_pending());
+        assert!(ledger.poll_closed(&waker).0.is_pending());
+        for reason in [CloseReason::RuntimeGone, CloseReason::Closed] {
+            let mut wakers = Vec::new();
+            ledger.close(reason, &mut wakers);
+            wakers.into_iter().for_each(Waker::wake);
+        }
+        assert_eq!(count.0.load(Ordering::Relaxed), 2);
+        let outcome = |ledger: &mut Ledger<u32>, call| ledger.poll_call(call, Waker::noop()).0;
+        assert_eq!(outcome(&mut ledger, ended), Poll::Ready(Ok(Bytes::new())));
+        let error = closed(&CloseReason::RuntimeGone, Delivery::Unknown);
+        assert_eq!(outcome(&mut ledger, waiting), Poll::Ready(Err(error)));
+        assert_eq!(
+            outcome(&mut ledger, waiting),
+            Poll::Ready(Err(RpcError::Stale))
+        );
+        assert!(ledger.check_open(Delivery::NotSent).is_err());
+    }
+
+    #[test]
+    fn a_panic_under_the_lock_closes_the_socket() {
+        let locked = Arc::new(Locked::new(Ledger::<u32>::default()));
+        let inside = Arc::clone(&locked);
+        let panicked = std::thread::spawn(move || {
+            let _guard = inside.lock();
+            panic!("on purpose");
+        });
+        assert!(panicked.join().is_err());
+        assert_eq!(locked.closed(), Some(CloseReason::Poisoned));
+        let closed = locked.poll_closed(&Context::from_waker(Waker::noop()));
+        assert_eq!(closed, Poll::Ready(CloseReason::Poisoned));
+    }
+}

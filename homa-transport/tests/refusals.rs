@@ -102,13 +102,22 @@ fn link_local_addresses_work_with_their_zone_and_are_refused_without() {
     let [here, there] = Host::pair(1500);
     // Made of the link address of `Host::pair`.
     let with_zone = |host: &Host| {
+        // It comes some time after the interface is up, and counts some time after that.
+        host.wait_until("-6 -o addr show dev eth scope link", |shown| {
+            shown.contains("fe80::") && !shown.contains("tentative")
+        });
         host.block_on(async {
             let mut found = ("fe80::ff:fe00:2%eth", 4000).to_socket_addrs().unwrap();
             found.next().unwrap()
         })
     };
+    let (mut addr, zoned) = (with_zone(&here), with_zone(&there));
     for (wire, open, open_client) in WIRES {
-        for own in [with_zone(&there), "[::]:4000".parse().unwrap()] {
+        for mut own in [zoned, "[::]:0".parse().unwrap()] {
+            // Another port each time: a program that another test starts holds copies of our sockets for
+            // a moment.
+            addr.set_port(addr.port() + 1);
+            own.set_port(addr.port());
             let server = there.block_on(async move {
                 let server = open(own, patient()).unwrap();
                 let echo = |incoming: Incoming| {
@@ -118,7 +127,6 @@ fn link_local_addresses_work_with_their_zone_and_are_refused_without() {
                 server
             });
             let client = here.block_on(async move { open_client(patient()).unwrap() });
-            let addr = with_zone(&here);
             let answer = here.block_on(ask(client.clone(), addr)).unwrap();
             assert_eq!(answer, &b"question"[..], "{wire}, server on {own}");
 

@@ -142,7 +142,7 @@ impl Driver {
         self.retry.as_mut().poll(cx).is_pending()
     }
 
-    fn turn(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn cycle(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let more = match self.begin(cx) {
             Task::End => return Poll::Ready(Ok(())),
             Task::Wait => return Poll::Pending,
@@ -168,7 +168,7 @@ impl Future for Driver {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        match ready!(self.turn(cx)) {
+        match ready!(self.cycle(cx)) {
             Ok(()) => {}
             // What a receive call says after a close.
             Err(_) if self.shard.closed().is_some() => {}

@@ -68,7 +68,8 @@ impl SendCmsg {
     }
 
     /// Has the datagram cut into packets of `bytes`. Source: linux/udp.h, `UDP_SEGMENT`.
-    pub(super) fn cut_into(&mut self, bytes: u16) {
+    pub(super) fn cut_into(&mut self, bytes: usize) {
+        let bytes = u16::try_from(bytes).unwrap_or(u16::MAX);
         self.push(libc::SOL_UDP, libc::UDP_SEGMENT, &bytes.to_ne_bytes());
     }
 

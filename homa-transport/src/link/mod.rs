@@ -20,6 +20,7 @@ pub mod raw;
 pub mod udp;
 
 pub(crate) mod address;
+mod bpf;
 mod cmsg;
 mod datagram;
 mod errno;
@@ -95,7 +96,8 @@ pub trait Link: fmt::Debug + Send + Sync + 'static {
         SystemCalls::default()
     }
 
-    /// Packets, or trains of them, that the system dropped because this link's receive buffer was full, if known.
+    /// Datagrams that the system dropped because this link's receive buffer was full, if known. One may hold
+    /// several packets.
     fn receive_drops(&self) -> u64 {
         0
     }
@@ -121,7 +123,7 @@ pub struct PacketMeta {
     pub range: Range<usize>,
 }
 
-/// What one call of [`Link::poll_recv`] brought. Reused from turn to turn.
+/// What one call of [`Link::poll_recv`] brought. Reused from call to call.
 #[derive(Debug)]
 pub struct RecvBatch {
     /// Storage of the packets.

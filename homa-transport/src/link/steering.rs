@@ -5,12 +5,11 @@
 
 use std::net::IpAddr;
 
-use libc::sock_filter;
+use socket2::SockFilter;
 
+use super::bpf;
 use crate::units::RpcId;
 
-/// Where a program finds the IP header. Source: linux/filter.h, `SKF_NET_OFF`.
-pub(super) const IP_HEADER: u32 = 0_u32.wrapping_sub(0x10_0000);
 /// Where a Homa header has the RPC's id.
 const ID_AT: u32 = 20;
 
@@ -60,17 +59,10 @@ impl ShardSlot {
 ///
 /// It sees the payload of the datagram. One that is too short to have an id ends the program, which then
 /// yields the first socket.
-pub(super) fn by_id(shards: u32) -> Vec<sock_filter> {
-    use libc::{BPF_ABS, BPF_ALU, BPF_K, BPF_LD, BPF_MOD, BPF_W};
+pub(super) fn by_id(shards: u32) -> Vec<SockFilter> {
     vec![
-        statement(BPF_LD | BPF_W | BPF_ABS, ID_AT),
-        statement(BPF_ALU | BPF_MOD | BPF_K, shards.max(1)),
-        statement(libc::BPF_RET | libc::BPF_A, 0),
+        bpf::load_u32(ID_AT),
+        bpf::modulo(shards),
+        bpf::return_loaded(),
     ]
-}
-
-fn statement(code: u32, k: u32) -> sock_filter {
-    let code = u16::try_from(code).unwrap_or(u16::MAX);
-    let (jt, jf) = (0, 0);
-    sock_filter { code, jt, jf, k }
 }

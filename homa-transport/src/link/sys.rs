@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 
 use libc::{c_int, c_void, socklen_t};
-use socket2::{MaybeUninitSlice, MsgHdrMut, SockAddr, Socket};
+use socket2::{MaybeUninitSlice, MsgHdrMut, SockAddr, SockFilter, Socket};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -110,14 +110,12 @@ pub(super) fn set_option(
 
 /// Makes `program` choose, for each datagram, the socket of the group to which `socket` belongs or will
 /// belong (`SO_ATTACH_REUSEPORT_CBPF`).
-pub(super) fn attach_reuseport_program(
-    socket: &Socket,
-    program: &[libc::sock_filter],
-) -> io::Result<()> {
+pub(super) fn attach_reuseport_program(socket: &Socket, program: &[SockFilter]) -> io::Result<()> {
     let len = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     let program = libc::sock_fprog {
         len,
-        filter: program.as_ptr().cast_mut(),
+        // A `SockFilter` has the layout of `sock_filter`.
+        filter: program.as_ptr().cast_mut().cast(),
     };
     // SAFETY: the pointer and the length describe `program`, whose own describe the slice; both outlive
     // the call, which only reads them.

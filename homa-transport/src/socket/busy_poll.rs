@@ -55,7 +55,7 @@ impl BusyPoll {
     }
 
     /// There is nothing to do. True: a window is open, so ask the link. False: sleep.
-    pub(super) fn idle(&mut self, now: Instant) -> bool {
+    pub(super) fn begin(&mut self, now: Instant) -> bool {
         match self.state {
             State::Open { .. } => return true,
             State::Over => self.state = State::Closed,
@@ -75,7 +75,7 @@ impl BusyPoll {
     }
 
     /// The link had nothing. True: ask again.
-    pub(super) fn miss(&mut self, now: Instant) -> bool {
+    pub(super) fn found_nothing(&mut self, now: Instant) -> bool {
         let State::Open { until, asked } = &mut self.state else {
             return false;
         };
@@ -93,7 +93,7 @@ impl BusyPoll {
     }
 
     /// The link had a packet.
-    pub(super) const fn hit(&mut self) {
+    pub(super) const fn found(&mut self) {
         self.state = State::Closed;
         self.misses = 0;
         self.next_skips = SKIPS_MIN;
@@ -112,15 +112,15 @@ mod tests {
 
     /// Lets one window pass in vain.
     fn vain(polling: &mut BusyPoll) {
-        assert!(polling.idle(at(0)));
-        assert!(polling.miss(at(99)));
-        assert!(!polling.miss(at(100)));
-        assert!(!polling.idle(at(100)), "after a window there is a sleep");
+        assert!(polling.begin(at(0)));
+        assert!(polling.found_nothing(at(99)));
+        assert!(!polling.found_nothing(at(100)));
+        assert!(!polling.begin(at(100)), "after a window there is a sleep");
     }
 
     /// Sleeps until the next window opens.
     fn sleeps(polling: &mut BusyPoll) -> usize {
-        (0..).take_while(|_| !polling.idle(at(0))).count()
+        (0..).take_while(|_| !polling.begin(at(0))).count()
     }
 
     #[test]
@@ -131,8 +131,8 @@ mod tests {
         }
         for expected in [16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 8192] {
             assert_eq!(sleeps(&mut polling), expected);
-            assert!(!polling.miss(at(100)));
-            assert!(!polling.idle(at(100)));
+            assert!(!polling.found_nothing(at(100)));
+            assert!(!polling.begin(at(100)));
         }
     }
 
@@ -143,7 +143,7 @@ mod tests {
             vain(&mut polling);
         }
         assert_eq!(sleeps(&mut polling), 16);
-        polling.hit();
+        polling.found();
         for _ in 0..MISSES_MAX {
             vain(&mut polling);
         }
@@ -153,13 +153,13 @@ mod tests {
     #[test]
     fn a_window_ends_though_the_clock_stands_still() {
         let mut polling = BusyPoll::new(WINDOW);
-        assert!(polling.idle(at(0)));
-        assert!((0..ASKS_MAX).any(|_| !polling.miss(at(0))));
+        assert!(polling.begin(at(0)));
+        assert!((0..ASKS_MAX).any(|_| !polling.found_nothing(at(0))));
     }
 
     #[test]
     fn a_length_of_zero_means_never() {
         let mut polling = BusyPoll::new(Duration::ZERO);
-        assert!((0..100).all(|_| !polling.idle(at(0))));
+        assert!((0..100).all(|_| !polling.begin(at(0))));
     }
 }

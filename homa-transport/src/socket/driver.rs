@@ -1,9 +1,9 @@
 //! The task that drives a shard: receives, runs timers, sends what callers left to it.
 //!
-//! A turn: send what is waiting, receive one batch, hand it to the core, run timers if the receive
+//! A cycle: send what is waiting, receive one batch, hand it to the core, run timers if the receive
 //! queue is empty, send, wake those whose outcome has come and hand over requests. If anyone was
 //! woken, the driver yields before it receives again, since a task woken on this worker runs only
-//! then; the turn ends after that, so that what those tasks send goes in one batch.
+//! then; the cycle ends after that, so that what those tasks send goes in one batch.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -26,15 +26,15 @@ use crate::transport::{Incoming, Responder};
 use crate::units::Instant;
 
 /// Turns in one poll before other tasks get their chance.
-const TURNS_MAX: usize = 16;
+const CYCLES_MAX: usize = 16;
 /// Batches in a row that did not empty the receive queue, after which timers run all the same.
 const BUSY_BATCHES_MAX: usize = 64;
 /// How long timers wait at least while the link takes no packets.
 const LINK_FULL_PAUSE: Duration = Duration::from_millis(1);
 /// Packets sent between two looks at what has arrived.
 const SEND_PACKETS_MAX: usize = 256;
-/// Bytes sent between two looks at what has arrived: a train of long packets, and no more, since what
-/// would be left over is a train of its own.
+/// Bytes sent between two looks at what has arrived: a datagram of long packets, and no more, since what
+/// would be left over is a datagram of its own.
 const SEND_BYTES_MAX: usize = 65_507;
 
 /// How much of what may be sent has been sent.
@@ -82,29 +82,29 @@ impl Driver {
             self.shard.close(reason);
             return false;
         }
-        state.in_turn = true;
-        state.turn_wanted = false;
+        state.driver_active = true;
+        state.cycle_wanted = false;
         let old = state.ledger.register_driver(cx.waker());
         drop(state);
         drop(old);
         true
     }
 
-    /// Asks the link without waiting, in a window of busy polling. False: a turn is due.
-    fn look(&mut self) -> std::io::Result<bool> {
+    /// Asks the link without waiting, in a window of busy polling. False: a cycle is due.
+    fn poll_link(&mut self) -> std::io::Result<bool> {
         let received = &mut self.received;
         let looked = self.shard.link().with(|link| link.try_recv(received));
         looked.transpose()?;
         if !self.received.is_empty() {
-            self.polling.hit();
+            self.polling.found();
             return Ok(false);
         }
         let state = self.shard.lock();
-        if state.turn_wanted || state.ledger.closed.is_some() {
+        if state.cycle_wanted || state.ledger.closed.is_some() {
             return Ok(false);
         }
         drop(state);
-        Ok(self.polling.miss(self.shard.clock().now()))
+        Ok(self.polling.found_nothing(self.shard.clock().now()))
     }
 
     /// Sends one batch of what may be sent: short messages that come up meanwhile must not wait for
@@ -112,7 +112,7 @@ impl Driver {
     fn flush(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<Flushed>> {
         let now = self.shard.clock().now();
         let mut state = self.shard.lock();
-        state.left_to_driver = 0;
+        state.deferred = 0;
         let waiting = state.unsent.len().min(SEND_PACKETS_MAX);
         self.batch.extend(state.unsent.drain(..waiting));
         let (mut bytes, mut longest) = (0, 0);
@@ -186,7 +186,7 @@ impl Driver {
             state.endpoint.handle_timeout(now);
         }
         state.collect_events(&mut self.work);
-        state.plan_trains(self.work.wakers.len());
+        state.plan_batches(self.work.wakers.len());
         let burst_over = state.endpoint.take_burst_over();
         drop(state);
         if burst_over {
@@ -208,7 +208,7 @@ impl Driver {
         }
         if self.work.len() == 1 {
             // Nothing would come together: who is woken sends by itself.
-            self.shard.lock().in_turn = false;
+            self.shard.lock().driver_active = false;
         }
         self.work.wakers.drain(..).for_each(Waker::wake);
         if self.work.requests.is_empty() {
@@ -228,7 +228,7 @@ impl Driver {
         true
     }
 
-    /// Ends the turn if nothing is left to do, and sets the timer. False: there is more to send.
+    /// Ends the cycle if nothing is left to do, and sets the timer. False: there is more to send.
     fn park(&mut self, cx: &mut Context<'_>, link_full: bool) -> bool {
         let mut state = self.shard.lock();
         let now = self.shard.clock().now();
@@ -237,8 +237,8 @@ impl Driver {
                 state.unsent.push_back(transmit);
                 return false;
             }
-            state.in_turn = false;
-            if self.polling.idle(now) {
+            state.driver_active = false;
+            if self.polling.begin(now) {
                 // Comes back before any timer matters.
                 state.armed_until = Some(Instant::from_nanos(0));
                 return true;
@@ -268,12 +268,12 @@ impl Driver {
         self.sleep.as_mut().poll(cx).is_pending()
     }
 
-    fn turns(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        if self.polling.is_open() && self.look()? {
+    fn cycles(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        if self.polling.is_open() && self.poll_link()? {
             yield_to_all(cx);
             return Poll::Pending;
         }
-        for _ in 0..TURNS_MAX {
+        for _ in 0..CYCLES_MAX {
             if !self.begin(cx) {
                 return Poll::Ready(Ok(()));
             }
@@ -314,7 +314,7 @@ impl Future for Driver {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        match ready!(self.turns(cx)) {
+        match ready!(self.cycles(cx)) {
             Ok(()) => {}
             Err(error) => {
                 tracing::error!(%error, "the link of a Homa socket failed");

@@ -49,8 +49,8 @@ pub struct Socket {
     handle: Arc<Handle>,
 }
 
-/// Bytes of messages that fit into a train of UDP packets.
-const TRAIN_BYTES: u32 = 62_000;
+/// Bytes of messages that fit into one datagram of UDP packets (GSO).
+const GSO_BYTES: u32 = 62_000;
 
 /// How late tokio's timers come.
 const TIMER_ERROR: Duration = Duration::from_micros(1_200);
@@ -139,8 +139,8 @@ impl Socket {
     ) -> Result<Self, BindError> {
         // All that may come can come to one shard, and the buffers are of one size.
         let mut config = fitting(config, first.receive_buffer_bytes());
-        // Each grant is a train of packets then, and a system call at either end.
-        config.grant_increment_bytes = config.grant_increment_bytes.max(TRAIN_BYTES);
+        // Each grant is one datagram of packets then, and a system call at either end.
+        config.grant_increment_bytes = config.grant_increment_bytes.max(GSO_BYTES);
         let others = others
             .into_iter()
             .map(|link| Arc::new(link) as Arc<dyn Link>);

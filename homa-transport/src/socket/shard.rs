@@ -1,7 +1,7 @@
 //! One port: one protocol core behind one lock, over one link.
 //!
 //! Callers lock the core, run it, take the packets out, unlock, and send them: no other task has
-//! to run for a request to leave. While the driver is in its turn they leave the packets to it,
+//! to run for a request to leave. While the driver is in its cycle they leave the packets to it,
 //! so that they go in batches.
 
 use std::cell::Cell;
@@ -139,25 +139,25 @@ impl Shard {
         now: Instant,
         batch: &mut Vec<Transmit>,
     ) -> Option<Waker> {
-        if state.in_turn {
-            state.left_to_driver += 1;
-            if state.left_to_driver < state.train_commands {
+        if state.driver_active {
+            state.deferred += 1;
+            if state.deferred < state.batch_commands {
                 return None;
             }
-            state.left_to_driver = 0;
+            state.deferred = 0;
         }
         let mut more = !state.unsent.is_empty();
         while !more && let Some(transmit) = state.endpoint.poll_transmit(now) {
             batch.push(transmit);
             more = batch.len() >= CALLER_PACKETS_MAX;
         }
-        if state.in_turn {
+        if state.driver_active {
             return None;
         }
         let due = state.endpoint.poll_timeout();
         let earlier = due.is_some_and(|due| state.armed_until.is_none_or(|armed| due < armed));
         if more || earlier {
-            state.want_turn()
+            state.want_cycle()
         } else {
             None
         }
@@ -174,7 +174,7 @@ impl Shard {
             Some(Ok(sent)) => {
                 let mut state = self.lock();
                 state.unsent.extend(batch.drain(sent..));
-                let driver = state.want_turn();
+                let driver = state.want_cycle();
                 drop(state);
                 if let Some(driver) = driver {
                     driver.wake();
@@ -233,7 +233,7 @@ impl Shard {
     fn take_report(&self, report: &Report) {
         let mut state = self.lock();
         state.handle_unreachable(report);
-        let driver = state.want_turn();
+        let driver = state.want_cycle();
         drop(state);
         if let Some(driver) = driver {
             driver.wake();

@@ -16,9 +16,9 @@ use crate::units::Instant;
 
 /// Commands that callers leave to the driver before one of them sends what has come together, at
 /// least: a system call for fewer packets costs more than waiting for the driver.
-const TRAIN_COMMANDS_MIN: usize = 4;
-/// The same at most: as many short packets as a train has.
-const TRAIN_COMMANDS_MAX: usize = 64;
+const BATCH_COMMANDS_MIN: usize = 4;
+/// The same at most: as many short packets as one datagram holds.
+const BATCH_COMMANDS_MAX: usize = 64;
 
 /// The state of a shard. Nothing in here is woken, called or dropped under the lock that belongs
 /// to a user; it is handed out in [`Work`].
@@ -30,14 +30,14 @@ pub(super) struct State {
     pub(super) ledger: Ledger<RpcKey>,
     /// Packets that the link had no room for.
     pub(super) unsent: VecDeque<Transmit>,
-    /// The driver is in its turn: what callers have to send, it sends.
-    pub(super) in_turn: bool,
+    /// The driver is in a cycle, and sends what callers leave to it.
+    pub(super) driver_active: bool,
     /// Commands of callers that left their packets to the driver since it last sent.
-    pub(super) left_to_driver: usize,
-    /// So many of them make a train: the next caller sends it.
-    pub(super) train_commands: usize,
-    /// The driver has been woken by a caller, who wants it to have a turn.
-    pub(super) turn_wanted: bool,
+    pub(super) deferred: usize,
+    /// Number of deferred commands at which a caller sends the batch itself.
+    pub(super) batch_commands: usize,
+    /// A caller has woken the driver for a cycle.
+    pub(super) cycle_wanted: bool,
     /// When the driver wakes by itself.
     pub(super) armed_until: Option<Instant>,
 }
@@ -73,26 +73,26 @@ impl State {
             calls_max,
             ledger: Ledger::default(),
             unsent: VecDeque::new(),
-            in_turn: false,
-            left_to_driver: 0,
-            train_commands: TRAIN_COMMANDS_MAX,
-            turn_wanted: false,
+            driver_active: false,
+            deferred: 0,
+            batch_commands: BATCH_COMMANDS_MAX,
+            cycle_wanted: false,
             armed_until: None,
         }
     }
 
-    /// Decides anew how many commands make a train: half of the RPCs in progress, so that one half
+    /// Decides anew how many commands make a batch: half of the RPCs in progress, so that one half
     /// is at the peer while the other is being made here, and both ends work at once. Callers about to
     /// be woken (`ended`) have no RPC at this moment and will soon have one again.
-    pub(super) fn plan_trains(&mut self, ended: usize) {
+    pub(super) fn plan_batches(&mut self, ended: usize) {
         let live = usize::try_from(self.endpoint.stats().rpcs_live).unwrap_or(usize::MAX);
-        let train = live.saturating_add(ended) / 2;
-        self.train_commands = train.clamp(TRAIN_COMMANDS_MIN, TRAIN_COMMANDS_MAX);
+        let batch = live.saturating_add(ended) / 2;
+        self.batch_commands = batch.clamp(BATCH_COMMANDS_MIN, BATCH_COMMANDS_MAX);
     }
 
-    /// Asks the driver for a turn: whoever gets the waker has to use it.
-    pub(super) fn want_turn(&mut self) -> Option<Waker> {
-        self.turn_wanted = true;
+    /// Asks the driver for a cycle: whoever gets the waker has to use it.
+    pub(super) fn want_cycle(&mut self) -> Option<Waker> {
+        self.cycle_wanted = true;
         self.ledger.driver()
     }
 

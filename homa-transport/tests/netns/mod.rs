@@ -94,8 +94,14 @@ impl Host {
 
     /// Waits until an interface carries packets; before that they are lost.
     pub(crate) fn wait_for(&self, interface: &str) {
-        let show = format!("-o link show {interface}");
-        while !self.ip(&show).contains("state UP") {
+        self.wait_until(&format!("-o link show {interface}"), |shown| {
+            shown.contains("state UP")
+        });
+    }
+
+    /// Waits until what the `ip` program shows is as wanted.
+    pub(crate) fn wait_until(&self, show: &str, wanted: impl Fn(&str) -> bool) {
+        while !wanted(&self.ip(show)) {
             std::thread::yield_now();
         }
     }

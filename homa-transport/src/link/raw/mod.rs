@@ -5,36 +5,37 @@
 //! (`raw/port_filter.rs`) leaves each socket those to its own port, and a name reserved for the port keeps
 //! two sockets from having the same one.
 
+mod parts;
 mod port_filter;
 mod port_unreachable;
 mod receive;
 mod route_mtu;
-mod send;
 mod socket;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
 
+use socket2::SockAddr;
 use tokio::runtime::Handle;
 
 use self::port_unreachable::Responder;
-use self::receive::Filled;
 use self::route_mtu::RouteMtu;
-use self::send::Sent;
-use self::socket::{Family, RawSocket};
+use self::socket::{Family, homa_port, name};
 use super::address::{canonical, check_zone_to_bind};
-use super::datagram::warn_of_small_buffer;
+use super::datagram::{
+    Common, DatagramLink, DatagramSocket, PacketError, Received, Segments, Sent,
+    warn_of_small_buffer,
+};
 use super::icmp::NetworkError;
-use super::reports::Reports;
 use super::reservation::PortReservation;
 use super::steering::{ShardSlot, shard_of_host};
-use super::{Link, RecvBatch, SystemCalls, kernel_module, sys};
+use super::{RecvBatch, kernel_module};
 use crate::endpoint::Transmit;
 use crate::error::{BindError, Report};
 use crate::stats::Backend;
+use crate::wire;
 
 /// Highest port of servers; clients have those above. Source: homa.h, `HOMA_MIN_DEFAULT_PORT`.
 const SERVER_PORT_MAX: u16 = 32_767;
@@ -44,19 +45,18 @@ const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
 /// send the shortest message first.
 const SEND_BUFFER_BYTES: usize = 1 << 20;
 
-/// Raw sockets of one port as a [`Link`].
+/// Raw sockets of one port as a [`Link`](super::Link).
 #[derive(Debug)]
 pub struct RawLink {
+    common: Common,
     /// One per address family.
-    sockets: Vec<RawSocket>,
-    local: SocketAddr,
+    sockets: Vec<DatagramSocket>,
+    /// Of each of them.
+    families: Vec<Family>,
     /// Whose packets these are.
-    part: ShardSlot,
+    slot: ShardSlot,
     receive_buffer_bytes: usize,
-    reports: Reports,
     routes: RouteMtu,
-    send_calls: AtomicU64,
-    receive_calls: AtomicU64,
     _responder: Arc<Responder>,
     /// Behind the sockets: the port is free when they are closed.
     _reservation: Arc<PortReservation>,
@@ -79,7 +79,7 @@ impl RawLink {
     }
 
     /// Opens `members` (at least one) links on one port: the first, and the others. Each gets the packets
-    /// from the addresses that [`Steering::ByAddress`] gives to it.
+    /// from the addresses that [`Steering::ByAddress`](super::steering::Steering) gives to it.
     ///
     /// # Errors
     /// As [`RawLink::bind`].
@@ -158,31 +158,24 @@ impl RawLink {
         runtime: &Handle,
         (responder, reservation): (Arc<Responder>, Arc<PortReservation>),
     ) -> io::Result<Self> {
-        let sockets = open_sockets(local, part, runtime)?;
+        let (sockets, families): (Vec<_>, Vec<_>) =
+            open_sockets(local, part, runtime)?.into_iter().unzip();
         let mut receive_buffer_bytes = usize::MAX;
         for socket in &sockets {
             let bytes = socket.socket().recv_buffer_size()? / 2;
             receive_buffer_bytes = receive_buffer_bytes.min(bytes);
         }
-        if let [
-            RawSocket {
-                family: Family::V4, ..
-            },
-        ] = sockets.as_slice()
-            && local.is_ipv6()
-        {
+        if families == [Family::V4] && local.is_ipv6() {
             local.set_ip(Ipv4Addr::UNSPECIFIED.into());
         }
         warn_of_small_buffer(receive_buffer_bytes, RECEIVE_BUFFER_BYTES);
         Ok(Self {
+            common: Common::new(local),
             sockets,
-            local,
-            part,
+            families,
+            slot: part,
             receive_buffer_bytes,
-            reports: Reports::default(),
             routes: RouteMtu::new(local)?,
-            send_calls: AtomicU64::new(0),
-            receive_calls: AtomicU64::new(0),
             _responder: responder,
             _reservation: reservation,
         })
@@ -195,146 +188,95 @@ impl RawLink {
         self.receive_buffer_bytes
     }
 
-    /// The socket by which `to` is reached.
-    fn socket_to(&self, to: SocketAddr) -> Option<&RawSocket> {
-        let family = Family::of(to.ip());
-        self.sockets.iter().find(|socket| socket.family == family)
-    }
-
     fn has_part_of(&self, peer: SocketAddr) -> bool {
-        shard_of_host(peer.ip(), self.part.of) == self.part.number
+        shard_of_host(peer.ip(), self.slot.of) == self.slot.number
     }
 
-    fn collect_errors(&self, socket: &RawSocket) -> bool {
-        socket.collect_errors(self.local.port(), |peer, error, about| match error {
-            // Every socket hears it, and one of them has to do with that peer.
+    fn sockets_by_family(&self) -> impl Iterator<Item = (&DatagramSocket, Family)> {
+        self.sockets.iter().zip(self.families.iter().copied())
+    }
+}
+
+impl DatagramLink for RawLink {
+    const BACKEND: Backend = Backend::Raw;
+
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn sockets(&self) -> &[DatagramSocket] {
+        &self.sockets
+    }
+
+    fn socket_to(&self, to: SocketAddr) -> Option<&DatagramSocket> {
+        let family = Family::of(to.ip());
+        let mut sockets = self.sockets_by_family();
+        sockets.find_map(|(socket, of)| (of == family).then_some(socket))
+    }
+
+    fn name(&self, to: SocketAddr) -> SockAddr {
+        name(to)
+    }
+
+    fn path_bytes_max(&self, peer: SocketAddr) -> usize {
+        self.routes.packet_bytes_max(canonical(peer))
+    }
+
+    /// There is no segmentation offload for raw sockets.
+    fn segments(&self, batch: &[Transmit]) -> Segments {
+        Segments::single(batch)
+    }
+
+    fn on_segments_refused(&self, _: &io::Error) {}
+
+    /// Whether the packet was cut before its way became narrower.
+    fn is_too_long(&self, to: SocketAddr, packet: &Transmit) -> bool {
+        let narrowed = self.routes.narrowed(to);
+        narrowed.is_some_and(|max| packet.len() > max)
+    }
+
+    fn on_too_long(&self, to: SocketAddr) {
+        self.routes.on_too_long(to);
+    }
+
+    fn send_too_long(
+        &self,
+        socket: &DatagramSocket,
+        to: SocketAddr,
+        packet: &Transmit,
+    ) -> io::Result<Sent> {
+        self.send_in_parts(socket, to, packet)
+    }
+
+    fn receive_once(&self, socket: &DatagramSocket, batch: &mut RecvBatch) -> io::Result<Received> {
+        let mut sockets = self.sockets_by_family();
+        match sockets.find(|(other, _)| ptr::eq(*other, socket)) {
+            Some((_, family)) => self.receive(socket, family, batch),
+            None => Ok(Received::NoRoom),
+        }
+    }
+
+    fn on_error(&self, error: &PacketError<'_>) {
+        let (source, destination) = (homa_port(error.quoted, 0), homa_port(error.quoted, 2));
+        // Every raw socket hears of the errors of all. Those of the system's own making quote nothing, and
+        // are ours alone.
+        if error.from_network && source.is_some_and(|source| source != self.common.local.port()) {
+            return;
+        }
+        let mut peer = canonical(error.address);
+        peer.set_port(destination.unwrap_or(0));
+        match error.error {
+            // One of the sockets has to do with that peer.
             NetworkError::Unreachable(reason) if peer.port() != 0 && self.has_part_of(peer) => {
-                self.reports.push(Report {
+                self.common.reports.push(Report {
                     peer,
                     reason,
-                    about,
+                    about: wire::quoted_id(error.quoted),
                 });
             }
             NetworkError::Unreachable(_) => {}
             NetworkError::PacketTooBig { .. } => self.routes.on_too_long(peer),
-        })
-    }
-}
-
-impl Link for RawLink {
-    fn local_addr(&self) -> SocketAddr {
-        self.local
-    }
-
-    fn backend(&self) -> Option<Backend> {
-        Some(Backend::Raw)
-    }
-
-    fn packet_bytes_max(&self, peer: SocketAddr) -> usize {
-        self.routes.packet_bytes_max(canonical(peer))
-    }
-
-    fn send(&self, batch: &[Transmit]) -> io::Result<usize> {
-        let mut done = 0;
-        while let Some(rest) = batch.get(done..).filter(|rest| !rest.is_empty()) {
-            let socket = rest
-                .first()
-                .and_then(|first| self.socket_to(canonical(first.to)));
-            let device_full = socket.map(|socket| &socket.device_full);
-            let was_full = device_full.is_some_and(|full| full.load(Ordering::Relaxed));
-            let is_full = match self.send_leading(rest)? {
-                Sent::Done(count) => {
-                    done += count;
-                    false
-                }
-                Sent::Blocked => return Ok(done),
-                Sent::DeviceFull if done == 0 && was_full => {
-                    // Not only a full queue looks like this, a filter's rule does too: it must
-                    // not hold up the other packets for ever.
-                    tracing::debug!("packet lost at the network device");
-                    done += 1;
-                    false
-                }
-                Sent::DeviceFull => true,
-            };
-            if let Some(device_full) = device_full.filter(|_| is_full != was_full) {
-                device_full.store(is_full, Ordering::Relaxed);
-            }
-            if is_full {
-                return Ok(done);
-            }
         }
-        Ok(batch.len())
-    }
-
-    fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        for socket in &self.sockets {
-            let device_full = socket.device_full.load(Ordering::Relaxed);
-            ready!(socket.writable.poll(cx, socket.socket(), device_full))?;
-            // Errors still in the queue would make the socket look writable again and again.
-            self.collect_errors(socket);
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_recv(&self, cx: &mut Context<'_>, batch: &mut RecvBatch) -> Poll<io::Result<()>> {
-        loop {
-            self.reports.take(&mut batch.unreachable);
-            let (mut all_pending, mut full) = (true, false);
-            for socket in &self.sockets {
-                let Poll::Ready(mut readable) = socket.fd.poll_read_ready(cx)? else {
-                    continue;
-                };
-                all_pending = false;
-                let before = batch.packets.len();
-                let filled = self.receive_into(socket, batch)?;
-                if batch.packets.len() == before {
-                    // Nothing to read: so it was an error, whether or not a system call has failed.
-                    self.collect_errors(socket);
-                }
-                match filled {
-                    Filled::Full => full = true,
-                    Filled::Drained => readable.clear_ready(),
-                }
-            }
-            self.reports.take(&mut batch.unreachable);
-            batch.full = full;
-            if !batch.is_empty() {
-                return Poll::Ready(Ok(()));
-            }
-            if full {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            if all_pending && self.reports.wait(cx.waker()) {
-                return Poll::Pending;
-            }
-        }
-    }
-
-    fn can_busy_poll(&self) -> bool {
-        true
-    }
-
-    fn try_recv(&self, batch: &mut RecvBatch) -> io::Result<()> {
-        for socket in &self.sockets {
-            batch.full |= self.receive_into(socket, batch)? == Filled::Full;
-        }
-        self.reports.take(&mut batch.unreachable);
-        Ok(())
-    }
-
-    fn system_calls(&self) -> SystemCalls {
-        SystemCalls {
-            send: self.send_calls.load(Ordering::Relaxed),
-            receive: self.receive_calls.load(Ordering::Relaxed),
-        }
-    }
-
-    fn receive_drops(&self) -> u64 {
-        let drops =
-            |socket: &RawSocket| u64::from(sys::receive_drops(socket.socket()).unwrap_or(0));
-        self.sockets.iter().map(drops).sum()
     }
 }
 
@@ -353,10 +295,11 @@ fn open_sockets(
     local: SocketAddr,
     part: ShardSlot,
     runtime: &Handle,
-) -> io::Result<Vec<RawSocket>> {
-    let open = |ip: IpAddr, scope_id| {
+) -> io::Result<Vec<(DatagramSocket, Family)>> {
+    let open = |ip: IpAddr, scope_id| -> io::Result<_> {
         let buffers = (RECEIVE_BUFFER_BYTES, SEND_BUFFER_BYTES);
-        RawSocket::open(ip, scope_id, (local.port(), part), buffers, runtime.clone())
+        let socket = socket::open(ip, scope_id, (local.port(), part), buffers, runtime)?;
+        Ok((socket, Family::of(ip)))
     };
     let scope_id = match local {
         SocketAddr::V4(_) => 0,

@@ -2,11 +2,10 @@
 
 use socket2::SockFilter;
 
-use super::super::steering::{IP_HEADER, ShardSlot};
-
-/// Accepts a packet as it is.
-const WHOLE: u32 = u32::MAX;
-const NOTHING: u32 = 0;
+use crate::link::bpf::{
+    IP_HEADER, NOTHING, WHOLE, accept, jump_if_equal, load_u16, load_u32, modulo, statement,
+};
+use crate::link::steering::ShardSlot;
 
 /// What a program sees first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,11 +28,10 @@ pub(super) fn only(port: u16, part: ShardSlot, start: StartsWith) -> Vec<SockFil
             StartsWith::Ipv4Header => 12,
             StartsWith::HomaHeader => IP_HEADER + 20,
         };
-        let remainder = libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K;
         program.extend([
             jump_if_equal(u32::from(port), 0, 4),
-            statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, source),
-            statement(remainder, part.of.max(1)),
+            load_u32(source),
+            modulo(part.of),
             jump_if_equal(part.number, 0, 1),
         ]);
     }
@@ -64,10 +62,9 @@ pub(super) fn none_of(ports: &[u16], bytes: u32, start: StartsWith) -> Vec<SockF
 pub(super) fn only_with_loss(port: u16, percent: u32, start: StartsWith) -> Vec<SockFilter> {
     // Source: linux/filter.h, SKF_AD_OFF and SKF_AD_RANDOM.
     let random = 0_u32.wrapping_sub(0x1000) + 56;
-    let jump_if_greater = libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K;
     let mut program = vec![
-        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, random),
-        SockFilter::new(opcode(jump_if_greater), 1, 0, u32::MAX / 100 * percent),
+        load_u32(random),
+        crate::link::bpf::jump_if_greater(u32::MAX / 100 * percent, 1, 0),
         accept(NOTHING),
     ];
     program.extend(only(port, ShardSlot::WHOLE, start));
@@ -88,24 +85,7 @@ fn load_destination_port(start: StartsWith) -> Vec<SockFilter> {
             statement(libc::BPF_LD | libc::BPF_H | libc::BPF_IND, 2),
         ],
         StartsWith::HomaHeader => {
-            vec![statement(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS, 2)]
+            vec![load_u16(2)]
         }
     }
-}
-
-fn jump_if_equal(value: u32, then: u8, otherwise: u8) -> SockFilter {
-    let code = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
-    SockFilter::new(opcode(code), then, otherwise, value)
-}
-
-fn accept(bytes: u32) -> SockFilter {
-    statement(libc::BPF_RET | libc::BPF_K, bytes)
-}
-
-fn statement(code: u32, value: u32) -> SockFilter {
-    SockFilter::new(opcode(code), 0, 0, value)
-}
-
-fn opcode(code: u32) -> u16 {
-    u16::try_from(code).unwrap_or(u16::MAX)
 }

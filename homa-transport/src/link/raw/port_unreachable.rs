@@ -146,7 +146,7 @@ impl Leader {
                     return Poll::Ready(Ok(()));
                 }
             }
-            if self.turn(cx)? {
+            if self.cycle(cx)? {
                 // Others first: this is the least urgent work of the process.
                 cx.waker().wake_by_ref();
             }
@@ -158,7 +158,7 @@ impl Leader {
     }
 
     /// Takes one packet from each socket. True: there may be more.
-    fn turn(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+    fn cycle(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
         let before = self.held.len();
         // An error is an end too.
         self.held
@@ -197,7 +197,7 @@ impl Leader {
         if changed {
             self.set_filters()?;
         }
-        // The ends registered in this turn have no waker yet.
+        // The ends registered in this cycle have no waker yet.
         Ok(more || changed)
     }
 

@@ -2,85 +2,55 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::Ordering;
 
-use super::super::address::canonical;
-use super::super::cmsg::{self, array};
-use super::super::sys::Received;
-use super::super::sys::batch::{self, RECEIVE_MAX};
-use super::super::udp::is_fatal_to_receiving;
-use super::super::{PacketMeta, RecvBatch};
 use super::RawLink;
-use super::socket::{Family, RawSocket, homa_port};
+use super::socket::{Family, homa_port};
+use crate::link::address::canonical;
+use crate::link::cmsg::{self, array};
+use crate::link::datagram::{DatagramSocket, Received};
+use crate::link::sys::batch::{self, RECEIVE_MAX};
+use crate::link::{PacketMeta, RecvBatch, sys};
 
 /// Room a packet may need, in bytes, IP header included: its length field has 16 bits.
 const SLOT_BYTES: usize = 1 << 16;
-/// Errors in a row after which receiving makes a pause for other tasks.
-const RECEIVE_ERRORS_MAX: usize = 64;
-
-/// Why receiving ended.
-#[derive(PartialEq, Eq)]
-pub(super) enum Filled {
-    /// There may be more.
-    Full,
-    /// There was nothing more.
-    Drained,
-}
-
 impl RawLink {
-    pub(super) fn receive_into(
+    pub(super) fn receive(
         &self,
-        socket: &RawSocket,
+        socket: &DatagramSocket,
+        family: Family,
         batch: &mut RecvBatch,
-    ) -> io::Result<Filled> {
-        let mut controls = [[0; cmsg::RECEIVE_BYTES]; RECEIVE_MAX];
-        let mut received = [Received::default(); RECEIVE_MAX];
-        let mut errors = 0;
-        while batch.packets.len() + RECEIVE_MAX <= RecvBatch::PACKETS_MAX {
-            let start = batch.packets.last().map_or(0, |last| last.range.end);
-            let room = batch.buffer.get_mut(start..).unwrap_or_default();
-            let slots = (room.len() / SLOT_BYTES).min(RECEIVE_MAX);
-            if slots == 0 {
-                break;
-            }
-            self.receive_calls.fetch_add(1, Ordering::Relaxed);
-            let came = batch::receive_many(
-                socket.socket(),
-                room,
-                SLOT_BYTES,
-                &mut controls,
-                &mut received,
-            );
-            let came = match came {
-                Ok(came) => came,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return Ok(Filled::Drained);
-                }
-                Err(error) if is_fatal_to_receiving(&error) => return Err(error),
-                Err(_) if errors < RECEIVE_ERRORS_MAX => {
-                    errors += 1;
-                    self.collect_errors(socket);
-                    continue;
-                }
-                Err(_) => break,
-            };
-            let mut slot = start;
-            for (received, control) in received.iter().zip(&controls).take(came) {
-                let taken = self.take_packet(socket.family, batch, slot, received, control);
-                if taken.is_none() {
-                    tracing::debug!(
-                        bytes = received.len,
-                        "packet dropped: not one, or a broadcast"
-                    );
-                }
-                slot += SLOT_BYTES;
-            }
-            if came < slots {
-                // What comes from now on, packet or error, makes the socket readable anew.
-                return Ok(Filled::Drained);
-            }
+    ) -> io::Result<Received> {
+        let start = batch.packets.last().map_or(0, |last| last.range.end);
+        let room = batch.buffer.get_mut(start..).unwrap_or_default();
+        let slots = (room.len() / SLOT_BYTES).min(RECEIVE_MAX);
+        if slots == 0 || batch.packets.len() + RECEIVE_MAX > RecvBatch::PACKETS_MAX {
+            return Ok(Received::NoRoom);
         }
-        Ok(Filled::Full)
+        let mut controls = [[0; cmsg::RECEIVE_BYTES]; RECEIVE_MAX];
+        let mut received = [sys::Received::default(); RECEIVE_MAX];
+        let came = batch::receive_many(
+            socket.socket(),
+            room,
+            SLOT_BYTES,
+            &mut controls,
+            &mut received,
+        )?;
+        let mut slot = start;
+        for (received, control) in received.iter().zip(&controls).take(came) {
+            let taken = self.take_packet(family, batch, slot, received, control);
+            if taken.is_none() {
+                tracing::debug!(
+                    bytes = received.len,
+                    "packet dropped: not one, or a broadcast"
+                );
+            }
+            slot += SLOT_BYTES;
+        }
+        Ok(if came < slots {
+            Received::Last
+        } else {
+            Received::Some
+        })
     }
 
     /// Takes the packet at `slot` into the batch, unless it was not for this host alone or is not one.
@@ -89,7 +59,7 @@ impl RawLink {
         family: Family,
         batch: &mut RecvBatch,
         slot: usize,
-        received: &Received,
+        received: &sys::Received,
         control: &[u8],
     ) -> Option<()> {
         let packet = batch.buffer.get(slot..slot + received.len)?;

@@ -3,11 +3,13 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::*;
 use crate::config::Config;
 use crate::error::Unreachable;
+use crate::link::Link;
 use crate::message::Message;
 use crate::socket::Socket;
 use crate::transport::{Incoming, Transport, call};
@@ -153,7 +155,7 @@ async fn packets_too_short_for_a_port_are_counted_and_dropped() {
         let family = sender.sockets[0].socket();
         for len in [0, 1, 3] {
             let bytes = &whole.header.as_slice()[..len];
-            family.send_to(bytes, &socket::name(to)).unwrap();
+            family.send_to(bytes, &name(to)).unwrap();
         }
         assert_eq!(sender.send(&[whole]).unwrap(), 1);
         let arrived = receive(&receiver, 1).await;
@@ -168,8 +170,8 @@ async fn with_a_packet_in_twenty_lost_all_calls_succeed_exactly_once() {
             return;
         };
         for link in [&server, &client] {
-            for socket in &link.sockets {
-                let start = socket.family.starts_with();
+            for (socket, family) in link.sockets_by_family() {
+                let start = family.starts_with();
                 let filter = port_filter::only_with_loss(link.local_addr().port(), 5, start);
                 socket.socket().attach_filter(&filter).unwrap();
             }

@@ -25,21 +25,23 @@ pub(in crate::link) struct Outgoing {
     pub(in crate::link) slices: Range<usize>,
     /// What else the system is told.
     pub(in crate::link) control: SendCmsg,
+    /// Packets that it holds.
+    pub(in crate::link) packets: usize,
 }
 
-/// Sends the leading datagrams, `SEND_MAX` at most, and returns how many were taken. Never blocks.
+/// Sends the leading datagrams, `N` at most, and returns how many were taken. Never blocks.
 ///
 /// # Errors
 /// That of the first datagram.
-pub(in crate::link) fn send_many(
+pub(in crate::link) fn send_many<const N: usize>(
     socket: &Socket,
-    datagrams: &[Outgoing],
+    datagrams: &[Option<Outgoing>],
     slices: &[IoSlice<'_>],
 ) -> io::Result<usize> {
     // SAFETY: all zeros is a valid `mmsghdr`: null pointers with lengths of 0.
-    let mut headers: [libc::mmsghdr; SEND_MAX] = unsafe { mem::zeroed() };
+    let mut headers: [libc::mmsghdr; N] = unsafe { mem::zeroed() };
     let mut count = 0;
-    for (header, datagram) in headers.iter_mut().zip(datagrams) {
+    for (header, datagram) in headers.iter_mut().zip(datagrams.iter().flatten()) {
         let header = &mut header.msg_hdr;
         let slices = slices.get(datagram.slices.clone()).unwrap_or_default();
         let control = datagram.control.as_slice();

@@ -1,32 +1,18 @@
-//! GSO and GRO: several packets to one peer in one datagram to the system, cut apart by the kernel or the network
-//! card (UDP_SEGMENT), and put together again on the way in (UDP_GRO).
-
-use std::io::IoSlice;
+//! GSO and GRO: several packets to one peer as one datagram to the system. The kernel or the network card cuts
+//! it (UDP_SEGMENT), and the kernel puts packets together again on the way in (UDP_GRO).
 
 use crate::endpoint::Transmit;
+use crate::link::datagram::{PADDING_MAX, SLICES_MAX, Segments};
 
-/// Packets of a train at most. Source: linux/udp.h, `UDP_MAX_SEGMENTS`, in older kernels;
+/// Packets of a datagram at most. Source: linux/udp.h, `UDP_MAX_SEGMENTS`, in older kernels;
 /// net/ipv4/udp_offload.c, `UDP_GRO_CNT_MAX`.
 pub(super) const PACKETS_MAX: usize = 64;
-/// Bytes of a train at most: those of an IPv4 datagram without its headers.
+/// Bytes of it at most: those of an IPv4 datagram without its headers.
 const BYTES_MAX: usize = 65_507;
-/// Slices of a train at most.
-const SLICES_MAX: usize = 256;
-/// Padding behind the end of a message at most, in bytes. It saves a system call, which costs as much
-/// as the copying of a hundred kilobytes, but the network has to carry it.
-const PADDING_MAX: usize = 512;
-
-/// Packets that leave together: how many at the head of a batch, and the length to which all but the
-/// last are padded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Segments {
-    pub(super) packets: usize,
-    pub(super) packet_bytes: usize,
-}
 
 impl Segments {
-    /// The longest train at the head of `batch`, at least one packet: to one peer, from one address,
-    /// at one priority, all of one length but the last, which may be shorter. Packets that end a
+    /// The most packets at the head of `batch` that go as one datagram, at least one: to one peer, from one
+    /// address, at one priority, all of one length but the last, which may be shorter. Packets that end a
     /// message count as of one length if a little padding makes them so (`WIRE-UDP.md`).
     pub(super) fn of(batch: &[Transmit]) -> Self {
         let Some(first) = batch.first() else {
@@ -79,42 +65,15 @@ impl Segments {
     }
 }
 
-/// Collects the slices of `train`, padded to packets of `packet_bytes`, and hands them to `send`.
-pub(super) fn gather<T>(
-    train: &[Transmit],
-    packet_bytes: usize,
-    send: impl FnOnce(&[IoSlice<'_>]) -> T,
-) -> T {
-    const PADDING: [u8; PADDING_MAX] = [0; PADDING_MAX];
-    let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-    let parts = train.iter().enumerate().flat_map(|(index, packet)| {
-        let last = index + 1 == train.len();
-        let missing = if last {
-            0
-        } else {
-            packet_bytes.saturating_sub(packet.len())
-        };
-        let padding = PADDING.get(..missing).unwrap_or_default();
-        let header = std::iter::once(packet.header.as_slice());
-        header
-            .chain(packet.payload.parts().map(|part| &part[..]))
-            .chain((!padding.is_empty()).then_some(padding))
-    });
-    let mut count = 0;
-    for (slot, part) in slices.iter_mut().zip(parts) {
-        *slot = IoSlice::new(part);
-        count += 1;
-    }
-    send(slices.get(..count).unwrap_or_default())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::IoSlice;
     use std::net::SocketAddr;
 
     use bytes::Bytes;
 
     use super::*;
+    use crate::link::datagram::gather;
     use crate::message::Message;
     use crate::units::{Priority, RpcId};
     use crate::wire::{Data, Header, Packet, emit};
@@ -160,8 +119,17 @@ mod tests {
         Segments::of(batch).packets
     }
 
+    fn gathered(packets: &[Transmit], packet_bytes: usize) -> Vec<u8> {
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let count = gather(packets, packet_bytes, &mut slices).unwrap();
+        slices[..count]
+            .iter()
+            .flat_map(|slice| slice.to_vec())
+            .collect()
+    }
+
     #[test]
-    fn equal_packets_make_a_train_that_a_shorter_one_ends() {
+    fn equal_packets_make_a_datagram_that_a_shorter_one_ends() {
         let batch = [1000, 1000, 1000, 400, 1000].map(|len| packet(5, 6, &[len]));
         assert_eq!(packets(&batch), 4);
         assert_eq!(packets(&batch[3..]), 1, "a longer one cannot follow");
@@ -170,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn another_peer_or_priority_ends_a_train() {
+    fn another_peer_or_priority_ends_a_datagram() {
         let batch = [whole(100), whole(100), packet_of(6, 6, &[100], 0)];
         assert_eq!(packets(&batch), 2);
         let batch = [whole(100), packet_of(5, 5, &[100], 0)];
@@ -178,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_train_stays_within_packets_bytes_and_slices() {
+    fn a_datagram_stays_within_packets_bytes_and_slices() {
         let small: Vec<_> = (0..100).map(|_| packet(5, 6, &[100])).collect();
         assert_eq!(packets(&small), 64);
         let large: Vec<_> = (0..100).map(|_| packet(5, 6, &[8_900])).collect();
@@ -192,11 +160,9 @@ mod tests {
     #[test]
     fn ends_of_messages_are_padded_to_the_longest() {
         let batch = [100, 40, 300, 10, 300, 20].map(whole);
-        let train = Segments::of(&batch);
-        assert_eq!((train.packets, train.packet_bytes), (6, HEADER + 300));
-        let bytes = gather(&batch, train.packet_bytes, |slices| {
-            slices.iter().map(|slice| slice.len()).sum::<usize>()
-        });
+        let segments = Segments::of(&batch);
+        assert_eq!((segments.packets, segments.packet_bytes), (6, HEADER + 300));
+        let bytes = gathered(&batch, segments.packet_bytes).len();
         assert_eq!(bytes, 5 * (HEADER + 300) + HEADER + 20, "the last is not");
     }
 
@@ -209,21 +175,15 @@ mod tests {
         assert_eq!(packets(&[whole(0), whole(512), whole(512)]), 3);
         assert_eq!(packets(&[whole(0), whole(513), whole(513)]), 1);
         assert_eq!(packets(&[whole(513), whole(0), whole(513)]), 2);
-        let mut train = vec![whole(300); 200];
-        train[0] = whole(1);
-        assert_eq!(packets(&train), 64);
+        let mut segments = vec![whole(300); 200];
+        segments[0] = whole(1);
+        assert_eq!(packets(&segments), 64);
     }
 
     #[test]
     fn gathering_keeps_the_bytes_in_order() {
-        let train = [packet(5, 6, &[3, 4]), packet(5, 6, &[7])];
-        let joined: Vec<u8> = train.iter().flat_map(Transmit::to_vec).collect();
-        let gathered = gather(&train, HEADER + 7, |slices| {
-            slices
-                .iter()
-                .flat_map(|slice| slice.to_vec())
-                .collect::<Vec<u8>>()
-        });
-        assert_eq!(gathered, joined);
+        let segments = [packet(5, 6, &[3, 4]), packet(5, 6, &[7])];
+        let joined: Vec<u8> = segments.iter().flat_map(Transmit::to_vec).collect();
+        assert_eq!(gathered(&segments, HEADER + 7), joined);
     }
 }

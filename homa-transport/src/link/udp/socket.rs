@@ -4,11 +4,11 @@ use std::io;
 use std::net::SocketAddr;
 
 use libc::c_int;
-use socket2::{Domain, Protocol, SockFilter, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use crate::link::address::{canonical, local_address};
+use crate::link::address::local_address;
 use crate::link::reservation::PortReservation;
-use crate::link::{steering, sys};
+use crate::link::{bpf, steering, sys};
 
 /// Settings of a [`UdpLink`](super::UdpLink).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,12 +61,21 @@ impl Destinations {
         }
     }
 
-    /// `to` with IPv4 addresses unmapped, if a socket of this kind gets there.
-    pub(super) fn reach(self, to: SocketAddr) -> Option<SocketAddr> {
-        let to = canonical(to);
-        match (self, to) {
-            (Self::V4, SocketAddr::V6(_)) | (Self::V6, SocketAddr::V4(_)) => None,
-            _ => Some(to),
+    /// Whether a socket of this kind gets to `to`, a canonical address.
+    pub(super) const fn reach(self, to: SocketAddr) -> bool {
+        !matches!(
+            (self, to),
+            (Self::V4, SocketAddr::V6(_)) | (Self::V6, SocketAddr::V4(_))
+        )
+    }
+
+    /// `to`, a canonical address, as the system calls of such a socket want it.
+    pub(super) fn name(self, to: SocketAddr) -> SockAddr {
+        match to {
+            SocketAddr::V4(v4) if self == Self::Both => {
+                SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port()).into()
+            }
+            _ => to.into(),
         }
     }
 
@@ -168,8 +177,7 @@ fn complete_group(
 
 /// Makes the system drop what comes to `socket`.
 fn take_nothing(socket: &Socket) -> io::Result<()> {
-    let code = u16::try_from(libc::BPF_RET | libc::BPF_K).unwrap_or(u16::MAX);
-    socket.attach_filter(&[SockFilter::new(code, 0, 0, 0)])
+    socket.attach_filter(&[bpf::accept(bpf::NOTHING)])
 }
 
 /// A socket with all options, not bound yet.
@@ -189,7 +197,7 @@ fn open(addr: SocketAddr, options: &UdpOptions) -> io::Result<Socket> {
     sys::set_option(&socket, libc::SOL_SOCKET, sys::SO_SELECT_ERR_QUEUE, 1)?;
     if let Err(error) = sys::set_option(&socket, libc::SOL_UDP, libc::UDP_GRO, 1) {
         // A kernel older than 5.0.
-        tracing::debug!(%error, "packets come one by one: the system puts no trains together");
+        tracing::debug!(%error, "packets come one by one: the system puts none together (GRO)");
     }
     Ok(socket)
 }
