@@ -1,11 +1,16 @@
 //! Values that several command lines have.
 
+use std::fmt::Display;
 use std::ops::RangeInclusive;
+use std::str::FromStr;
 
 /// Reads a number of that range; for clap.
-pub(crate) fn within(
-    range: RangeInclusive<f64>,
-) -> impl Fn(&str) -> Result<f64, String> + Clone + Send + Sync {
+pub(crate) fn within<T: FromStr + PartialOrd + Display>(
+    range: RangeInclusive<T>,
+) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync
+where
+    RangeInclusive<T>: Clone + Send + Sync,
+{
     move |text| {
         let number = text.parse().ok().filter(|number| range.contains(number));
         number.ok_or_else(|| format!("expected {} to {}", range.start(), range.end()))

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser};
 use homa_interop::hostile::{Orders, Plan};
+use homa_interop::options::within;
 use homa_interop::wire::{Uri, Wire};
 
 /// An echo server, and a client that checks one, of any implementation of Homa; attacks on a server of our own.
@@ -52,15 +52,15 @@ pub(crate) struct CheckOptions {
     pub(crate) uri: Uri,
     /// Longest message, 1 to 1000000 bytes
     #[arg(long = "max-size", value_name = "BYTES", default_value_t = 1_000_000)]
-    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
+    #[arg(value_parser = within::<usize>(1..=1_000_000))]
     pub(crate) size_max: usize,
     /// Calls of the second check, 1 to 10000000
     #[arg(long, value_name = "N", default_value_t = 1_000)]
-    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=10_000_000))]
+    #[arg(value_parser = within::<usize>(1..=10_000_000))]
     pub(crate) count: usize,
     /// Of those in progress at a time, 1 to 100000; all of them by default
     #[arg(long, value_name = "N")]
-    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=100_000))]
+    #[arg(value_parser = within::<usize>(1..=100_000))]
     pub(crate) concurrency: Option<usize>,
     /// At the end, shows the counters of the socket that are not 0
     #[arg(long)]
@@ -202,7 +202,7 @@ mod tests {
             ("check homa://h:1 --count", "--count <N>"),
             (
                 "check homa://h:1 --max-size 0",
-                "'0' for '--max-size <BYTES>': 0 is not in 1..=1000000",
+                "'0' for '--max-size <BYTES>': expected 1 to 1000000",
             ),
             ("check homa://h:1 --concurrency -1", "-1"),
             ("hostile --attack kindness", "burst-unreachable"),
@@ -211,10 +211,13 @@ mod tests {
                 "'tcp' for '--wire <WIRE>': expected udp or raw",
             ),
             ("hostile --ip 5", "expected 4 or 6"),
-            ("hostile --sources 1,x", "'x'"),
+            (
+                "hostile --sources 1,x",
+                "'x' for '--sources <N>': expected 1 to 10000",
+            ),
             ("hostile --seconds=-1", "expected 0 to 86400"),
             ("hostile --seconds nan", "expected 0 to 86400"),
-            ("hostile --rate 0", "1..=10000000"),
+            ("hostile --rate 0", "expected 1 to 10000000"),
             ("hostile --rate", "--rate <N>"),
             ("hostile --json", "--json <FILE>"),
             ("hostile --fast", "--fast"),

@@ -8,14 +8,16 @@
 //! - [`head_of_line`]: how long short calls take beside long ones;
 //! - [`wire`]: from a URI to a transport;
 //! - [`echo`]: the server and client that the checks use;
+//! - [`options`]: what command lines have in common;
 //! - [`relay`]: a bad network for UDP, without any privileges;
 //! - [`skip`]: tests that cannot run say so.
 
-pub mod head_of_line;
 pub mod conformance;
 pub mod echo;
+pub mod head_of_line;
 pub mod hostile;
 pub mod network;
+pub mod options;
 pub mod relay;
 pub mod skip;
 pub mod wire;

@@ -15,6 +15,7 @@ pub(crate) use self::side::{COMMAND as SIDE, Side, run as side};
 use self::callgrind::Cost;
 use self::report::Row;
 use self::side::{CLIENT_THREAD, Order, Part, Place, SERVER_THREAD};
+use crate::arguments::within;
 
 /// Counts the instructions and allocations of a call, on the client's and on the server's side.
 ///
@@ -39,13 +40,13 @@ pub(crate) struct Arguments {
     #[arg(long, value_enum, value_delimiter = ',', default_value = "udp,mem")]
     pub(crate) wires: Vec<Wire>,
     /// Calls that are counted, 100 to 10,000,000; a fifth of that goes before to warm up
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(100..=10_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = within::<u32>(100..=10_000_000))]
     pub(crate) calls: u32,
     /// Calls in progress at a time, 1 to 1,000
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = within::<u32>(1..=1_000))]
     pub(crate) concurrency: u32,
     /// Bytes of the body, there and back, 1 to 960,000
-    #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=960_000))]
+    #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = within::<u32>(1..=960_000))]
     pub(crate) size: u32,
     /// Writes the results there: a list with an object per layer and wire
     #[arg(long, value_name = "FILE")]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::builder::{ArgPredicate, RangedU64ValueParser};
+use clap::builder::ArgPredicate;
 use clap::{ArgAction, Args};
 
 use super::scenario::Scenario;
@@ -37,7 +37,7 @@ pub(crate) struct Arguments {
         default_value = "7",
         default_value_if("quick", ArgPredicate::Equals("true".into()), "3")
     )]
-    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=1_000))]
+    #[arg(value_parser = within::<usize>(1..=1_000))]
     pub(crate) rounds: usize,
     /// Length of a round in seconds, 0.01 to 600
     #[arg(
@@ -105,7 +105,7 @@ mod tests {
         for (line, parts) in [
             ("--scenarios latency", ["--scenarios", "latency_100B, "]),
             ("--stacks grpc", ["--stacks", "tonic, homa+udp"]),
-            ("--rounds 0", ["'0' for '--rounds", "1..=1000"]),
+            ("--rounds 0", ["'0' for '--rounds", "expected 1 to 1000"]),
             ("--seconds NaN", ["--seconds", "expected 0.01 to 600"]),
             ("--cores 1", ["--cores", "two numbers with a comma"]),
             ("--json", ["--json", "value is required"]),

@@ -41,13 +41,12 @@ pub(crate) struct Arguments {
     /// 2 to 16 on one switch, or a multiple of 16 up to 1,024, with 16 per rack
     #[arg(long, value_name = "N", default_value = "144", value_parser = hosts)]
     pub(crate) hosts: usize,
-    /// Seed of all chance, a whole number
+    /// Seed of all chance, a whole number of 64 bits
     #[arg(
         long,
         value_name = "N",
         default_value = "1",
-        allow_negative_numbers = true
-    )]
+        allow_negative_numbers = true, value_parser = within(0..=u64::MAX))]
     pub(crate) seed: u64,
     /// Writes the results there as a list of objects
     #[arg(long, value_name = "FILE")]
@@ -115,7 +114,10 @@ mod tests {
             ("--hosts 17", ["--hosts", "a multiple of 16"]),
             ("--hosts 1", ["--hosts", "2 to 16"]),
             ("--seconds 0", ["--seconds", "expected 0.00001 to 100"]),
-            ("--seed -1", ["'-1' for '--seed", "invalid digit"]),
+            (
+                "--seed -1",
+                ["'-1' for '--seed", "expected 0 to 18446744073709551615"],
+            ),
             ("--json", ["--json", "value is required"]),
             ("--jason x", ["--jason", "unexpected argument"]),
             ("w3", ["'w3'", "unexpected argument"]),

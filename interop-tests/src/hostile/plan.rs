@@ -1,14 +1,14 @@
 //! What to try, as the options of `homa-interop hostile`.
 
-use clap::builder::RangedU64ValueParser;
 use clap::{ArgAction, Args};
 
 use super::attacks::{ATTACKS, Attack};
+use crate::options::within;
 use crate::wire::Wire;
 
 /// Attacks from so many ports or addresses at most.
-const SOURCES_MAX: u64 = 10_000;
-const PACKETS_MAX: u64 = 10_000_000;
+const SOURCES_MAX: usize = 10_000;
+const PACKETS_MAX: usize = 10_000_000;
 /// No phase of an attack is longer, in seconds.
 const SECONDS_MAX: f64 = 86_400.0;
 
@@ -28,24 +28,24 @@ pub struct Plan {
     /// Numbers of ports or addresses to attack from, 1 to 10000, with commas between them: each attack is run
     /// with each
     #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = Self::default().sources)]
-    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=SOURCES_MAX))]
+    #[arg(value_parser = within::<usize>(1..=SOURCES_MAX))]
     pub sources: Vec<usize>,
     /// Packets per second of an attack, 1 to 10000000
     #[arg(long, value_name = "N", default_value_t = Self::default().rate)]
-    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=PACKETS_MAX))]
+    #[arg(value_parser = within::<usize>(1..=PACKETS_MAX))]
     pub rate: usize,
     /// Length of each attack in seconds, 0 to 86400, the burst aside
-    #[arg(long, value_name = "S", value_parser = seconds, default_value_t = Self::default().seconds)]
+    #[arg(long, value_name = "S", value_parser = within(0.0..=SECONDS_MAX), default_value_t = Self::default().seconds)]
     pub seconds: f64,
     /// Packets of a burst, 1 to 10000000, 67296 of them per second
     #[arg(long, value_name = "N", default_value_t = Self::default().burst)]
-    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=PACKETS_MAX))]
+    #[arg(value_parser = within::<usize>(1..=PACKETS_MAX))]
     pub burst: usize,
     /// Time before and after in which good calls are measured, 0 to 86400 seconds
-    #[arg(long, value_name = "S", value_parser = seconds, default_value_t = Self::default().around)]
+    #[arg(long, value_name = "S", value_parser = within(0.0..=SECONDS_MAX), default_value_t = Self::default().around)]
     pub around: f64,
     /// Time for memory and RPCs to go at most, 0 to 86400 seconds
-    #[arg(long, value_name = "S", value_parser = seconds, default_value_t = Self::default().settle)]
+    #[arg(long, value_name = "S", value_parser = within(0.0..=SECONDS_MAX), default_value_t = Self::default().settle)]
     pub settle: f64,
     /// Judge neither times nor memory; one server for all attacks
     #[arg(long = "untimed", action = ArgAction::SetFalse)]
@@ -55,7 +55,7 @@ pub struct Plan {
     pub pin: bool,
     /// Start of the random numbers, 1 to 10000000
     #[arg(long, value_name = "N", default_value_t = Self::default().seed)]
-    #[arg(value_parser = clap::value_parser!(u64).range(1..=PACKETS_MAX))]
+    #[arg(value_parser = within(1..=PACKETS_MAX as u64))]
     pub seed: u64,
 }
 
@@ -107,10 +107,4 @@ fn version(number: &str) -> Result<bool, &'static str> {
         "6" => Ok(true),
         _ => Err("expected 4 or 6"),
     }
-}
-
-fn seconds(text: &str) -> Result<f64, String> {
-    let seconds = text.parse().ok();
-    let seconds = seconds.filter(|seconds| (0.0..=SECONDS_MAX).contains(seconds));
-    seconds.ok_or_else(|| format!("expected 0 to {SECONDS_MAX}"))
 }

@@ -50,7 +50,7 @@ pub(crate) fn packet(
         destination_port: ports.1,
         sender_id,
     };
-    let mut ack = |source: &mut Source<'_>| AckEntry {
+    let ack = |source: &mut Source<'_>| AckEntry {
         id: RpcId::new(id(source).client_form().value().max(2)),
         server_port: if source.chance(64) {
             source.short()
@@ -58,22 +58,39 @@ pub(crate) fn packet(
             ports.1
         },
     };
-    let packet = match packet_type {
-        PacketType::Data => {
-            let message_length = source.long().max(1);
-            let data = Data {
-                message_length,
-                incoming: source.long(),
-                ack: source.chance(64).then(|| ack(source)),
-                cutoff_version: source.short(),
-                retransmit: source.chance(64),
-                few_unscheduled: source.chance(64),
-                offset: source.long() % message_length,
-            };
-            let bytes = source.pick([1, 7, 100, 1_416, 1_424, 4_000, 65_000]);
-            let padding = vec![source.byte(); bytes];
-            return (header, whole(&header, &Packet::Data(data, &padding)));
-        }
+    if packet_type == PacketType::Data {
+        let (data, bytes) = data(source, ack);
+        return (header, whole(&header, &Packet::Data(data, &bytes)));
+    }
+    (header, whole(&header, &control(packet_type, source, ack)))
+}
+
+/// Data for any place in a message.
+fn data(
+    source: &mut Source<'_>,
+    mut ack: impl FnMut(&mut Source<'_>) -> AckEntry,
+) -> (Data, Vec<u8>) {
+    let message_length = source.long().max(1);
+    let data = Data {
+        message_length,
+        incoming: source.long(),
+        ack: source.chance(64).then(|| ack(source)),
+        cutoff_version: source.short(),
+        retransmit: source.chance(64),
+        few_unscheduled: source.chance(64),
+        offset: source.long() % message_length,
+    };
+    let bytes = source.pick([1, 7, 100, 1_416, 1_424, 4_000, 65_000]);
+    (data, vec![source.byte(); bytes])
+}
+
+/// A packet without data of that type.
+fn control(
+    packet_type: PacketType,
+    source: &mut Source<'_>,
+    mut ack: impl FnMut(&mut Source<'_>) -> AckEntry,
+) -> Packet<'static> {
+    match packet_type {
         PacketType::Grant => Packet::Grant(Grant {
             offset: source.long(),
             priority: priority(source),
@@ -111,12 +128,11 @@ pub(crate) fn packet(
             Busy::Refused(Refusal::Rpcs),
         ])),
         PacketType::Freeze => Packet::Freeze,
-        PacketType::NeedAck => Packet::NeedAck,
         PacketType::StartMsg => Packet::StartMsg(StartMsg {
             message_length: source.long().max(1),
         }),
-    };
-    (header, whole(&header, &packet))
+        PacketType::NeedAck | PacketType::Data => Packet::NeedAck,
+    }
 }
 
 fn priority(source: &mut Source<'_>) -> Priority {
