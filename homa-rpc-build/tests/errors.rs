@@ -391,6 +391,7 @@ fn enum_values_that_clash_without_the_prefix_can_keep_it() {
     );
 }
 
+#[allow(clippy::too_many_lines, reason = "a table")]
 #[test]
 fn wrong_values_are_refused_by_every_option_before_anything_is_compiled() {
     type Set = fn(homa_rpc_build::Builder, &str) -> homa_rpc_build::Builder;

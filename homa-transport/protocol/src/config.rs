@@ -258,8 +258,6 @@ impl Config {
     /// Names the first field that is out of range.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let message_max = u32::try_from(MESSAGE_BYTES_MAX).unwrap_or(u32::MAX);
-        let day = Duration::from_secs(86_400);
-        let millisecond = Duration::from_millis(1);
         let message = (1..=message_max, "1 to 1,000,000");
         let window = (0..=1 << 30, "0 to 2^30");
         let permille = (0..=500, "0 to 500");
@@ -306,6 +304,14 @@ impl Config {
         check("max_overcommit", self.max_overcommit, &(1..=8, "1 to 8"))?;
         check("shards", self.shards, &(1..=64, "1 to 64"))?;
         self.validate_bounds()?;
+        self.validate_times()
+    }
+}
+
+impl Config {
+    fn validate_times(&self) -> Result<(), ConfigError> {
+        let day = Duration::from_secs(86_400);
+        let millisecond = Duration::from_millis(1);
         for (field, value) in [
             ("nic_backlog", self.nic_backlog),
             ("busy_poll", self.busy_poll),
@@ -336,9 +342,7 @@ impl Config {
         }
         Ok(())
     }
-}
 
-impl Config {
     fn validate_bounds(&self) -> Result<(), ConfigError> {
         let count = (1..=1 << 30, "1 to 2^30");
         check("rpcs_max", self.rpcs_max, &count)?;

@@ -184,17 +184,7 @@ impl Endpoint {
             .unwrap_or(wire == Wire::Encapsulated);
         let sizes =
             adaptive.then(|| SizesSeen::new(config.num_priorities, config.unscheduled_bytes));
-        let limits = GrantLimits {
-            max_incoming: u64::from(config.max_incoming_bytes),
-            window: config.window_bytes,
-            max_overcommit: config.max_overcommit,
-            increment: config.grant_increment_bytes,
-            fifo_permille: u64::from(config.grant_fifo_permille),
-            fifo_increment: config.fifo_grant_increment_bytes,
-            fifo_priority: config.fifo_priority(),
-            scheduled_max: cutoffs.scheduled_max(),
-            paper: paper_grants,
-        };
+        let limits = GrantLimits::of(&config, cutoffs.scheduled_max(), paper_grants);
         let pacer = PacerLimits {
             link_mbps: config.link_mbps,
             backlog: config.nic_backlog,

@@ -16,6 +16,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::Config;
 use crate::endpoint::RpcKey;
 use crate::endpoint::grants::budget::{self, Incoming, LinkBudget};
 use crate::endpoint::grants::priority;
@@ -74,6 +75,27 @@ pub(crate) struct GrantLimits {
     pub(crate) scheduled_max: u8,
     /// Rules of the published simulations instead; see [`crate::config::Experiment`].
     pub(crate) paper: Option<PaperGrants>,
+}
+
+impl GrantLimits {
+    /// Those of a configuration. `scheduled_max`: the highest level of scheduled bytes.
+    pub(in crate::endpoint) fn of(
+        config: &Config,
+        scheduled_max: u8,
+        paper: Option<PaperGrants>,
+    ) -> Self {
+        Self {
+            max_incoming: u64::from(config.max_incoming_bytes),
+            window: config.window_bytes,
+            max_overcommit: config.max_overcommit,
+            increment: config.grant_increment_bytes,
+            fifo_permille: u64::from(config.grant_fifo_permille),
+            fifo_increment: config.fifo_grant_increment_bytes,
+            fifo_priority: config.fifo_priority(),
+            scheduled_max,
+            paper,
+        }
+    }
 }
 
 /// Least time between two grants beyond the ceiling to messages that are not the first in rank: in it

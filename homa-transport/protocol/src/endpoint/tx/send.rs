@@ -167,7 +167,8 @@ impl Endpoint {
         }
     }
 
-    fn next_data_of(&mut self, key: RpcKey, now: Instant) -> Option<Transmit> {
+    /// Whether DATA of an RPC may go out. If not, what has to happen before is under way.
+    fn may_send_data(&mut self, key: RpcKey, now: Instant) -> Option<()> {
         let rpc = self.table.get_mut(key)?;
         let out = rpc.out.as_mut()?;
         let memory = self.config.delivered_memory;
@@ -184,7 +185,12 @@ impl Endpoint {
             self.hold_response(now, key);
             return None;
         }
-        let validated = self.is_validated(rpc);
+        Some(())
+    }
+
+    fn next_data_of(&mut self, key: RpcKey, now: Instant) -> Option<Transmit> {
+        self.may_send_data(key, now)?;
+        let validated = self.is_validated(self.table.get(key)?);
         let rpc = self.table.get_mut(key)?;
         let out = rpc.out.as_mut()?;
         let segment = out.next_segment(now)?;
