@@ -373,9 +373,9 @@ impl OutMessage {
             .then(|| flight.asked_last.saturating_since(flight.ended))
     }
 
-    /// When its first byte was sent, if nothing was sent again since.
-    pub(crate) fn began_unrepeated(&self) -> Option<Instant> {
-        (self.sent > 0 && self.stuck.times == 0).then_some(self.flight.began)
+    /// When its first byte was sent for the first time.
+    pub(crate) fn began(&self) -> Option<Instant> {
+        (self.sent > 0).then_some(self.flight.began)
     }
 
     /// Begins to count anew.

@@ -26,7 +26,7 @@ pub(crate) struct RoundTrip {
     deviation: u64,
     /// Zero: nothing was measured.
     samples: u64,
-    /// What the first GRANT took.
+    /// The least that the first GRANT for a message took.
     first_grant: Option<Duration>,
     /// The NEED_ACK whose answer is measured.
     need_ack: Option<(RpcId, Instant)>,
@@ -47,11 +47,11 @@ impl RoundTrip {
         self.samples += 1;
     }
 
-    /// The first GRANT for a message came so long after its beginning. The receiver may have let it wait, so
-    /// that counts for copies alone, as long as nothing else is known.
+    /// The first GRANT for a message came so long after its beginning. The receiver may have let it wait, or
+    /// the first packets were lost, so that counts for copies alone, as long as nothing else is known.
     pub(crate) fn on_first_grant(&mut self, took: Duration) {
         if self.samples == 0 {
-            self.first_grant = Some(took);
+            self.first_grant = Some(self.first_grant.map_or(took, |least| least.min(took)));
         }
     }
 

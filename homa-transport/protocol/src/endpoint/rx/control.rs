@@ -28,7 +28,7 @@ impl Endpoint {
             return;
         }
         if let Some(out) = rpc.out.as_mut() {
-            let began = out.began_unrepeated();
+            let began = out.began();
             let raised = out.grant(grant.offset, grant.priority);
             rpc.liveness.on_progress(now);
             if raised {
