@@ -12,7 +12,7 @@ use super::header::{
 };
 use super::{
     AckEntry, Acks, Cutoffs, Data, Grant, HEADER_BYTES_MAX, Header, Packet, PacketType, Resend,
-    StartMsg,
+    StartMsg, Tokens,
 };
 
 /// The bytes of one header, held inline.
@@ -199,6 +199,15 @@ fn ack_field(entry: AckEntry) -> AckField {
     AckField {
         client_id: U64::new(entry.id.client_form().value()),
         server_port: U16::new(entry.server_port),
+    }
+}
+
+impl HeaderBytes {
+    /// The header as it is sent over UDP: with tokens in place of ports and of TCP's fields.
+    #[must_use]
+    pub fn with_tokens(mut self, tokens: Tokens) -> Self {
+        tokens.write(&mut self.bytes);
+        self
     }
 }
 

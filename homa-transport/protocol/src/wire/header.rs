@@ -8,7 +8,7 @@
 use zerocopy::byteorder::big_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::{Acks, DATA_HEADER_BYTES, HEADER_BYTES_MAX};
+use super::{Acks, DATA_HEADER_BYTES, HEADER_BYTES_MAX, PacketType};
 
 /// First in every packet, and the whole header of RPC_UNKNOWN, BUSY, FREEZE and NEED_ACK.
 /// Source: homa_wire.h, struct homa_common_hdr.
@@ -167,3 +167,21 @@ const _: () = {
     assert!(size_of::<AckHeader>() == HEADER_BYTES_MAX);
     assert!(size_of::<StartMsgHeader>() == 32);
 };
+
+impl PacketType {
+    /// Length of the header that [`emit`](super::emit()) writes, in bytes.
+    #[must_use]
+    pub const fn header_bytes(self) -> usize {
+        match self {
+            Self::Data => size_of::<DataHeader>(),
+            Self::Grant => size_of::<GrantHeader>(),
+            Self::Resend => size_of::<ResendHeader>(),
+            Self::Cutoffs => size_of::<CutoffsHeader>(),
+            Self::Ack => size_of::<AckHeader>(),
+            Self::StartMsg => size_of::<StartMsgHeader>(),
+            Self::RpcUnknown | Self::Busy | Self::Freeze | Self::NeedAck => {
+                size_of::<CommonHeader>()
+            }
+        }
+    }
+}

@@ -2,9 +2,6 @@
 
 use std::fmt;
 
-use super::header::{
-    AckHeader, CommonHeader, CutoffsHeader, DataHeader, GrantHeader, ResendHeader, StartMsgHeader,
-};
 use super::{Busy, Unknown};
 use crate::units::{Priority, RpcId};
 
@@ -52,22 +49,6 @@ impl PacketType {
             0x19 => Self::StartMsg,
             _ => return None,
         })
-    }
-
-    /// Length of the header that [`emit`] writes, in bytes.
-    #[must_use]
-    pub const fn header_bytes(self) -> usize {
-        match self {
-            Self::Data => size_of::<DataHeader>(),
-            Self::Grant => size_of::<GrantHeader>(),
-            Self::Resend => size_of::<ResendHeader>(),
-            Self::Cutoffs => size_of::<CutoffsHeader>(),
-            Self::Ack => size_of::<AckHeader>(),
-            Self::StartMsg => size_of::<StartMsgHeader>(),
-            Self::RpcUnknown | Self::Busy | Self::Freeze | Self::NeedAck => {
-                size_of::<CommonHeader>()
-            }
-        }
     }
 }
 
@@ -148,8 +129,8 @@ impl Packet<'_> {
 /// Which part of which message a DATA packet holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Data {
-    /// Length of the whole message, in bytes. At least 1; [`parse`] lets lengths above
-    /// [`MESSAGE_BYTES_MAX`] pass, so that the RPC can be failed.
+    /// Length of the whole message, in bytes. At least 1; [`parse`](super::parse()) lets lengths above
+    /// [`MESSAGE_BYTES_MAX`](super::MESSAGE_BYTES_MAX) pass, so that the RPC can be failed.
     pub message_length: u32,
     /// Promise of the sender: the bytes below this offset come without a GRANT. 0 from a peer that
     /// knows no grants: everything may come.
@@ -220,7 +201,7 @@ pub struct Cutoffs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StartMsg {
     /// Length of the whole message, in bytes. At least 1; as in [`Data`] it may be above
-    /// [`MESSAGE_BYTES_MAX`].
+    /// [`MESSAGE_BYTES_MAX`](super::MESSAGE_BYTES_MAX).
     pub message_length: u32,
 }
 

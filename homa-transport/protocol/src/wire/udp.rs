@@ -3,8 +3,6 @@
 
 use std::time::Duration;
 
-use super::HeaderBytes;
-
 /// Where a sender says which token it wants to see.
 const OWN_AT: usize = 0;
 /// Where it shows the token that its receiver wants to see.
@@ -41,15 +39,6 @@ impl Tokens {
                 *place = token.to_be_bytes();
             }
         }
-    }
-}
-
-impl HeaderBytes {
-    /// The header as it is sent over UDP: with tokens in place of ports and of TCP's fields.
-    #[must_use]
-    pub fn with_tokens(mut self, tokens: Tokens) -> Self {
-        tokens.write(&mut self.bytes);
-        self
     }
 }
 
