@@ -15,7 +15,7 @@ use crate::units::{Priority, RpcId};
 /// Reads a packet. `packet` starts with the Homa header; anyone may have sent it.
 ///
 /// What passes here is sound in itself, but may be wrong for its RPC. Three things are left to the
-/// caller on purpose: a `message_length` above [`MESSAGE_BYTES_MAX`] (the RPC has to be failed),
+/// caller on purpose: a `message_length` above [`MESSAGE_BYTES_MAX`](super::MESSAGE_BYTES_MAX) (the RPC has to be failed),
 /// data beyond the end of the message (padding on some links), and whether client or server may
 /// send such a packet (ACK aside). Bytes behind the header of a control packet are ignored, and so
 /// are the fields that exist for TCP hardware.
