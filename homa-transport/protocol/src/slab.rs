@@ -219,11 +219,6 @@ impl<K: Key, V> Slab<K, V> {
         self.pages.get_mut(Place::of(key))
     }
 
-    /// Whether the entry of a key is there.
-    pub fn contains_key(&self, key: K) -> bool {
-        self.get(key).is_some()
-    }
-
     /// Puts an entry into the lowest page with room.
     pub fn insert(&mut self, value: V) -> K {
         let number = self.roomy_page();
@@ -405,7 +400,7 @@ mod tests {
                 .iter()
                 .all(|(key, value)| slab.get(*key) == Some(value))
         );
-        assert!(gone.iter().all(|key| !slab.contains_key(*key)));
+        assert!(gone.iter().all(|key| slab.get(*key).is_none()));
         assert_eq!(slab.iter().count(), model.len());
     }
 
@@ -419,7 +414,7 @@ mod tests {
             assert!(slab.remove(*key).is_some());
         }
         assert!(pages(&slab) <= 1 + SPARE_PAGES);
-        assert!(kept.iter().all(|key| slab.contains_key(*key)));
+        assert!(kept.iter().all(|key| slab.get(*key).is_some()));
         let again = slab.insert([2; 100]);
         assert!(
             Place::of(again).page <= 1,

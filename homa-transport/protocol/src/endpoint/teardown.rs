@@ -1,14 +1,14 @@
 //! The ends of RPCs and peers.
 
+use std::net::SocketAddr;
+
+use crate::config::Wire;
 use crate::endpoint::memory::wait_list::Standing;
 use crate::endpoint::messages::outbound::OutMessage;
 use crate::endpoint::peers::peer::PeerKey;
 use crate::endpoint::peers::replay_memory::MemoryTime;
 use crate::endpoint::rpcs::rpc::{Rpc, State};
 use crate::endpoint::{Endpoint, Event, RpcKey};
-use std::net::SocketAddr;
-
-use crate::config::Wire;
 use crate::error::{Report, RpcError, Unreachable};
 use crate::units::RpcId;
 use crate::wire::{AckEntry, Packet, Unknown};

@@ -31,7 +31,7 @@ impl HeaderBytes {
 
     /// This header of DATA for the data that lies `bytes` behind that of this one; `None` if it is not
     /// DATA's.
-    pub fn for_data_behind(&self, bytes: u32) -> Option<Self> {
+    pub(crate) fn for_data_behind(&self, bytes: u32) -> Option<Self> {
         let (mut header, _) = DataHeader::read_from_prefix(self.as_slice()).ok()?;
         if header.common.packet_type != PacketType::Data as u8 {
             return None;

@@ -28,7 +28,7 @@ pub(crate) struct OutMessage {
     retransmits: Retransmits,
     stuck: Stuck,
     round: Round,
-    flight: Flight,
+    resend_run: ResendRun,
     /// Up to here everything has arrived, as far as RESENDs have shown.
     arrived: u32,
     /// It goes by grants alone.
@@ -46,7 +46,7 @@ struct Stuck {
 
 /// For how long RESENDs came for a message after its last byte was sent.
 #[derive(Clone, Copy, Debug, Default)]
-struct Flight {
+struct ResendRun {
     /// When its first and its last byte were sent for the first time.
     began: Instant,
     ended: Instant,
@@ -99,7 +99,7 @@ pub(crate) enum SegmentKind {
     Scheduled(Priority),
 }
 
-impl Flight {
+impl ResendRun {
     /// A RESEND asks for the bytes from `start` on. The others that come with it do not count.
     fn on_asked(&mut self, start: u32, now: Instant) {
         if self.asked > 0 && now.saturating_since(self.asked_last) < ROUND {
@@ -168,7 +168,7 @@ impl OutMessage {
             retransmits: Retransmits::default(),
             stuck: Stuck::default(),
             round: Round::default(),
-            flight: Flight::default(),
+            resend_run: ResendRun::default(),
             arrived: 0,
             start: None,
         }
@@ -273,7 +273,7 @@ impl OutMessage {
         let end = length.map_or(self.sent, |length| offset.saturating_add(length));
         let sent_before = self.sent;
         if self.is_all_sent() && !pause.is_zero() {
-            self.flight.on_asked(offset, now);
+            self.resend_run.on_asked(offset, now);
         }
         let range = offset..end.min(self.sent);
         let bytes = range.end.saturating_sub(range.start);
@@ -367,15 +367,14 @@ impl OutMessage {
     /// How long after its last byte was sent RESENDs for the message went on to come: about what it takes to
     /// the receiver and back, if nothing of it had to be granted.
     pub(crate) fn resends_went_on_for(&self) -> Option<Duration> {
-        let flight = &self.flight;
+        let run = &self.resend_run;
         let unasked = self.is_all_sent() && self.unscheduled == self.length;
-        (unasked && flight.asked >= ON_ITS_WAY)
-            .then(|| flight.asked_last.saturating_since(flight.ended))
+        (unasked && run.asked >= ON_ITS_WAY).then(|| run.asked_last.saturating_since(run.ended))
     }
 
     /// When its first byte was sent for the first time.
     pub(crate) fn began(&self) -> Option<Instant> {
-        (self.sent > 0).then_some(self.flight.began)
+        (self.sent > 0).then_some(self.resend_run.began)
     }
 
     /// Begins to count anew.
@@ -424,10 +423,10 @@ impl OutMessage {
             });
         }
         if self.sent == 0 {
-            self.flight.began = now;
+            self.resend_run.began = now;
         }
         self.sent = range.end;
-        self.flight.ended = now;
+        self.resend_run.ended = now;
         Some(Segment {
             range,
             // 0 would say that all comes unasked.
