@@ -78,6 +78,13 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
         false
     }
 
+    /// A handle of this transport whose calls to `peer` all leave by one of its ports; `None`, the default, if
+    /// those of this one do. [`pinned`] gives either.
+    fn pin(&self, peer: SocketAddr) -> Option<Arc<dyn Transport>> {
+        let _ = peer;
+        None
+    }
+
     /// Gives up an RPC of [`Transport::start_call`]; the server is told if this transport can.
     fn cancel(&self, call: CallKey);
 
@@ -129,6 +136,14 @@ pub trait Respond: fmt::Debug + Send + Sync + 'static {
 
     /// Ready when the client has given up this request, or is gone, before it was answered.
     fn poll_cancelled(&self, request: RequestKey, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// Whether a request of `peer` is being received right now: bytes of one came within the last second, or
+    /// one waits for what is ours to do, a GRANT or room for its bytes. False where the transport cannot know,
+    /// which is the default.
+    fn receiving_from(&self, peer: SocketAddr) -> bool {
+        let _ = peer;
+        false
+    }
 
     /// Longest response, in bytes. The default is that of the protocol.
     fn message_bytes_max(&self) -> usize {
@@ -193,6 +208,13 @@ impl Responder {
         }
     }
 
+    /// Whether a request of `peer` is being received right now, as [`Respond::receiving_from`]. Of a socket of
+    /// several shards only the one that took this request is asked: all calls of a pinned handle come to it.
+    #[must_use]
+    pub fn receiving_from(&self, peer: SocketAddr) -> bool {
+        self.by.receiving_from(peer)
+    }
+
     /// Longest response, in bytes.
     #[must_use]
     pub fn message_bytes_max(&self) -> usize {
@@ -206,6 +228,14 @@ impl Drop for Responder {
             self.by.abandon(request);
         }
     }
+}
+
+/// A handle of `transport` whose calls to `peer` all leave by one port, and so come to one shard of the
+/// server. It keeps the transport open as any handle does.
+#[must_use]
+pub fn pinned(transport: &Arc<dyn Transport>, peer: SocketAddr) -> Arc<dyn Transport> {
+    let pinned = transport.pin(peer);
+    pinned.unwrap_or_else(|| Arc::clone(transport))
 }
 
 /// Sends `request` to `peer` on `transport` and waits for the response. The request is sent by the

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use homa_transport::endpoint::{Event, LinkBudget, RpcKey};
-use homa_transport::transport::{Incoming, Responder, call};
+use homa_transport::transport::{Incoming, Responder, call, pinned};
 use homa_transport::units::Instant;
 use homa_transport::{
     BindError, CloseReason, Config, Endpoint, Message, RpcError, Socket, Stats, Transport, Wire,
@@ -174,6 +174,47 @@ fn what_a_client_sends_comes_to_one_shard_over_ipv4_and_ipv6() {
             }
         }
     });
+}
+
+#[test]
+fn a_pinned_handle_calls_by_one_port_from_whatever_thread() {
+    let runtime = runtime();
+    let _inside = runtime.enter();
+    let server = server(loopback(), 3);
+    let ports = Arc::new(Mutex::new(HashMap::<u16, usize>::new()));
+    let seen = Arc::clone(&ports);
+    let note = move |incoming: Incoming| {
+        *seen
+            .lock()
+            .unwrap()
+            .entry(incoming.peer.port())
+            .or_default() += 1;
+        let _ = incoming.responder.respond(incoming.message.into());
+    };
+    server.serve(Arc::new(note)).unwrap();
+    let client: Arc<dyn Transport> = Arc::new(client(4));
+    let addr = server.local_addr();
+    let handle = pinned(&client, addr);
+    // The handle of a handle is the same, and one shard needs none.
+    assert!(handle.pin(addr).is_none());
+    assert!(self::client(1).pin(addr).is_none());
+    std::thread::scope(|threads| {
+        for _ in 0..8 {
+            threads.spawn(|| {
+                for _ in 0..10 {
+                    let one = call(Arc::clone(&handle), addr, b"x".as_slice().into());
+                    runtime.block_on(one).unwrap();
+                }
+            });
+        }
+    });
+    let of_handle = ports.lock().unwrap().clone();
+    assert_eq!(of_handle.into_values().collect::<Vec<_>>(), [80]);
+    // It keeps the socket open.
+    drop(client);
+    let one = call(handle, addr, b"x".as_slice().into());
+    runtime.block_on(one).unwrap();
+    assert_eq!(ports.lock().unwrap().len(), 1);
 }
 
 #[test]

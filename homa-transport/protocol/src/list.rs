@@ -63,9 +63,20 @@ impl<K: Key> List<K> {
     }
 
     /// Its entries, the oldest first. `of` as above, of a shared entry.
+    pub(crate) fn iter<V>(
+        &self,
+        slab: &Slab<K, V>,
+        of: fn(&V) -> &Links<K>,
+    ) -> impl Iterator<Item = K> {
+        let next = move |key: &K| slab.get(*key).map(|entry| of(entry).next);
+        std::iter::successors(self.first(), move |key| {
+            next(key).filter(|key| !key.is_null())
+        })
+    }
+
+    /// The same, collected.
     pub(crate) fn keys<V>(&self, slab: &Slab<K, V>, of: fn(&V) -> &Links<K>) -> Vec<K> {
-        let next = |key: &K| slab.get(*key).map(|entry| of(entry).next);
-        std::iter::successors(self.first(), |key| next(key).filter(|key| !key.is_null())).collect()
+        self.iter(slab, of).collect()
     }
 }
 

@@ -6,11 +6,17 @@ use bytes::Bytes;
 ///
 /// A message made of several slices (a header and a payload, say) is sent without copying them
 /// together. Empty slices are dropped on the way in.
+///
+/// A message can be a part of a longer whole: [`Message::with_following`] and [`Message::scheduled`] say how it
+/// is to be sent then. The protocol in userspace heeds both. The kernel module has no means for either, and
+/// sends such a message like any other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Message {
     first: Bytes,
     rest: Vec<Bytes>,
     len: usize,
+    following: u32,
+    scheduled: bool,
 }
 
 impl Message {
@@ -21,7 +27,38 @@ impl Message {
             first: Bytes::new(),
             rest: Vec::new(),
             len: 0,
+            following: 0,
+            scheduled: false,
         }
+    }
+
+    /// Says that the message is a part of a longer whole of which `bytes` are still to come in later
+    /// messages. It is ranked by what is left of the whole, so that many parts do not overtake what is shorter
+    /// than all of them. From 4 GiB on more makes no difference.
+    #[must_use]
+    pub fn with_following(mut self, bytes: u64) -> Self {
+        self.following = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self
+    }
+
+    /// Bytes of the same whole that are still to come after this message: see [`Message::with_following`].
+    #[must_use]
+    pub const fn following(&self) -> u32 {
+        self.following
+    }
+
+    /// Lets the message go by grants: of a long one only the first packet is sent unasked, by which the
+    /// receiver learns of it. So many parts of one whole, sent side by side, do not overrun its downlink.
+    #[must_use]
+    pub const fn scheduled(mut self) -> Self {
+        self.scheduled = true;
+        self
+    }
+
+    /// Whether it goes by grants: see [`Message::scheduled`].
+    #[must_use]
+    pub const fn is_scheduled(&self) -> bool {
+        self.scheduled
     }
 
     /// A message that is a copy of `parts`, joined.
@@ -73,7 +110,7 @@ impl Message {
             .chain(&self.rest)
     }
 
-    /// The bytes `[start, end)` as a message that shares the memory of this one.
+    /// The bytes `[start, end)` as a message that shares the memory of this one, and is a whole by itself.
     ///
     /// # Panics
     /// If the range does not lie within the message.
@@ -148,8 +185,8 @@ impl From<Bytes> for Message {
         let len = bytes.len();
         Self {
             first: bytes,
-            rest: Vec::new(),
             len,
+            ..Self::new()
         }
     }
 }
@@ -218,6 +255,16 @@ mod tests {
             assert_eq!(copy.slice(len / 2, len).into_bytes(), bytes[len / 2..]);
             assert_eq!(copy.into_bytes(), bytes);
         }
+    }
+
+    #[test]
+    fn what_is_said_of_a_part_stays_with_it_and_not_with_its_slices() {
+        let mut part = Message::new().with_following(70_000).scheduled();
+        part.push(Bytes::from_static(b"abc"));
+        assert_eq!((part.following(), part.is_scheduled()), (70_000, true));
+        let slice = part.slice(0, 3);
+        assert_eq!((slice.following(), slice.is_scheduled()), (0, false));
+        assert_eq!(part.with_following(u64::MAX).following(), u32::MAX);
     }
 
     #[test]

@@ -47,6 +47,8 @@ use crate::transport::{CallKey, RequestSink, Transport};
 #[derive(Clone)]
 pub struct Socket {
     handle: Arc<Handle>,
+    /// Of a pinned handle: the shard that calls, where any of them can.
+    pinned: Option<u32>,
 }
 
 /// Bytes of messages that fit into one datagram of UDP packets (GSO).
@@ -283,6 +285,7 @@ impl Socket {
         }
         Ok(Self {
             handle: Arc::new(handle),
+            pinned: None,
         })
     }
 
@@ -303,16 +306,16 @@ impl Socket {
         self.handle.shard(key::shard_of(call, self.handle.count()))
     }
 
-    /// The shard that is to call `peer`.
-    fn shard_to_call(&self, peer: SocketAddr) -> &Arc<Shard> {
+    /// The number of the shard that is to call `peer`.
+    fn shard_to_call(&self, peer: SocketAddr) -> u32 {
         let handle = &self.handle;
-        if handle.others.is_empty() {
-            return &handle.first;
-        }
-        handle.shard(match handle.steering {
+        match handle.steering {
+            _ if handle.others.is_empty() => 0,
             Some(Steering::ByAddress) => shard_of_host(reachable(peer).ip(), handle.count()),
-            Some(Steering::ById) | None => thread_number() % handle.count(),
-        })
+            Some(Steering::ById) | None => self
+                .pinned
+                .unwrap_or_else(|| thread_number() % handle.count()),
+        }
     }
 }
 
@@ -378,7 +381,18 @@ impl fmt::Debug for Socket {
 
 impl Transport for Socket {
     fn start_call(&self, peer: SocketAddr, request: Message) -> Result<CallKey, RpcError> {
-        self.shard_to_call(peer).start_call(peer, request)
+        let shard = self.handle.shard(self.shard_to_call(peer));
+        shard.start_call(peer, request)
+    }
+
+    fn pin(&self, peer: SocketAddr) -> Option<Arc<dyn Transport>> {
+        if self.handle.others.is_empty() || self.pinned.is_some() {
+            return None;
+        }
+        Some(Arc::new(Self {
+            handle: Arc::clone(&self.handle),
+            pinned: Some(self.shard_to_call(peer)),
+        }))
     }
 
     fn poll_response(&self, call: CallKey, cx: &mut Context<'_>) -> Poll<Result<Bytes, RpcError>> {

@@ -351,6 +351,10 @@ impl Respond for Shard {
     fn poll_cancelled(&self, request: RequestKey, cx: &mut Context<'_>) -> Poll<()> {
         self.state.poll_cancelled(request, cx)
     }
+
+    fn receiving_from(&self, peer: SocketAddr) -> bool {
+        self.lock().endpoint.receiving_from(peer)
+    }
 }
 
 impl fmt::Debug for Shard {

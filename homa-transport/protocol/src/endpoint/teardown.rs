@@ -99,6 +99,9 @@ impl Endpoint {
         }
         self.discharge(&rpc);
         self.strangers -= usize::from(rpc.counted_as_stranger);
+        if rpc.state == State::Receiving {
+            self.peers.on_receiving(rpc.peer, false);
+        }
         self.peers.on_rpc_ended(rpc.peer, !rpc.is_client());
         Some(rpc)
     }

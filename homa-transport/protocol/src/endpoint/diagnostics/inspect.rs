@@ -1,10 +1,14 @@
 //! Looks into an endpoint from outside, for simulators and diagnostics.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
-use crate::endpoint::rpcs::rpc::Rpc;
+use crate::endpoint::rpcs::rpc::{Rpc, State};
 use crate::endpoint::{Endpoint, RpcKey};
 use crate::units::RpcId;
+
+/// A request that got bytes within this time is being received.
+const LATELY: Duration = Duration::from_secs(1);
 
 impl Endpoint {
     /// The id of an RPC, in the form of this endpoint; `None` if the RPC is over.
@@ -30,6 +34,23 @@ impl Endpoint {
     pub fn peer_heard(&self, rpc: RpcKey) -> bool {
         let heard = |rpc: &Rpc| Some(self.peers.get(rpc.peer)?.heard > rpc.liveness.born);
         self.table.get(rpc).and_then(heard).unwrap_or(false)
+    }
+
+    /// Whether a request of `peer` is being received right now: it is incomplete, and bytes of one came within
+    /// the last second, or it waits for what is ours to do, a GRANT or room for its bytes. Time in which this
+    /// process was stopped does not count.
+    #[must_use]
+    pub fn receiving_from(&self, peer: SocketAddr) -> bool {
+        let peer = self.peers.find(peer).and_then(|key| self.peers.get(key));
+        let Some(peer) = peer.filter(|peer| peer.receiving > 0) else {
+            return false;
+        };
+        let lately = |advanced| self.memory_clock.latest().saturating_since(advanced) < LATELY;
+        let ours = |rpc: &Rpc| {
+            let waits = rpc.waits_for_room.is_some() || rpc.is_granting();
+            rpc.state == State::Receiving && waits
+        };
+        peer.request_advanced.is_some_and(lately) || self.table.any_of_peer(&peer.rpc_list, ours)
     }
 
     /// RPCs in progress or kept until acknowledged.

@@ -175,6 +175,7 @@ impl Endpoint {
         };
         let key = self.table.insert(rpc, &mut known.rpc_list);
         self.peers.on_rpc_begun(peer, true);
+        self.peers.on_receiving(peer, true);
         self.waiting.accept(client, id);
         self.births += 1;
         self.set_timer(key, now + self.config.resend_interval);

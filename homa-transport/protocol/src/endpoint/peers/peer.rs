@@ -43,7 +43,11 @@ pub(crate) struct Peer {
     pub(in crate::endpoint) rpcs: usize,
     /// Those of them of which it is the client.
     pub(in crate::endpoint) served: usize,
-    /// The same RPCs, oldest first.
+    /// Those of them whose requests are incomplete.
+    pub(in crate::endpoint) receiving: usize,
+    /// When bytes of a request last came from it, by the clock of the memory of delivered requests.
+    pub(in crate::endpoint) request_advanced: Option<Instant>,
+    /// The same RPCs as in `rpcs`, oldest first.
     pub(in crate::endpoint) rpc_list: List<RpcKey>,
     /// Its place among the peers without RPCs, if it is one.
     pub(in crate::endpoint) idle_links: Links<PeerKey>,

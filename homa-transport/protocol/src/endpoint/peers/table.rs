@@ -98,6 +98,14 @@ impl PeerTable {
         }
     }
 
+    /// A request of a peer begins to be received, or is complete or gone.
+    pub(in crate::endpoint) fn on_receiving(&mut self, key: PeerKey, begins: bool) {
+        if let Some(peer) = self.peers.get_mut(key) {
+            let change = if begins { 1 } else { -1 };
+            peer.receiving = peer.receiving.saturating_add_signed(change);
+        }
+    }
+
     fn enter_idle(&mut self, key: PeerKey) {
         let peers = &mut self.peers;
         self.idle.push_back(peers, |peer| &mut peer.idle_links, key);
@@ -136,6 +144,8 @@ impl PeerTable {
             next_try: Instant::ZERO,
             rpcs: 0,
             served: 0,
+            receiving: 0,
+            request_advanced: None,
             rpc_list: List::default(),
             idle_links: Links::default(),
             host_links: Links::default(),

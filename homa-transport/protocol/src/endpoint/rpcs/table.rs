@@ -127,6 +127,16 @@ impl RpcTable {
         peer_list.keys(&self.rpcs, |rpc| &rpc.peer_links)
     }
 
+    /// Whether any RPC of a peer's list is `such`.
+    pub(crate) fn any_of_peer(
+        &self,
+        peer_list: &List<RpcKey>,
+        such: impl Fn(&Rpc) -> bool,
+    ) -> bool {
+        let mut keys = peer_list.iter(&self.rpcs, |rpc| &rpc.peer_links);
+        keys.any(|key| self.get(key).is_some_and(&such))
+    }
+
     /// All RPCs of which we are the client.
     pub(crate) fn calls(&self) -> Vec<RpcKey> {
         let ours = self.rpcs.iter().filter(|(_, rpc)| rpc.is_client());

@@ -210,6 +210,11 @@ impl Endpoint {
         rpc.liveness.advanced = self.memory_clock.latest();
         rpc.liveness.resends_of_request = 0;
         rpc.liveness.busy = 0;
+        if rpc.state == State::Receiving
+            && let Some(peer) = self.peers.get_mut(rpc.peer)
+        {
+            peer.request_advanced = Some(rpc.liveness.advanced);
+        }
         if inbound.is_complete() {
             self.grants.remove(key);
             self.message_complete(arrival, key);
@@ -296,6 +301,7 @@ impl Endpoint {
         rpc.state = State::InService;
         rpc.liveness.on_nothing_due(arrival.now);
         let peer = rpc.addr;
+        self.peers.on_receiving(rpc.peer, false);
         self.stats.requests_received += 1;
         self.events.push_back(Event::Request {
             rpc: key,

@@ -9,6 +9,7 @@ use crate::config::Wire;
 use crate::endpoint::arrival::Arrival;
 use crate::endpoint::memory::wait_list::Standing;
 use crate::endpoint::peers::peer::PeerKey;
+use crate::endpoint::rpcs::rpc::State;
 use crate::endpoint::{Endpoint, RpcKey};
 
 impl Endpoint {
@@ -37,7 +38,7 @@ impl Endpoint {
         };
         let from = std::mem::replace(&mut rpc.peer, to);
         rpc.addr = addr;
-        let birth = rpc.birth;
+        let (birth, receiving) = (rpc.birth, rpc.state == State::Receiving);
         let (inbound, outbound) = (rpc.charged, rpc.out.as_ref().map_or(0, |out| out.length()));
         let (room, grant) = (rpc.waits_for_room, rpc.waits_for_grant);
         for (waits, length) in [(true, room), (false, grant)] {
@@ -60,6 +61,10 @@ impl Endpoint {
             peer.rpc_list = list;
             peer.inbound_bytes -= inbound;
             peer.outbound_bytes -= outbound as usize;
+        }
+        if receiving {
+            self.peers.on_receiving(to, true);
+            self.peers.on_receiving(from, false);
         }
         self.peers.on_rpc_begun(to, true);
         self.peers.on_rpc_ended(from, true);

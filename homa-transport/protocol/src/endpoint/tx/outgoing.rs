@@ -89,6 +89,7 @@ impl Endpoint {
         let segment = u32::try_from(segment).unwrap_or(u32::MAX);
         let unscheduled = match self.wire {
             _ if !self.rules.knows_grants => u32::MAX,
+            _ if message.is_scheduled() => segment.min(self.config.unscheduled_bytes),
             _ if few => self.config.incast_unscheduled_bytes,
             Wire::Native => self.config.unscheduled_bytes,
             Wire::Encapsulated => self.config.unscheduled_bytes.div_ceil(segment) * segment,
