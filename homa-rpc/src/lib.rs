@@ -59,6 +59,7 @@ pub mod layer;
 mod message;
 mod net;
 pub mod server;
+mod stream;
 pub mod transport;
 mod util;
 

@@ -31,9 +31,9 @@ use crate::message::method::CallInfo;
 use crate::message::status::Status;
 use crate::util::downcast::try_cast;
 
-pub(crate) use collect::{collect, take_or_read};
+pub(crate) use collect::take_or_read;
 pub use service::CallService;
-pub(crate) use status::{failed, failure_in_parts, read_status, reconcile};
+pub(crate) use status::{failed, failure_in_parts, read_status, reconcile, trailers};
 pub use unary::{UnaryCall, UnaryFuture, UnaryReply};
 
 /// Length of gRPC's prefix: a flag byte and the message's length.

@@ -131,6 +131,20 @@ pub(super) fn success(metadata: Option<&Metadata>) -> HeaderMap {
     trailers
 }
 
+/// The trailers of a response that ended with this status, or with success.
+pub(crate) fn trailers(metadata: HeaderMap, status: Option<&Status>) -> HeaderMap {
+    let mut trailers = metadata;
+    match status {
+        // It has the metadata.
+        Some(status) => {
+            trailers.clear();
+            put_status(&mut trailers, status);
+        }
+        None => put(&mut trailers, GRPC_STATUS, HeaderValue::from_static("0")),
+    }
+    trailers
+}
+
 /// Adds a status with its metadata to headers or trailers.
 pub(super) fn put_status(headers: &mut HeaderMap, status: &Status) {
     let number = u16::from(status.code().number()).into();

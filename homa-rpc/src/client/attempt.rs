@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::resolver::Route;
 use super::shared::Shared;
 use crate::body::{End, UnaryCall, UnaryReply, Whole};
-use crate::frame::{self, CallHead, FrameError, Kind, Reply};
+use crate::frame::{self, CallHead, Content, FrameError, Kind, Reply};
 use crate::message::metadata::Metadata;
 use crate::message::method::CallInfo;
 use crate::message::status::{Code, Status};
@@ -28,6 +28,11 @@ use crate::message::status::{Code, Status};
 /// port of a dead one doesn't repeat its ids.
 static NEXT_CALL_ID: LazyLock<AtomicU64> =
     LazyLock::new(|| AtomicU64::new(RandomState::new().build_hasher().finish()));
+
+/// The id of a new call.
+pub(super) fn next_call_id() -> u64 {
+    NEXT_CALL_ID.fetch_add(1, Ordering::Relaxed)
+}
 
 /// A call that can be sent, more than once if need be.
 pub(super) struct PreparedCall {
@@ -63,33 +68,48 @@ impl PreparedCall {
         }
     }
 
-    /// Makes the frame, with the time that is left now, and the RPC that carries it.
-    pub(super) fn start(&self, route: Route, message: Bytes) -> Result<Attempt, Status> {
-        let call_id = NEXT_CALL_ID.fetch_add(1, Ordering::Relaxed);
-        let resolver = &self.channel.resolver;
-        let (cancel_frame, checksum) =
-            (resolver.needs_cancel_frame(&route), self.channel.checksums);
-        let head = CallHead {
+    /// What its CALL frame says, with the time that is left now. It is whole, and may be given up by CANCEL.
+    pub(super) fn head(&self, call_id: u64, single: bool) -> CallHead<'_> {
+        let time_left = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
+        CallHead {
             call_id,
-            timeout: self
-                .deadline
-                .map(|deadline| deadline.saturating_duration_since(Instant::now())),
-            cancel_frame,
-            checksum,
+            timeout: self.deadline.map(time_left),
+            cancel_frame: true,
+            single,
+            checksum: self.channel.checksums,
+            credit: 0,
+            end: true,
             path: self.path.path(),
             metadata: &self.headers,
+        }
+    }
+
+    /// Whether the call with this message fits into one frame of `max` bytes.
+    pub(super) fn fits(&self, message: &Bytes, max: usize) -> Result<bool, Status> {
+        // Hardly any message is long, and counting costs something.
+        if message.len() < max / 2 {
+            return Ok(true);
+        }
+        let overhead = frame::call_overhead(&self.head(0, true))?;
+        Ok(overhead + message.len() <= max)
+    }
+
+    /// Makes the frame of a call that fits into one, and the RPC that carries it.
+    pub(super) fn start(&self, route: Route, message: Bytes) -> Result<Attempt, Status> {
+        let call_id = next_call_id();
+        let resolver = &self.channel.resolver;
+        let cancel_frame = resolver.needs_cancel_frame(&route);
+        let head = CallHead {
+            cancel_frame,
+            ..self.head(call_id, true)
         };
         let max = route.socket.message_bytes_max();
-        let frame = frame::encode_call(head, message, max)?;
+        let frame = frame::encode_call(head, Content::Message(message.into()), max)?;
         let cancel = if cancel_frame {
-            Some(CancelFrame {
-                home: resolver.home()?.clone(),
-                socket: Arc::clone(&route.socket),
-                peer: route.peer,
-                call_id,
-                checksum,
-                armed: false,
-            })
+            let (socket, peer) = (&route.socket, route.peer);
+            let home = resolver.home()?.clone();
+            let checksum = self.channel.checksums;
+            Some(CancelFrame::new(home, socket, peer, call_id, checksum))
         } else {
             None
         };
@@ -108,6 +128,13 @@ impl PreparedCall {
             cancel,
         })
     }
+}
+
+/// What a server has said to a whole call.
+pub(super) enum Answer {
+    Whole(UnaryReply),
+    /// There is more to come than this.
+    More(Box<Reply>),
 }
 
 /// An RPC on its way. Yields what the server said, or how the transport failed.
@@ -132,6 +159,11 @@ struct Watch {
 }
 
 impl Attempt {
+    /// The id of its call.
+    pub(super) const fn call_id(&self) -> u64 {
+        self.call_id
+    }
+
     /// The way it takes.
     pub(super) fn route(&self) -> Route {
         Route {
@@ -158,33 +190,42 @@ impl Drop for Attempt {
 }
 
 impl Future for Attempt {
-    type Output = Result<Result<UnaryReply, Status>, RpcError>;
+    type Output = Result<Result<Answer, Status>, RpcError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if let Some(cancel) = &mut self.cancel {
-            cancel.armed = true;
+            cancel.arm(true);
         }
         if let Some(watch) = &mut self.watch {
             watch.begun.get_or_insert_with(Instant::now);
         }
         let result = ready!(Pin::new(&mut self.call).poll(cx));
         if let Some(cancel) = &mut self.cancel {
-            cancel.armed = false;
+            cancel.arm(false);
         }
         Poll::Ready(result.map(|frame| {
-            let reply = read_reply(frame, self.call_id, self.peer)?;
+            let reply = read_reply(frame, Kind::Call, self.call_id, self.peer)?;
             if let Some(channel) = &self.learns {
                 channel
                     .resolver
                     .cancels_are_told(self.number, reply.cancel_told);
             }
-            Ok(unary_reply(reply, self.peer))
+            Ok(match reply.whole() {
+                Ok((reply, message)) => Answer::Whole(unary_reply(reply, message, self.peer)),
+                Err(reply) => Answer::More(Box::new(reply)),
+            })
         }))
     }
 }
 
-fn read_reply(frame: Bytes, call_id: u64, peer: SocketAddr) -> Result<Reply, Status> {
-    frame::decode_reply(frame, Kind::Call, call_id).map_err(|error| {
+/// Reads the reply of `peer` to a frame of this kind.
+pub(super) fn read_reply(
+    frame: Bytes,
+    kind: Kind,
+    call_id: u64,
+    peer: SocketAddr,
+) -> Result<Reply, Status> {
+    frame::decode_reply(frame, kind, call_id).map_err(|error| {
         let text = format!("malformed reply from {peer}: {error}");
         // A server may only use what this side said it can read.
         let code = match error {
@@ -195,7 +236,7 @@ fn read_reply(frame: Bytes, call_id: u64, peer: SocketAddr) -> Result<Reply, Sta
     })
 }
 
-fn unary_reply(reply: Reply, peer: SocketAddr) -> UnaryReply {
+fn unary_reply(reply: Reply, message: Option<Bytes>, peer: SocketAddr) -> UnaryReply {
     let end = match reply.status {
         Some(status) => End::Failed(status),
         None => End::Ok((!reply.trailing.is_empty()).then(|| {
@@ -206,10 +247,7 @@ fn unary_reply(reply: Reply, peer: SocketAddr) -> UnaryReply {
     UnaryReply {
         headers: reply.initial,
         extensions: Extensions::new(),
-        whole: Whole {
-            message: reply.message,
-            end,
-        },
+        whole: Whole { message, end },
         info: CallInfo {
             peer: Some(peer),
             ..CallInfo::NONE
@@ -218,7 +256,7 @@ fn unary_reply(reply: Reply, peer: SocketAddr) -> UnaryReply {
 }
 
 /// Tells the server by a frame that a call is given up, where the transport cannot tell it.
-struct CancelFrame {
+pub(super) struct CancelFrame {
     home: Handle,
     socket: Arc<dyn Transport>,
     peer: SocketAddr,
@@ -226,6 +264,31 @@ struct CancelFrame {
     checksum: bool,
     /// True while the call is in progress.
     armed: bool,
+}
+
+impl CancelFrame {
+    /// For a call that is about to be sent.
+    pub(super) fn new(
+        home: Handle,
+        socket: &Arc<dyn Transport>,
+        peer: SocketAddr,
+        call_id: u64,
+        checksum: bool,
+    ) -> Self {
+        Self {
+            home,
+            socket: Arc::clone(socket),
+            peer,
+            call_id,
+            checksum,
+            armed: false,
+        }
+    }
+
+    /// The call is in progress, or not any more.
+    pub(super) const fn arm(&mut self, is_in_progress: bool) {
+        self.armed = is_in_progress;
+    }
 }
 
 impl Drop for CancelFrame {

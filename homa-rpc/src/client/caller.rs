@@ -11,9 +11,11 @@ use homa_transport::Delivery;
 use http::uri::PathAndQuery;
 
 use super::channel::Channel;
+use super::future::Carried;
 use crate::body::{self, CallService, End, UnaryCall, UnaryReply};
 use crate::call::context::CallContext;
 use crate::call::deadline;
+use crate::message::BoxError;
 use crate::message::codec::Codec;
 use crate::message::limits::{DECODING_LIMIT, MessageLimits};
 use crate::message::metadata::Metadata;
@@ -105,11 +107,14 @@ impl<T: CallService> Caller<T> {
                     info,
                     method: None,
                 };
+                let max = caller.limits.decoding_max();
                 let reply = if let Some(channel) = as_channel(&caller.service) {
                     // Without layers nobody wants to see HTTP.
-                    channel.carry(call).await?
+                    match channel.carry(call).await? {
+                        Carried::Whole(reply) => reply,
+                        Carried::Streamed(response) => read(response, max).await?,
+                    }
                 } else {
-                    let max = caller.limits.decoding_max();
                     call_http(&mut caller.service, call, max).await?
                 };
                 response(reply, caller.limits, &codec)
@@ -134,7 +139,15 @@ async fn call_http<T: CallService>(
     let failed = |error: T::CallError| Status::from_error(error.into());
     poll_fn(|cx| service.poll_ready(cx)).await.map_err(failed)?;
     let responding = service.call(call.into_http());
-    let (parts, body) = responding.await.map_err(failed)?.into_parts();
+    read(responding.await.map_err(failed)?, message_max).await
+}
+
+/// What an HTTP response says.
+async fn read<B>(response: http::Response<B>, message_max: usize) -> Result<UnaryReply, Status>
+where
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    let (parts, body) = response.into_parts();
     if parts.status != http::StatusCode::OK
         && let Some(status) = body::failure_in_parts(&parts)
     {

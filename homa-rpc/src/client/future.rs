@@ -13,16 +13,17 @@ use http::request::Parts;
 use http::uri::PathAndQuery;
 use tokio::time::Instant;
 
-use super::attempt::{Attempt, PreparedCall};
+use super::attempt::{Answer, Attempt, PreparedCall};
+use super::resolver::Route;
 use super::shared::Shared;
-use crate::body::{self, Body, UnaryCall, UnaryReply};
+use super::stream;
+use crate::body::{Body, UnaryCall, UnaryReply};
 use crate::call::context::CallContext;
 use crate::call::deadline::{self, Timer};
+use crate::frame::Reply;
 use crate::message::BoxError;
-use crate::message::limits::FRAME_LIMIT;
 use crate::message::method::CallInfo;
 use crate::message::status::{Code, Status};
-use crate::util::downcast::try_cast;
 
 /// Addresses of one host that a call tries at most.
 const ADDRESSES_MAX: usize = 8;
@@ -59,8 +60,16 @@ enum State {
     Failed(Option<Status>),
     /// Sent, or about to be by the first poll.
     Sent(Attempt),
-    /// A foreign body has to be read or a name to be looked up first.
-    Boxed(Pin<Box<dyn Future<Output = Result<UnaryReply, Status>> + Send>>),
+    /// A name has to be looked up first, or there are several frames.
+    Boxed(Pin<Box<dyn Future<Output = Result<Carried, Status>> + Send>>),
+}
+
+/// What has come of a call.
+pub(super) enum Carried {
+    /// A whole response.
+    Whole(UnaryReply),
+    /// One whose body has to be read.
+    Streamed(http::Response<Body>),
 }
 
 impl ResponseFuture {
@@ -69,20 +78,18 @@ impl ResponseFuture {
         B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         let (parts, body) = request.into_parts();
-        let call = match try_cast::<B, Body>(body) {
-            Ok(body) => {
-                let info = *body.info();
-                match body.into_whole() {
-                    Ok(whole) => match whole.message {
-                        Some(message) => {
-                            CallFuture::new(channel, UnaryCall::of_http(parts, message, info))
-                        }
-                        None => CallFuture::failed(channel, no_message()),
-                    },
-                    Err(body) => CallFuture::reading(channel, parts, body, info),
+        let body = Body::new(body);
+        let info = *body.info();
+        let is_unary = info.method.is_none_or(is_unary);
+        let call = match body.into_whole() {
+            Ok(whole) if is_unary => match whole.message {
+                Some(message) => {
+                    CallFuture::new(channel, UnaryCall::of_http(parts, message, info))
                 }
-            }
-            Err(body) => CallFuture::reading(channel, parts, body, CallInfo::NONE),
+                None => CallFuture::failed(channel, no_message()),
+            },
+            Ok(whole) => CallFuture::streaming(channel, parts, Body::whole(whole), info),
+            Err(body) => CallFuture::streaming(channel, parts, body, info),
         };
         Self { call }
     }
@@ -98,16 +105,18 @@ impl CallFuture {
         })
     }
 
-    /// A call whose message has to be read from a body.
-    fn reading<B>(channel: Arc<Shared>, parts: Parts, body: B, info: CallInfo) -> Self
-    where
-        B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-    {
+    /// A call whose request has to be read from a body.
+    fn streaming(channel: Arc<Shared>, parts: Parts, body: Body, info: CallInfo) -> Self {
         let call = UnaryCall::of_http(parts, Bytes::new(), info);
         let deadlines = effective_deadline(&channel, None, info.deadline, &call.headers);
         let (_, prepared) = PreparedCall::new(channel, call, deadlines.0);
+        let is_single = info.method.is_some_and(is_unary);
         Self::begin(prepared, deadlines.1, |prepared| {
-            State::Boxed(Box::pin(read_and_send(prepared.split_off(), body)))
+            let prepared = prepared.split_off();
+            State::Boxed(Box::pin(async move {
+                let response = stream::open(prepared, body, is_single).await;
+                response.map(Carried::Streamed)
+            }))
         })
     }
 
@@ -182,6 +191,10 @@ fn expired(channel: &Shared, path: &PathAndQuery) -> Status {
     ))
 }
 
+fn is_unary(_: &'static crate::MethodDescriptor) -> bool {
+    true
+}
+
 fn no_message() -> Status {
     Status::unimplemented("the request has no message, a unary call needs one")
         .with_delivery(Delivery::NotSent)
@@ -189,52 +202,52 @@ fn no_message() -> Status {
 
 impl State {
     fn of(prepared: &mut PreparedCall, message: Bytes) -> Self {
-        match prepared.channel.resolver.now() {
-            Ok(Some(route)) => match prepared.start(route, message) {
-                Ok(attempt) => Self::Sent(attempt),
-                Err(status) => Self::Failed(Some(status)),
+        let route = match prepared.channel.resolver.now() {
+            Ok(route) => route,
+            Err(status) => return Self::Failed(Some(status)),
+        };
+        let fits = |route: &Route| prepared.fits(&message, route.socket.message_bytes_max());
+        let started = match route {
+            Some(route) => match fits(&route) {
+                Ok(true) => prepared.start(route, message),
+                Ok(false) => return Self::Boxed(Box::pin(send(prepared.split_off(), message))),
+                Err(status) => Err(status),
             },
-            Ok(None) => Self::Boxed(Box::pin(send(prepared.split_off(), message))),
+            None => return Self::Boxed(Box::pin(send(prepared.split_off(), message))),
+        };
+        match started {
+            Ok(attempt) => Self::Sent(attempt),
             Err(status) => Self::Failed(Some(status)),
         }
     }
-}
 
-async fn read_and_send<B>(prepared: PreparedCall, body: B) -> Result<UnaryReply, Status>
-where
-    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-{
-    // What fits into no frame need not be read to the end.
-    let message_max = match prepared.channel.resolver.now()? {
-        Some(route) => route.socket.message_bytes_max(),
-        None => prepared
-            .channel
-            .resolver
-            .look_up()
-            .await?
-            .socket
-            .message_bytes_max(),
-    };
-    let read = body::collect(body, message_max, FRAME_LIMIT).await;
-    let (whole, _) = read.map_err(|status| status.with_delivery(Delivery::NotSent))?;
-    let message = whole.message.ok_or_else(no_message)?;
-    send(prepared, message).await
+    /// There is more to come than the first reply.
+    fn more(attempt: &Attempt, prepared: PreparedCall, first: Reply) -> Self {
+        let (route, call_id) = (attempt.route(), attempt.call_id());
+        let resuming = stream::resume(prepared, route, call_id, first);
+        Self::Boxed(Box::pin(async { resuming.await.map(Carried::Streamed) }))
+    }
 }
 
 /// Sends the call, to one address of the host after the other while it provably arrived nowhere.
-async fn send(prepared: PreparedCall, message: Bytes) -> Result<UnaryReply, Status> {
-    let resolver = &prepared.channel.resolver;
+async fn send(mut prepared: PreparedCall, message: Bytes) -> Result<Carried, Status> {
     let mut attempts = 0;
     loop {
         attempts += 1;
+        let resolver = &prepared.channel.resolver;
         let route = match resolver.now()? {
             Some(route) => route,
             None => resolver.look_up().await?,
         };
-        match prepared.start(route.clone(), message.clone())?.await {
-            Ok(reply) => {
+        if !prepared.fits(&message, route.socket.message_bytes_max())? {
+            let opening = stream::open(prepared.split_off(), Body::request(message), true);
+            return opening.await.map(Carried::Streamed);
+        }
+        let mut attempt = prepared.start(route.clone(), message.clone())?;
+        match Pin::new(&mut attempt).await {
+            Ok(answer) => {
                 resolver.worked(&route);
-                return reply;
+                return carried(&mut prepared, &attempt, answer?).await;
             }
             Err(error) => {
                 let more = resolver.failed(&route, &error);
@@ -247,17 +260,36 @@ async fn send(prepared: PreparedCall, message: Bytes) -> Result<UnaryReply, Stat
     }
 }
 
+/// The rest of a call that has an answer.
+async fn carried(
+    prepared: &mut PreparedCall,
+    attempt: &Attempt,
+    answer: Answer,
+) -> Result<Carried, Status> {
+    match answer {
+        Answer::Whole(reply) => Ok(Carried::Whole(reply)),
+        Answer::More(first) => {
+            let (route, call_id) = (attempt.route(), attempt.call_id());
+            let response = stream::resume(prepared.split_off(), route, call_id, *first);
+            response.await.map(Carried::Streamed)
+        }
+    }
+}
+
 impl Future for ResponseFuture {
     type Output = Result<http::Response<Body>, Status>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
-        let reply = self.project().call.poll(cx);
-        reply.map_ok(UnaryReply::into_http)
+        let carried = self.project().call.poll(cx);
+        carried.map_ok(|carried| match carried {
+            Carried::Whole(reply) => reply.into_http(),
+            Carried::Streamed(response) => response,
+        })
     }
 }
 
 impl Future for CallFuture {
-    type Output = Result<UnaryReply, Status>;
+    type Output = Result<Carried, Status>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
@@ -266,9 +298,23 @@ impl Future for CallFuture {
                 .take()
                 .unwrap_or_else(|| Status::internal("a call was polled after its end")))),
             State::Sent(attempt) => match Pin::new(&mut *attempt).poll(cx) {
-                Poll::Ready(Ok(reply)) => {
+                Poll::Ready(Ok(answer)) => {
                     this.channel.resolver.answered();
-                    Poll::Ready(reply)
+                    match answer {
+                        Ok(Answer::Whole(reply)) => Poll::Ready(Ok(Carried::Whole(reply))),
+                        Ok(Answer::More(first)) => {
+                            let prepared = PreparedCall {
+                                channel: Arc::clone(this.channel),
+                                path: this.path.clone(),
+                                headers: HeaderMap::new(),
+                                deadline: *this.deadline,
+                            };
+                            *this.state = State::more(attempt, prepared, *first);
+                            cx.waker().wake_by_ref();
+                            Poll::Pending
+                        }
+                        Err(status) => Poll::Ready(Err(status)),
+                    }
                 }
                 Poll::Ready(Err(error)) => {
                     this.channel.resolver.failed(&attempt.route(), &error);

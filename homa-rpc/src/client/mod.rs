@@ -6,6 +6,7 @@ mod channel;
 mod future;
 mod resolver;
 mod shared;
+mod stream;
 #[cfg(test)]
 mod tests;
 

@@ -15,14 +15,13 @@ pub(super) const LEN: u16 = 8;
 const HEAD: [u8; EXTENSION_HEAD_LEN] = [0, 1, 0, 4];
 
 /// The extension for a frame that has `before` in front of it and `after` behind it.
-pub(super) fn extension(
-    before: [&[u8]; 2],
-    after: [&[u8]; 2],
+pub(super) fn extension<'a>(
+    before: [&'a [u8]; 2],
+    after: impl IntoIterator<Item = &'a [u8]>,
 ) -> [u8; EXTENSION_HEAD_LEN + VALUE_LEN] {
     let [header, path] = before;
-    let [sections, message] = after;
-    let parts = [header, path, &HEAD, sections, message];
-    let crc = parts.into_iter().fold(0, crc32c::crc32c_append);
+    let parts = [header, path, &HEAD].into_iter().chain(after);
+    let crc = parts.fold(0, crc32c::crc32c_append);
     let [a, b, c, d] = HEAD;
     let [e, f, g, h] = crc.to_be_bytes();
     [a, b, c, d, e, f, g, h]

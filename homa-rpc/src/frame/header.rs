@@ -80,12 +80,18 @@ pub(super) mod flag {
     pub(crate) const REFUSED: u16 = 0x0080;
     /// The frame belongs to a call that the server does not know.
     pub(crate) const UNKNOWN_CALL: u16 = 0x0100;
+    /// In replies: the initial metadata of the response are in this frame, which has nothing else that says so.
+    pub(crate) const HEADERS: u16 = 0x0200;
     /// Hint in replies: Homa tells this server when a client gives an RPC up, it needs no CANCEL frames.
     pub(crate) const CANCEL_TOLD: u16 = 0x1000;
     /// Hint: the frame has a checksum, and the reply to it should have one.
     pub(crate) const CHECKSUM: u16 = 0x2000;
     /// All bits that must be understood.
-    pub(super) const KNOWN: u16 = 0x01ff;
+    pub(super) const KNOWN: u16 = 0x03ff;
+    /// A section of stream items.
+    pub(crate) const ITEMS_OF_MESSAGE: u16 = MESSAGE | ITEMS;
+    /// A section that is a piece of a message.
+    pub(crate) const FRAGMENT_OF_MESSAGE: u16 = MESSAGE | FRAGMENT;
     /// Bits that may be ignored.
     pub(super) const IGNORABLE: u16 = 0xf000;
 }

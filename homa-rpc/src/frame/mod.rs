@@ -1,10 +1,10 @@
 //! The RPC wire format, version 1: what one Homa message of a call holds.
 //!
 //! `WIRE.md` in this package is the specification. Every message in either direction is a fixed
-//! header of 64 bytes followed by sections whose lengths the header gives, all big-endian. This
-//! version of the crate speaks CALL and CANCEL; frames of the other kinds are refused.
+//! header of 64 bytes followed by sections whose lengths the header gives, all big-endian.
 
 mod checksum;
+mod content;
 mod extension;
 mod header;
 mod peek;
@@ -15,10 +15,14 @@ mod section;
 use crate::message::metadata;
 use crate::message::status::{Code, Status};
 
+pub(crate) use content::{Content, ITEM_HEAD_LEN};
 pub(crate) use header::{Kind, VERSION};
 pub(crate) use peek::Peek;
-pub(crate) use reply::{Reply, ReplyHead, decode_reply, encode_reply};
-pub(crate) use request::{Call, CallHead, Request, decode_request, encode_call, encode_cancel};
+pub(crate) use reply::{Reply, ReplyHead, ReplyPart, decode_reply, encode_reply, reply_overhead};
+pub(crate) use request::{
+    Call, CallHead, Part, PartHead, Request, call_overhead, decode_request, encode_call,
+    encode_cancel, encode_part,
+};
 
 /// Single sections, for the fuzz targets.
 #[cfg(feature = "fuzz")]
@@ -56,8 +60,6 @@ pub(crate) enum FrameError {
     Length { have: u64, need: u64 },
     #[error("RPC frame of kind {0:#04x}, which is not expected here")]
     Kind(u8),
-    #[error("RPC frame of kind {0} is not supported by this side")]
-    KindUnsupported(&'static str),
     #[error("RPC frame with unknown flags {0:#06x}")]
     Flags(u16),
     #[error("RPC frame needs {0}, which this side does not support")]
@@ -84,6 +86,10 @@ pub(crate) enum FrameError {
     StatusMessage,
     #[error("RPC frame without a {0}")]
     Missing(&'static str),
+    #[error("RPC frame with {0}")]
+    Content(&'static str),
+    #[error("RPC frame with a fragment up to byte {end} of a message of {total} bytes")]
+    Fragment { end: u64, total: u32 },
     #[error("damaged RPC frame: its checksum is {said:#010x}, that of what came {have:#010x}")]
     Damaged { said: u32, have: u32 },
     #[error("RPC reply to call {have:#x}, expected call {want:#x}")]
@@ -94,7 +100,6 @@ impl From<FrameError> for Status {
     fn from(error: FrameError) -> Self {
         let code = match error {
             FrameError::Version(_)
-            | FrameError::KindUnsupported(_)
             | FrameError::Unsupported(_)
             | FrameError::Extension(_) => Code::Unimplemented,
             FrameError::MetadataTooLong(_) | FrameError::MetadataTooMany => Code::ResourceExhausted,
@@ -147,19 +152,22 @@ mod tests {
                 call_id: 0x1122_3344_5566_7788,
                 timeout: Some(Duration::from_millis(5)),
                 cancel_frame: false,
+                single: true,
                 checksum,
+                credit: 0,
+                end: true,
                 path: "/test.Echo/Say",
                 metadata: &metadata,
             };
-            let made = encode_call(head, Bytes::from_static(MESSAGE), 1000).unwrap();
+            let made = encode_call(head, Content::Message(MESSAGE.into()), 1000).unwrap();
             assert_eq!(made.into_bytes(), example);
             assert_eq!(Peek::at(&example).has_checksum, checksum);
-            let Ok(Request::Call(call)) = decode_request(example.into()) else {
+            let Ok(Request::Call(mut call)) = decode_request(example.into()) else {
                 panic!("not a call")
             };
             assert_eq!(call.path, "/test.Echo/Say");
             assert_eq!(call.metadata, metadata);
-            assert_eq!(call.message, MESSAGE);
+            assert_eq!(call.take_message().unwrap(), MESSAGE);
         }
     }
 
@@ -172,14 +180,16 @@ mod tests {
             checksum: false,
             cancel_told: false,
             load: 1,
+            part: ReplyPart::WHOLE,
+            unknown_call: false,
             initial: &none,
             trailing: &none,
             status: None,
         };
-        let made = encode_reply(head, Some(Bytes::from_static(MESSAGE)), 1000).unwrap();
+        let made = encode_reply(head, Content::Message(MESSAGE.into()), 1000).unwrap();
         assert_eq!(made.into_bytes(), example(1));
         let reply = decode_reply(example(1).into(), Kind::Call, head.call_id).unwrap();
-        assert_eq!(reply.message.unwrap(), MESSAGE);
-        assert!(reply.status.is_none());
+        assert_eq!(reply.content, Content::Message(Bytes::from_static(MESSAGE)));
+        assert!(reply.status.is_none() && reply.part == ReplyPart::WHOLE);
     }
 }

@@ -14,6 +14,8 @@ pub(crate) struct Peek<'a> {
     /// A CALL with a time limit.
     pub(crate) has_timeout: bool,
     pub(crate) has_checksum: bool,
+    /// A CALL behind which the client sends nothing but PULLs.
+    pub(crate) is_whole: bool,
     /// What stands where the path of a CALL does.
     path: &'a [u8],
 }
@@ -26,7 +28,8 @@ impl<'a> Peek<'a> {
         };
         let path_len = frame.get(40..).and_then(|rest| rest.first_chunk());
         let path_len = path_len.map_or(0, |len| u16::from_be_bytes(*len));
-        let [checksum, _] = flag::CHECKSUM.to_be_bytes();
+        let flags = frame.get(2..).and_then(|rest| rest.first_chunk());
+        let flags = flags.map_or(flag::END, |flags| u16::from_be_bytes(*flags));
         Self {
             kind: frame
                 .get(1)
@@ -34,7 +37,8 @@ impl<'a> Peek<'a> {
                 .unwrap_or(Kind::Call),
             call_id: number(8).unwrap_or(0),
             has_timeout: number(24).is_some_and(|nanos| nanos != 0),
-            has_checksum: frame.get(2).is_some_and(|flags| flags & checksum != 0),
+            has_checksum: flags & flag::CHECKSUM != 0,
+            is_whole: flags & (flag::END | flag::FRAGMENT) == flag::END,
             path: frame
                 .get(HEADER_LEN..HEADER_LEN + usize::from(path_len))
                 .unwrap_or_default(),

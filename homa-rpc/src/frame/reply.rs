@@ -5,13 +5,13 @@ use homa_transport::Message;
 use http::HeaderMap;
 
 use super::header::{HEADER_LEN, Header, Kind, flag};
-use super::request::{extensions_len, finish, unary_only};
-use super::{FrameError, section, too_long};
+use super::request::{extensions_len, finish};
+use super::{Content, FrameError, section, too_long};
 use crate::message::metadata::Metadata;
 use crate::message::status::{Code, Status};
 use crate::util::thread_buffer;
 
-/// What a reply says besides its message.
+/// What a reply says besides its content.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ReplyHead<'a> {
     pub(crate) kind: Kind,
@@ -22,6 +22,10 @@ pub(crate) struct ReplyHead<'a> {
     pub(crate) cancel_told: bool,
     /// Calls in progress at the server.
     pub(crate) load: u32,
+    /// Its place in the response.
+    pub(crate) part: ReplyPart,
+    /// The frame belongs to a call that the server does not know.
+    pub(crate) unknown_call: bool,
     /// HTTP headers of the response; those of the protocol are left out.
     pub(crate) initial: &'a HeaderMap,
     /// HTTP trailers of the response; those of the protocol are left out.
@@ -30,71 +34,129 @@ pub(crate) struct ReplyHead<'a> {
     pub(crate) status: Option<&'a Status>,
 }
 
+/// The place of a reply in the response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ReplyPart {
+    pub(crate) sequence: u32,
+    /// Up to where the client may send its request, in bytes from its start, modulo 2^32.
+    pub(crate) credit: u32,
+    /// The initial metadata are here.
+    pub(crate) headers: bool,
+    /// The call is over.
+    pub(crate) end: bool,
+}
+
+impl ReplyPart {
+    /// A reply that is the whole response.
+    pub(crate) const WHOLE: Self = Self {
+        sequence: 0,
+        credit: 0,
+        headers: false,
+        end: true,
+    };
+}
+
+/// Bytes of a reply with this head, without its content. As [`encode_reply`] fails.
+pub(crate) fn reply_overhead(head: &ReplyHead<'_>) -> Result<usize, Status> {
+    let text = head.status.map_or("", Status::message);
+    let details = head.status.map_or(0, |status| status.details().len());
+    let metadata_len =
+        section::metadata_len(head.initial)? + section::metadata_len(head.trailing)?;
+    let extensions_len = usize::from(extensions_len(head.checksum));
+    Ok(HEADER_LEN + extensions_len + metadata_len + text.len() + details)
+}
+
 /// The reply to a frame. RESOURCE_EXHAUSTED if it would be longer than `max` bytes.
 pub(crate) fn encode_reply(
     head: ReplyHead<'_>,
-    message: Option<Bytes>,
+    content: Content<Message>,
     max: usize,
 ) -> Result<Message, Status> {
     let text = head.status.map_or("", Status::message);
     let details = head.status.map_or(&[][..], |status| status.details());
-    let mut flags = flag::END;
-    if message.is_some() {
-        flags |= flag::MESSAGE;
+    let mut flags = 0;
+    for (is_set, flag) in [
+        (head.part.end, flag::END),
+        (head.part.headers, flag::HEADERS),
+        (
+            head.status.is_some_and(Status::is_refused),
+            flag::REFUSED,
+        ),
+        (head.unknown_call, flag::UNKNOWN_CALL),
+        (head.cancel_told, flag::CANCEL_TOLD),
+        (head.checksum, flag::CHECKSUM),
+    ] {
+        flags |= if is_set { flag } else { 0 };
     }
-    if head.status.is_some_and(Status::is_refused) {
-        flags |= flag::REFUSED;
-    }
-    if head.cancel_told {
-        flags |= flag::CANCEL_TOLD;
-    }
-    if head.checksum {
-        flags |= flag::CHECKSUM;
-    }
-    let message = message.unwrap_or_default();
     let initial_len = section::metadata_len(head.initial)?;
     let trailing_len = section::metadata_len(head.trailing)?;
     let sections_len = initial_len + trailing_len + text.len() + details.len();
     let extensions_len = extensions_len(head.checksum);
-    let frame_len = HEADER_LEN + usize::from(extensions_len) + sections_len + message.len();
-    let too_long = |_| too_long("response", frame_len, message.len(), max);
+    let frame_len = HEADER_LEN + usize::from(extensions_len) + sections_len + content.len();
+    let too_long = |_| too_long("response", frame_len, content.len(), max);
     if frame_len > max {
         return Err(too_long(()));
     }
     let len = |len: usize| u32::try_from(len).map_err(|_| too_long(()));
-    let header = Header {
+    let mut header = Header {
         kind: head.kind.reply_byte(),
         flags,
         code: head.status.map_or(0, |status| status.code().number()),
         call_id: head.call_id,
+        sequence: head.part.sequence,
+        credit: head.part.credit,
         time_or_load: u64::from(head.load) << 32,
         extensions_len,
         initial_len: len(initial_len)?,
         trailing_len: len(trailing_len)?,
         status_message_len: len(text.len())?,
         details_len: len(details.len())?,
-        message_len: len(message.len())?,
+        message_len: len(content.len())?,
         ..Header::default()
     };
+    content.describe(&mut header);
     thread_buffer::with(sections_len, |sections| {
         section::put_metadata(sections, head.initial)?;
         section::put_metadata(sections, head.trailing)?;
         sections.extend_from_slice(text.as_bytes());
         sections.extend_from_slice(details);
-        Ok(finish(&header, "", sections, message))
+        Ok(finish(&header, "", sections, content.into_section()))
     })
 }
 
 /// A reply, checked.
 #[derive(Debug)]
 pub(crate) struct Reply {
+    pub(crate) part: ReplyPart,
     pub(crate) initial: HeaderMap,
     pub(crate) trailing: HeaderMap,
-    pub(crate) message: Option<Bytes>,
+    pub(crate) content: Content,
     /// How the call ended; `None` is success. Its metadata is [`trailing`](Self::trailing).
     pub(crate) status: Option<Status>,
+    /// The server does not know the call.
+    pub(crate) unknown_call: bool,
     /// Homa tells the server when this side gives an RPC up.
     pub(crate) cancel_told: bool,
+}
+
+impl Reply {
+    /// The reply and its message, if it is the whole response to a unary call.
+    pub(crate) fn whole(mut self) -> Result<(Self, Option<Bytes>), Self> {
+        if !self.part.end || self.part.sequence != 0 {
+            return Err(self);
+        }
+        match std::mem::take(&mut self.content) {
+            Content::None => Ok((self, None)),
+            Content::Message(message) => Ok((self, Some(message))),
+            content => match content.single_item() {
+                Ok(message) => Ok((self, Some(message))),
+                Err(content) => {
+                    self.content = content;
+                    Err(self)
+                }
+            },
+        }
+    }
 }
 
 /// Reads the reply to the frame of `kind` of call `call_id`.
@@ -115,19 +177,29 @@ pub(crate) fn decode_reply(frame: Bytes, kind: Kind, call_id: u64) -> Result<Rep
         return Err(FrameError::Section("reply: it has a path"));
     }
     section::take(&mut frame, header.extensions_len.into(), "extensions")?;
-    unary_only(&header)?;
     let initial = section::take_u32(&mut frame, header.initial_len, "metadata")?;
     let trailing = section::take_u32(&mut frame, header.trailing_len, "metadata")?;
     let text = section::take_u32(&mut frame, header.status_message_len, "status message")?;
     let details = section::take_u32(&mut frame, header.details_len, "status details")?;
+    let end = header.flags & flag::END != 0;
+    if !end && (header.code != 0 || header.trailing_len != 0) {
+        return Err(FrameError::Content("a status and no END"));
+    }
     let initial = section::read_metadata(initial)?;
     let trailing = section::read_metadata(trailing)?;
     let status = read_status(&header, &text, details, &trailing)?;
     Ok(Reply {
+        part: ReplyPart {
+            sequence: header.sequence,
+            credit: header.credit,
+            headers: header.flags & flag::HEADERS != 0,
+            end,
+        },
         initial,
         trailing,
-        message: (header.flags & flag::MESSAGE != 0).then_some(frame),
+        content: Content::read(&header, frame)?,
         status,
+        unknown_call: header.flags & flag::UNKNOWN_CALL != 0,
         cancel_told: header.flags & flag::CANCEL_TOLD != 0,
     })
 }
@@ -177,12 +249,14 @@ mod tests {
             checksum: false,
             cancel_told: false,
             load: 3,
+            part: ReplyPart::WHOLE,
+            unknown_call: false,
             initial: &initial,
             trailing: &trailing,
             status,
         };
-        let message = message.map(Bytes::from_static);
-        encode_reply(head, message, MAX).unwrap().into_bytes()
+        let content = message.map_or(Content::None, |message| Content::Message(message.into()));
+        encode_reply(head, content, MAX).unwrap().into_bytes()
     }
 
     #[test]
@@ -190,7 +264,7 @@ mod tests {
         for message in [b"".as_slice(), b"answer"] {
             let frame = encode(None, Some(message));
             let reply = decode_reply(frame, Kind::Call, 42).unwrap();
-            assert_eq!(reply.message.unwrap(), message);
+            assert_eq!(reply.content.section(), message);
             assert!(reply.status.is_none());
             assert_eq!(reply.initial["first"], "1");
             assert_eq!(reply.trailing["last-bin"], "AA");
@@ -202,7 +276,7 @@ mod tests {
         let sent = Status::with_details(Code::NotFound, "tab\t, line\n, ümläut \u{1F600}", "xyz");
         let frame = encode(Some(&sent.clone().refused()), None);
         let reply = decode_reply(frame, Kind::Call, 42).unwrap();
-        assert_eq!(reply.message, None);
+        assert_eq!(reply.content, Content::None);
         let status = reply.status.unwrap();
         assert_eq!(status.code(), Code::NotFound);
         assert_eq!(status.message(), sent.message());
@@ -239,11 +313,13 @@ mod tests {
                 checksum,
                 cancel_told,
                 load: 3,
+                part: ReplyPart::WHOLE,
+                unknown_call: false,
                 initial: &none,
                 trailing: &none,
                 status: Some(&Status::aborted("why")),
             };
-            let good = encode_reply(head, Some(Bytes::from_static(b"answer")), MAX);
+            let good = encode_reply(head, Content::Message(b"answer".as_slice().into()), MAX);
             let good = good.unwrap().into_bytes();
             let reply = decode_reply(good.clone(), Kind::Call, 42).unwrap();
             assert_eq!(reply.cancel_told, cancel_told);
@@ -282,6 +358,8 @@ mod tests {
             checksum: false,
             cancel_told: false,
             load: 0,
+            part: ReplyPart::WHOLE,
+            unknown_call: false,
             initial: &none,
             trailing: &none,
             status: None,
@@ -291,7 +369,7 @@ mod tests {
             (MAX - HEADER_LEN, true),
             (MAX - HEADER_LEN + 1, false),
         ] {
-            match encode_reply(head, Some(vec![0; len].into()), MAX) {
+            match encode_reply(head, Content::Message(vec![0; len].into()), MAX) {
                 Ok(message) => assert!(fits && message.len() == HEADER_LEN + len),
                 Err(status) => {
                     assert!(!fits);

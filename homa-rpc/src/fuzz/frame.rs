@@ -7,14 +7,16 @@ use homa_transport::sim::fuzz::Source;
 use http::HeaderMap;
 
 use super::{assert_same, bytes, damage, headers, text};
-use crate::frame::{self, CallHead, Kind, Peek, ReplyHead, Request};
+use crate::frame::{
+    self, CallHead, Content, Kind, Part, PartHead, Peek, ReplyHead, ReplyPart, Request,
+};
 use crate::message::metadata::{BYTES_MAX, PAIRS_MAX};
 use crate::message::status::{Code, Status};
 
 /// Longest frame, in bytes.
 const MAX: usize = 1_000_000;
 
-/// Reads the bytes as a frame of either direction; then makes a well-formed call and a reply from
+/// Reads the bytes as a frame of either direction; then makes a well-formed call, part or reply from
 /// them, reads those, damages them and reads them again. What can be read must be the same after it
 /// was written, and what is read must be within the bounds.
 ///
@@ -58,6 +60,7 @@ fn check_bounds(headers: &HeaderMap) {
 fn read_request(data: &[u8]) {
     let call = match frame::decode_request(Bytes::copy_from_slice(data)) {
         Ok(Request::Call(call)) => call,
+        Ok(Request::Part(part)) => return read_part(data, &part),
         Ok(Request::Cancel) => {
             assert_eq!(Peek::at(data).kind, Kind::Cancel);
             return;
@@ -71,16 +74,19 @@ fn read_request(data: &[u8]) {
     let peek = Peek::at(data);
     assert_eq!((peek.kind, peek.call_id), (Kind::Call, call.call_id));
     check_bounds(&call.metadata);
-    check_lengths(data, &call.message);
+    check_lengths(data, call.content.section());
     let head = CallHead {
         call_id: call.call_id,
         timeout: call.timeout,
         cancel_frame: call.cancel_frame,
+        single: call.single,
         checksum: Peek::at(data).has_checksum,
+        credit: call.credit,
+        end: call.end,
         path: call.path.as_str(),
         metadata: &call.metadata,
     };
-    let written = frame::encode_call(head, call.message.clone(), MAX).unwrap();
+    let written = frame::encode_call(head, call.content.to_send(), MAX).unwrap();
     let Ok(Request::Call(again)) = frame::decode_request(written.into_bytes()) else {
         panic!("a call that was read cannot be read when written: {call:?}");
     };
@@ -88,8 +94,32 @@ fn read_request(data: &[u8]) {
     assert_eq!(again.timeout, call.timeout);
     assert_eq!(again.cancel_frame, call.cancel_frame);
     assert_eq!(again.path, call.path);
-    assert_eq!(again.message, call.message);
+    assert_eq!(again.content, call.content);
+    assert_eq!((again.end, again.credit), (call.end, call.credit));
+    assert_eq!(again.single, call.single);
     assert_same(&again.metadata, &call.metadata);
+}
+
+/// Writes and reads a part again.
+fn read_part(data: &[u8], part: &Part) {
+    let peek = Peek::at(data);
+    let kind = if part.carries { Kind::Part } else { Kind::Pull };
+    assert_eq!(peek.kind, kind);
+    check_lengths(data, part.content.section());
+    let head = PartHead {
+        call_id: peek.call_id,
+        checksum: peek.has_checksum,
+        sequence: part.sequence,
+        credit: part.credit,
+        end: part.end,
+    };
+    let written = frame::encode_part(head, part.content.to_send());
+    let Ok(Request::Part(again)) = frame::decode_request(written.into_bytes()) else {
+        panic!("a part that was read cannot be read when written: {part:?}");
+    };
+    assert_eq!(again.content, part.content);
+    assert_eq!((again.end, again.credit), (part.end, part.credit));
+    assert_eq!((again.sequence, again.is_pull), (part.sequence, part.is_pull));
 }
 
 /// Reads a reply; if it can be read, writes and reads it again.
@@ -105,20 +135,23 @@ fn read_reply(data: &[u8], call_id: u64) {
     };
     check_bounds(&reply.initial);
     check_bounds(&reply.trailing);
-    check_lengths(data, reply.message.as_deref().unwrap_or_default());
+    check_lengths(data, reply.content.section());
     let head = ReplyHead {
         kind: Kind::Call,
         call_id,
         checksum: Peek::at(data).has_checksum,
         cancel_told: reply.cancel_told,
         load: 0,
+        part: reply.part,
+        unknown_call: reply.unknown_call,
         initial: &reply.initial,
         trailing: &reply.trailing,
         status: reply.status.as_ref(),
     };
-    let written = frame::encode_reply(head, reply.message.clone(), MAX).unwrap();
+    let written = frame::encode_reply(head, reply.content.to_send(), MAX).unwrap();
     let again = frame::decode_reply(written.into_bytes(), Kind::Call, call_id).unwrap();
-    assert_eq!(again.message, reply.message);
+    assert_eq!(again.content, reply.content);
+    assert_eq!((again.part, again.unknown_call), (reply.part, reply.unknown_call));
     assert_eq!(again.cancel_told, reply.cancel_told);
     assert_same(&again.initial, &reply.initial);
     assert_same(&again.trailing, &reply.trailing);
@@ -133,6 +166,26 @@ fn read_reply(data: &[u8], call_id: u64) {
     }
 }
 
+/// Anything that a frame can hold.
+fn content(source: &mut Source<'_>) -> Content {
+    let bytes = Bytes::copy_from_slice(bytes(source));
+    match source.byte() % 4 {
+        0 => Content::None,
+        1 => Content::Message(bytes),
+        _ if bytes.is_empty() => Content::None,
+        2 => Content::Items(bytes),
+        _ => {
+            let offset = source.long() / 2;
+            let end = offset + u32::try_from(bytes.len()).unwrap();
+            Content::Fragment {
+                piece: bytes,
+                offset,
+                total: end.saturating_add(source.long()),
+            }
+        }
+    }
+}
+
 /// A call made of the bytes. `None` if its metadata cannot be sent.
 fn make_call(source: &mut Source<'_>) -> Option<Vec<u8>> {
     let paths = ["/a/b", "/package.Service/Method", "/s/m%20", "/~/!"];
@@ -142,18 +195,21 @@ fn make_call(source: &mut Source<'_>) -> Option<Vec<u8>> {
             .chance(128)
             .then(|| Duration::from_nanos(source.word())),
         cancel_frame: source.chance(128),
+        single: source.chance(128),
         checksum: source.chance(128),
+        credit: source.long(),
+        end: source.chance(128),
         path: source.pick(paths),
         metadata: &headers(source),
     };
-    let message = Bytes::copy_from_slice(bytes(source));
-    let frame = frame::encode_call(head, message.clone(), MAX).ok()?;
+    let content = content(source);
+    let frame = frame::encode_call(head, content.to_send(), MAX).ok()?;
     let frame = frame.into_bytes();
     let Ok(Request::Call(call)) = frame::decode_request(frame.clone()) else {
         panic!("a well-formed call is refused: {frame:02x?}");
     };
     assert_eq!(call.path, head.path);
-    assert_eq!(call.message, message);
+    assert_eq!(call.content, content);
     read_request(&frame);
     Some(frame.to_vec())
 }
@@ -170,22 +226,28 @@ fn make_reply(source: &mut Source<'_>) -> Option<(Vec<u8>, u64)> {
             status
         }
     });
-    let message =
-        (status.is_none() || source.chance(64)).then(|| Bytes::copy_from_slice(bytes(source)));
+    let content = content(source);
     let head = ReplyHead {
         kind: Kind::Call,
         call_id,
         checksum: source.chance(128),
         cancel_told: source.chance(128),
         load: source.long(),
+        part: ReplyPart {
+            sequence: source.long(),
+            credit: source.long(),
+            headers: source.chance(128),
+            end: true,
+        },
+        unknown_call: source.chance(64),
         initial: &headers(source),
         trailing: &headers(source),
         status: status.as_ref(),
     };
-    let frame = frame::encode_reply(head, message.clone(), MAX).ok()?;
+    let frame = frame::encode_reply(head, content.to_send(), MAX).ok()?;
     let frame = frame.into_bytes();
     let reply = frame::decode_reply(frame.clone(), Kind::Call, call_id).unwrap();
-    assert_eq!(reply.message, message);
+    assert_eq!(reply.content, content);
     assert_eq!(reply.status.is_some(), status.is_some());
     read_reply(&frame, call_id);
     Some((frame.to_vec(), call_id))

@@ -20,6 +20,7 @@ use super::quota::PeerQuota;
 use super::router::{NamedService, Router};
 use super::routes::Routes;
 use super::stats::Counters;
+use super::stream::Calls;
 use crate::body::CallService;
 
 /// Serves calls. See [`Server::builder`].
@@ -230,6 +231,7 @@ where
         let shared = Arc::new(Shared {
             limiter: CallLimiter::new(self.concurrency_limit, self.request_bytes_limit),
             cancellations: Arc::new(Cancellations::default()),
+            calls: Arc::new(Calls::default()),
             counters: Counters::default(),
             overload: Overload::default(),
             peer_quota: self.concurrency_limit_per_peer.map(PeerQuota::new),

@@ -5,7 +5,6 @@ mod bound;
 mod builder;
 mod cancel;
 mod dispatch;
-mod handle;
 mod layered;
 mod methods;
 mod overload;
@@ -14,6 +13,7 @@ mod reply;
 mod router;
 mod routes;
 mod stats;
+mod stream;
 pub(crate) mod unary;
 
 pub use bound::{BoundServer, ServerError, ServerMonitor};

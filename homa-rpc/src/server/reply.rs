@@ -8,8 +8,9 @@ use http::HeaderMap;
 
 use super::admission::CallLimiter;
 use crate::body::{End, UnaryReply, Whole};
-use crate::frame::{self, FrameError, Kind, Peek, ReplyHead};
+use crate::frame::{self, Content, FrameError, Kind, Peek, ReplyHead, ReplyPart};
 use crate::message::status::Status;
+use crate::stream::server::{Ending, ServerReply};
 
 /// What is sent back.
 #[derive(Debug, Default)]
@@ -47,6 +48,16 @@ impl From<UnaryReply> for Answer {
                 status: None,
             },
             End::Request => Status::unknown("the service's response ended without a status").into(),
+        }
+    }
+}
+
+impl Answer {
+    /// What is behind its message.
+    pub(super) fn ending(&self) -> Ending {
+        Ending {
+            trailing: self.trailing.clone(),
+            status: self.status.clone(),
         }
     }
 }
@@ -108,6 +119,77 @@ impl PendingReply {
         self.responder = None;
     }
 
+    /// Sends a frame of a call of several.
+    ///
+    /// # Errors
+    /// If it cannot be made; then the client is told so, as the end of its call.
+    pub(super) fn send_part(reply: ServerReply<Self>) -> Result<(), Status> {
+        let ServerReply {
+            mut to,
+            part,
+            initial,
+            content,
+            ending,
+        } = reply;
+        let Some(responder) = to.responder.take() else {
+            return Ok(());
+        };
+        let max = responder.message_bytes_max();
+        let (following, is_later) = (content.following(), content.is_later_piece());
+        let head = to.head(part, &initial, &ending.trailing, ending.status.as_ref());
+        let (frame, failure) = match frame::encode_reply(head, content, max) {
+            Ok(frame) => (frame, None),
+            Err(status) => {
+                let (part, none) = (ReplyPart { end: true, ..part }, HeaderMap::new());
+                let head = to.head(part, &none, &none, Some(&status));
+                let frame = frame::encode_reply(head, Content::None, max)?;
+                (frame, Some(status))
+            }
+        };
+        let frame = frame.with_following(following);
+        let frame = if is_later { frame.scheduled() } else { frame };
+        if let Err((error, _)) = responder.respond(frame) {
+            tracing::debug!(%error, "a reply could not be sent");
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Says that the call of this frame is not known here.
+    pub(super) fn send_unknown_call(mut self) {
+        let Some(responder) = self.responder.take() else {
+            return;
+        };
+        let none = HeaderMap::new();
+        let status = Status::unavailable(
+            "the server does not know this call: it has ended, or the server was restarted",
+        );
+        let head = ReplyHead {
+            unknown_call: true,
+            ..self.head(ReplyPart::WHOLE, &none, &none, Some(&status))
+        };
+        let max = responder.message_bytes_max();
+        if let Ok(frame) = frame::encode_reply(head, Content::None, max)
+            && let Err((error, _)) = responder.respond(frame)
+        {
+            tracing::debug!(%error, "a reply could not be sent");
+        }
+    }
+
+    /// Whether the reply that this answer becomes is too long for one frame because of its message.
+    pub(super) fn is_too_long(&self, answer: &Answer) -> bool {
+        let max = self
+            .responder()
+            .map_or(usize::MAX, Responder::message_bytes_max);
+        // Hardly any message is long, and counting costs something.
+        let Some(message) = answer.message.as_ref().filter(|m| m.len() > max / 2) else {
+            return false;
+        };
+        let (initial, trailing) = (&answer.initial, &answer.trailing);
+        let status = answer.status.as_ref();
+        let head = self.head(ReplyPart::WHOLE, initial, trailing, status);
+        frame::reply_overhead(&head).is_ok_and(|overhead| overhead + message.len() > max)
+    }
+
     fn answer(&mut self, answer: Answer) {
         let Some(responder) = self.responder.take() else {
             return;
@@ -143,17 +225,34 @@ impl PendingReply {
     }
 
     fn encode(&self, answer: Answer, max: usize) -> Result<homa_transport::Message, Status> {
-        let head = ReplyHead {
+        let (initial, trailing) = (&answer.initial, &answer.trailing);
+        let status = answer.status.as_ref();
+        let head = self.head(ReplyPart::WHOLE, initial, trailing, status);
+        let content = answer.message.map_or(Content::None, |message| {
+            Content::Message(message.into())
+        });
+        frame::encode_reply(head, content, max)
+    }
+
+    fn head<'a>(
+        &self,
+        part: ReplyPart,
+        initial: &'a HeaderMap,
+        trailing: &'a HeaderMap,
+        status: Option<&'a Status>,
+    ) -> ReplyHead<'a> {
+        ReplyHead {
             kind: self.kind,
             call_id: self.call_id,
             checksum: self.checksum,
             cancel_told: self.cancel_told,
             load: u32::try_from(self.limiter.in_progress()).unwrap_or(u32::MAX),
-            initial: &answer.initial,
-            trailing: &answer.trailing,
-            status: answer.status.as_ref(),
-        };
-        frame::encode_reply(head, answer.message, max)
+            part,
+            unknown_call: false,
+            initial,
+            trailing,
+            status,
+        }
     }
 }
 

@@ -4,3 +4,6 @@ pub(crate) mod downcast;
 pub(crate) mod intern;
 pub(crate) mod name_map;
 pub(crate) mod thread_buffer;
+mod waker;
+
+pub(crate) use waker::register;

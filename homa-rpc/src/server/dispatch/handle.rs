@@ -7,11 +7,11 @@ use std::pin::Pin;
 use bytes::Bytes;
 use http::response::Parts;
 
-use super::overload::Overload;
-use super::reply::Answer;
-use super::router::{Route, Router};
-use super::unary::Replying;
-use crate::body::{self, CallService, End, UnaryCall, UnaryReply, Whole};
+use super::super::overload::Overload;
+use super::super::reply::Answer;
+use super::super::router::{Route, Router};
+use super::super::unary::Replying;
+use crate::body::{self, Body, CallService, End, UnaryCall, UnaryReply, Whole};
 use crate::message::BoxError;
 use crate::message::limits::FRAME_LIMIT;
 use crate::message::status::Status;
@@ -35,25 +35,30 @@ pub(super) async fn handle<S: CallService>(
             },
         };
     }
-    let mut service = service.clone();
-    let failed = |error: S::CallError| {
-        let error = error.into();
-        overload.note_failure(&*error);
-        Answer::from(Status::from_error(error).of_handler())
-    };
-    if let Err(error) = poll_fn(|cx| service.poll_ready(cx)).await {
-        return failed(error);
-    }
-    // Made only now: it is larger than the call and would have its place in the task.
-    let responding = service.call(call.into_http());
-    let response = match responding.await {
+    let response = match respond(service, call.into_http(), overload).await {
         Ok(response) => response,
-        Err(error) => return failed(error),
+        Err(status) => return status.into(),
     };
     match read(response, message_max) {
         Ok(answer) => answer,
         Err(reading) => reading.await,
     }
+}
+
+/// Layers, router and handler, to the head of the response.
+pub(super) async fn respond<S: CallService>(
+    service: &S,
+    request: http::Request<Body>,
+    overload: &Overload,
+) -> Result<http::Response<S::ResponseBody>, Status> {
+    let mut service = service.clone();
+    let failed = |error: S::CallError| {
+        let error = error.into();
+        overload.note_failure(&*error);
+        Status::from_error(error).of_handler()
+    };
+    poll_fn(|cx| service.poll_ready(cx)).await.map_err(failed)?;
+    service.call(request).await.map_err(failed)
 }
 
 /// The answer that an HTTP response stands for, or the one that has to be waited for: boxed, since hardly

@@ -1,9 +1,13 @@
 //! From a request frame to the handler and back: one task per call.
 
-use std::future::{Future, poll_fn};
+mod handle;
+mod race;
+mod streamed;
+
+use std::future::Future;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{self, Poll, Waker};
 
@@ -16,17 +20,19 @@ use tokio::time::Instant;
 
 use super::admission::{CallLimiter, CallPermit};
 use super::cancel::{Cancellable, Cancellations};
-use super::handle::handle;
 use super::methods::{Method, Methods};
 use super::overload::{Overload, Reason, Refusal};
 use super::quota::{MethodPermit, PeerPermit, PeerQuota};
 use super::reply::{Answer, PendingReply};
 use super::router::Route;
 use super::stats::Counters;
+use super::stream::Calls;
+use self::handle::handle;
+use self::race::{Outcome, race};
 use crate::body::{CallService, UnaryCall};
 use crate::call::context::{CallContext, DropReason};
-use crate::call::deadline::{self, Timer};
-use crate::frame::{self, Call, Kind, Peek, Request};
+use crate::call::deadline;
+use crate::frame::{self, Call, FrameError, Kind, Peek, Request};
 use crate::message::method::CallInfo;
 use crate::message::status::Status;
 use crate::util::name_map::Names;
@@ -36,6 +42,8 @@ use crate::util::name_map::Names;
 pub(super) struct Shared {
     pub(super) limiter: Arc<CallLimiter>,
     pub(super) cancellations: Arc<Cancellations>,
+    /// Calls of several frames.
+    pub(super) calls: Arc<Calls>,
     pub(super) counters: Counters,
     pub(super) overload: Overload,
     pub(super) peer_quota: Option<Arc<PeerQuota>>,
@@ -105,6 +113,24 @@ impl Shared {
         })
     }
 
+    /// The CALL in a frame. One that cannot be read is refused.
+    fn decode(
+        &self,
+        peer: SocketAddr,
+        frame: Bytes,
+        mut reply: PendingReply,
+    ) -> Option<(Call, PendingReply)> {
+        let error = match frame::decode_request(frame) {
+            Ok(Request::Call(call)) => return Some((call, reply)),
+            Ok(Request::Part(_) | Request::Cancel) => FrameError::Kind(0),
+            Err(error) => error,
+        };
+        tracing::debug!(%peer, %error, "a request frame was refused");
+        reply.doubt(&error);
+        self.refuse(reply, Refusal::new(Reason::Malformed, error.into()));
+        None
+    }
+
     fn begins_inline(&self, peek: &Peek<'_>) -> bool {
         !self.inline.is_empty()
             && peek
@@ -119,30 +145,28 @@ impl Shared {
         reply.send(refusal.status.refused().into());
     }
 
-    /// Answers a call by how it ended, if anybody waits for that.
-    fn end(&self, outcome: Outcome, reply: PendingReply, path: &PathAndQuery) {
-        match outcome {
-            Outcome::Answer(answer) => reply.send(answer),
-            Outcome::Cancelled => {
+    /// Counts a call that ended before its handler was done, and says what to tell the client: nothing if
+    /// it does not wait any more.
+    fn broken_off(&self, why: DropReason, path: &PathAndQuery) -> Option<Status> {
+        match why {
+            DropReason::Cancelled => {
                 self.counters.calls_cancelled.add_one();
-                reply.abandon();
+                None
             }
-            Outcome::Panicked => {
+            DropReason::Panic => {
                 self.counters.handlers_panicked.add_one();
                 tracing::error!(%path, "a handler panicked");
-                reply.send(Status::unknown("the handler panicked").into());
+                Some(why.status())
             }
-            Outcome::DeadlinePassed => {
+            DropReason::Deadline => {
                 self.counters.calls_expired.add_one();
-                let status = Status::deadline_exceeded(format!(
+                Some(Status::deadline_exceeded(format!(
                     "the deadline passed while the server worked on {path}"
-                ));
-                reply.send(status.into());
+                )))
             }
-            Outcome::Stopped => {
+            DropReason::Shutdown => {
                 self.counters.calls_stopped.add_one();
-                let status = Status::unavailable("the server shut down before the call was over");
-                reply.send(status.into());
+                Some(why.status())
             }
         }
     }
@@ -171,8 +195,10 @@ impl<S: CallService + Sync> Accept for Dispatcher<S> {
         } = incoming;
         let peek = Peek::at(&frame);
         let reply = PendingReply::new(responder, &peek, &self.shared.limiter, cancel_told);
-        if peek.kind == Kind::Cancel {
-            return self.cancel(peer, frame, reply);
+        match peek.kind {
+            Kind::Call => {}
+            Kind::Part | Kind::Pull => return self.shared.go_on(peer, frame, reply),
+            Kind::Cancel => return self.cancel(peer, frame, reply),
         }
         let entered = match self.shared.enter(peer, frame.len()) {
             Ok(entered) => entered,
@@ -180,12 +206,21 @@ impl<S: CallService + Sync> Accept for Dispatcher<S> {
         };
         // Reading the clock costs as much as a small allocation.
         let arrived = peek.has_timeout.then(Instant::now);
+        let counters = &self.shared.counters;
+        if !peek.is_whole {
+            // More frames may come right behind this one, so the call has to be known when this returns.
+            if let Some(call) = self.shared.begin(peer, frame, reply, arrived, entered) {
+                counters.handlers_spawned.add_one();
+                runtime.spawn(Box::pin(Arc::clone(&self).serve_stream(call)));
+            }
+            return;
+        }
         if self.shared.begins_inline(&peek) {
             let shared = Arc::clone(&self.shared);
             let call = self.run(peer, frame, entered, reply, arrived);
             return begin_inline(runtime, &shared.counters, call);
         }
-        self.shared.counters.handlers_spawned.add_one();
+        counters.handlers_spawned.add_one();
         // Boxed, since the runtime moves a task's future three times.
         runtime.spawn(Box::pin(self.run(peer, frame, entered, reply, arrived)));
     }
@@ -225,23 +260,18 @@ impl<S: CallService + Sync> Dispatcher<S> {
         }
     }
 
+    /// Serves a call that is whole in its frame.
     async fn run(
         self: Arc<Self>,
         peer: SocketAddr,
         frame: Bytes,
         mut entered: Entered,
-        mut reply: PendingReply,
+        reply: PendingReply,
         arrived: Option<Instant>,
     ) {
         let shared = &self.shared;
-        let call = match frame::decode_request(frame) {
-            Ok(Request::Call(call)) => call,
-            Ok(Request::Cancel) => return reply.send(Answer::default()),
-            Err(error) => {
-                tracing::debug!(%peer, %error, "a request frame was refused");
-                reply.doubt(&error);
-                return shared.refuse(reply, Refusal::new(Reason::Malformed, error.into()));
-            }
+        let Some((mut call, reply)) = shared.decode(peer, frame, reply) else {
+            return;
         };
         let Admitted {
             deadline,
@@ -252,25 +282,37 @@ impl<S: CallService + Sync> Dispatcher<S> {
             Ok(admitted) => admitted,
             Err(refusal) => return shared.refuse(reply, refusal),
         };
-        let path = call.path.clone();
+        let descriptor = method.and_then(|method| method.descriptor);
         let info = CallInfo {
             peer: Some(peer),
             deadline,
-            method: method.and_then(|method| method.descriptor),
+            method: descriptor,
             idempotent: None,
         };
-        let message_max = reply
-            .responder()
-            .map_or(usize::MAX, homa_transport::Responder::message_bytes_max);
+        let is_unary = descriptor.map_or(call.single, is_unary);
+        let message = if is_unary { call.take_message() } else { None };
+        let Some(message) = message else {
+            let guards = (entered, permit, cancellable);
+            if let Some(streamed) = shared.open(call, info, reply, guards) {
+                Box::pin(self.serve_stream(streamed)).await;
+            }
+            return;
+        };
+        let path = call.path.clone();
         let outcome = {
             // Pinned here: passed on by value it would be stored twice in the task.
             let route = method.and_then(|method| method.route.as_ref());
-            let call = unary_call(call, info, route);
+            let call = unary_call(call, message, info, route);
             let route = route.map(|(route, _)| route);
+            let message_max = usize::MAX;
             let handler = handle(&self.service, route, call, message_max, &shared.overload);
             let mut handler = pin!(Some(CallContext::of(info).scope(handler)));
+            let gone = |cx: &mut task::Context<'_>| match reply.responder() {
+                Some(responder) => responder.poll_cancelled(cx).map(|()| None),
+                None => Poll::Pending,
+            };
             let limiter = &shared.limiter;
-            let outcome = race(handler.as_mut(), limiter, &reply, deadline, cancellable).await;
+            let outcome = race(handler.as_mut(), limiter, deadline, cancellable, gone).await;
             // Layers that are dropped with it learn why.
             DropReason::scope(outcome.cause(), || handler.set(None));
             outcome
@@ -278,94 +320,37 @@ impl<S: CallService + Sync> Dispatcher<S> {
         // A client that has its reply may call again before this task is over.
         drop((permit, entered.peer.take()));
         entered.server.release();
-        shared.end(outcome, reply, &path);
+        match outcome {
+            Outcome::Done(answer) if reply.is_too_long(&answer) => {
+                Box::pin(shared.send_long(peer, reply, answer)).await;
+            }
+            Outcome::Done(answer) => reply.send(answer),
+            Outcome::BrokenOff(why, _) => match shared.broken_off(why, &path) {
+                Some(status) => reply.send(status.into()),
+                None => reply.abandon(),
+            },
+        }
         // Leaves after the reply, so that a server that waits for its calls has sent them.
         drop(entered);
     }
 }
 
-fn unary_call(call: Call, info: CallInfo, route: Option<&(Route, usize)>) -> UnaryCall {
+fn unary_call(
+    call: Call,
+    message: Bytes,
+    info: CallInfo,
+    route: Option<&(Route, usize)>,
+) -> UnaryCall {
     UnaryCall {
         path: call.path,
         headers: call.metadata,
         extensions: Extensions::new(),
-        message: call.message,
+        message,
         info,
         method: route.map(|(_, index)| *index),
     }
 }
 
-/// How a dispatched call ended.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "the large one is the usual one, boxing it would cost an allocation per call"
-)]
-enum Outcome {
-    Answer(Answer),
-    Cancelled,
-    Panicked,
-    DeadlinePassed,
-    Stopped,
-}
-
-impl Outcome {
-    const fn cause(&self) -> Option<DropReason> {
-        match self {
-            Self::Answer(_) => None,
-            Self::Cancelled => Some(DropReason::Cancelled),
-            Self::Panicked => Some(DropReason::Panic),
-            Self::DeadlinePassed => Some(DropReason::Deadline),
-            Self::Stopped => Some(DropReason::Shutdown),
-        }
-    }
-}
-
-/// Runs the handler until it is done or not wanted any more.
-async fn race(
-    mut handler: Pin<&mut Option<impl Future<Output = Answer>>>,
-    limiter: &CallLimiter,
-    reply: &PendingReply,
-    deadline: Option<Instant>,
-    mut cancellable: Option<Cancellable>,
-) -> Outcome {
-    let mut stopping = pin!(limiter.stopping());
-    let mut timer = pin!(deadline.map(Timer::new));
-    poll_fn(|cx| {
-        // The handler first: one that is done at once costs nothing more.
-        let Some(running) = handler.as_mut().as_pin_mut() else {
-            return Poll::Ready(Outcome::Stopped);
-        };
-        match catch_unwind(AssertUnwindSafe(|| running.poll(cx))) {
-            Ok(Poll::Ready(answer)) => {
-                // A passed deadline wins.
-                return Poll::Ready(if deadline::has_passed(deadline) {
-                    Outcome::DeadlinePassed
-                } else {
-                    Outcome::Answer(answer)
-                });
-            }
-            Ok(Poll::Pending) => {}
-            Err(_panic) => return Poll::Ready(Outcome::Panicked),
-        }
-        if let Some(timer) = timer.as_mut().as_pin_mut()
-            && timer.poll(cx).is_ready()
-        {
-            return Poll::Ready(Outcome::DeadlinePassed);
-        }
-        if let Some(responder) = reply.responder()
-            && responder.poll_cancelled(cx).is_ready()
-        {
-            return Poll::Ready(Outcome::Cancelled);
-        }
-        if let Some(cancellable) = &mut cancellable
-            && pin!(&mut cancellable.cancelled).poll(cx).is_ready()
-        {
-            return Poll::Ready(Outcome::Cancelled);
-        }
-        if limiter.is_stopped() || stopping.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Outcome::Stopped);
-        }
-        Poll::Pending
-    })
-    .await
+fn is_unary(_: &'static crate::MethodDescriptor) -> bool {
+    true
 }

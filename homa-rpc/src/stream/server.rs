@@ -1,0 +1,429 @@
+//! The server's end of a call of several frames.
+//!
+//! ```text
+//! CALL, PULL, PART with credit ─► parked ─► answered with items, headers, END, credit, or when it is too old
+//! PART without credit ──────────────────► answered at once, with credit
+//! ```
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use homa_transport::Message;
+use http::HeaderMap;
+
+use super::inbox::Inbox;
+use super::window::Window;
+use super::{FIRST_CREDIT, Outbox, StreamError};
+use crate::frame::{Content, Part, ReplyPart};
+use crate::message::status::Status;
+
+/// Frames of a call that are kept unanswered, at most.
+const PARKED_MAX: usize = 16;
+/// A frame is kept unanswered for so long: then it is answered empty, and the client shows that it is there by
+/// a new one.
+const PARKED_AGE_MAX: Duration = Duration::from_secs(15);
+/// A client without a parked frame is gone after so long.
+const ABSENT_MAX: Duration = Duration::from_secs(10);
+/// A message of which a part is missing is given up when no more has come for so long.
+const STANDSTILL_MAX: Duration = Duration::from_secs(10);
+
+/// How a call ended.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ending {
+    pub(crate) trailing: HeaderMap,
+    /// `None` is success.
+    pub(crate) status: Option<Status>,
+}
+
+impl From<Status> for Ending {
+    fn from(status: Status) -> Self {
+        Self {
+            trailing: status.metadata().as_headers().clone(),
+            status: Some(status),
+        }
+    }
+}
+
+/// A reply to be sent. `to` is the right to answer that came with the frame.
+#[derive(Debug)]
+pub(crate) struct ServerReply<R> {
+    pub(crate) to: R,
+    pub(crate) part: ReplyPart,
+    pub(crate) initial: HeaderMap,
+    pub(crate) content: Content<Message>,
+    /// With `part.end`.
+    pub(crate) ending: Ending,
+}
+
+/// What time has brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Overdue {
+    /// Nothing was heard of the client.
+    ClientGone,
+    /// A message does not go on.
+    Standstill,
+}
+
+/// A frame that waits for its reply.
+#[derive(Debug)]
+struct Parked<R> {
+    to: R,
+    /// Bytes that the reply may carry.
+    credit: u32,
+    since: Duration,
+}
+
+#[derive(Debug)]
+enum Headers {
+    Waiting,
+    Ready(HeaderMap),
+    Sent,
+}
+
+/// The server's end of one call. `R` is the right to answer a frame. All times are since the call began.
+#[derive(Debug)]
+pub(crate) struct ServerCall<R> {
+    inbox: Inbox,
+    window: Window,
+    outbox: Outbox,
+    headers: Headers,
+    ending: Option<Ending>,
+    parked: VecDeque<Parked<R>>,
+    /// To be answered at once.
+    at_once: VecDeque<R>,
+    /// When the last frame came.
+    heard: Duration,
+    /// When the request came nearer to its end.
+    progress: Duration,
+}
+
+impl<R> ServerCall<R> {
+    /// A call whose CALL frame is `first`; `content_max` bytes of content fit into a reply.
+    ///
+    /// # Errors
+    /// If its content is against the rules; `to` comes back.
+    pub(crate) fn open(
+        first: First,
+        to: R,
+        content_max: usize,
+    ) -> Result<Self, (StreamError, R)> {
+        Self::open_at(first, to, content_max, 0, 0)
+    }
+
+    /// The same with counters that start elsewhere than at 0, for tests.
+    pub(super) fn open_at(
+        first: First,
+        to: R,
+        content_max: usize,
+        sequence: u32,
+        bytes: u32,
+    ) -> Result<Self, (StreamError, R)> {
+        let mut call = Self::new(content_max, sequence, bytes);
+        if let Err(error) = call.receive(sequence, first.content, first.end, Duration::ZERO) {
+            return Err((error, to));
+        }
+        let credit = match (first.credit, first.single) {
+            (0, true) => FIRST_CREDIT,
+            (credit, _) => credit,
+        };
+        call.park(to, credit, Duration::ZERO);
+        Ok(call)
+    }
+
+    /// A call that was whole in its CALL frame and has a response that does not fit into one frame.
+    pub(crate) fn responding(to: R, content_max: usize) -> Self {
+        let mut call = Self::new(content_max, 0, 0);
+        call.inbox.discard();
+        call.park(to, FIRST_CREDIT, Duration::ZERO);
+        call
+    }
+
+    fn new(content_max: usize, sequence: u32, bytes: u32) -> Self {
+        Self {
+            inbox: Inbox::new(sequence, bytes),
+            window: Window::new(bytes),
+            outbox: Outbox::new(content_max, sequence),
+            headers: Headers::Waiting,
+            ending: None,
+            parked: VecDeque::new(),
+            at_once: VecDeque::new(),
+            heard: Duration::ZERO,
+            progress: Duration::ZERO,
+        }
+    }
+
+    /// A frame behind the CALL has come.
+    pub(crate) fn handle(&mut self, now: Duration, part: Part, to: R) -> Result<(), StreamError> {
+        self.heard = now;
+        let received = match part.carries {
+            true => self.receive(part.sequence, part.content, part.end, now),
+            false => Ok(()),
+        };
+        if part.is_pull {
+            self.park(to, part.credit, now);
+        } else {
+            self.at_once.push_back(to);
+        }
+        received
+    }
+
+    fn park(&mut self, to: R, credit: u32, since: Duration) {
+        self.parked.push_back(Parked { to, credit, since });
+    }
+
+    fn receive(
+        &mut self,
+        sequence: u32,
+        content: Content,
+        end: bool,
+        now: Duration,
+    ) -> Result<(), StreamError> {
+        let credit = self.window.left(self.inbox.received());
+        let cost = content.cost();
+        let is_new = self.inbox.insert(sequence, content, end)?;
+        if is_new && cost > credit as usize {
+            return Err(StreamError::OverCredit {
+                cost: cost as u64,
+                credit: credit.into(),
+            });
+        }
+        if is_new {
+            self.progress = now;
+        }
+        if let Some(missing) = self.inbox.missing() {
+            self.window.expect(missing);
+        }
+        Ok(())
+    }
+
+    /// The next bytes of the request, gRPC's: items with their heads.
+    pub(crate) fn read(&mut self) -> Option<Bytes> {
+        self.inbox.pop()
+    }
+
+    /// The request has come and was read.
+    pub(crate) fn is_read(&self) -> bool {
+        self.inbox.is_read()
+    }
+
+    /// The request has come.
+    pub(crate) const fn has_request(&self) -> bool {
+        self.inbox.is_ended()
+    }
+
+    /// There are bytes to read.
+    pub(crate) fn has_ready(&self) -> bool {
+        self.inbox.has_ready()
+    }
+
+    /// Nobody reads the request any more.
+    pub(crate) fn discard(&mut self) {
+        self.inbox.discard();
+    }
+
+    /// Bytes of the request that wait for the reader.
+    pub(crate) const fn buffered(&self) -> usize {
+        self.inbox.buffered()
+    }
+
+    /// The handler has returned its response.
+    pub(crate) fn respond(&mut self, initial: HeaderMap) {
+        if matches!(self.headers, Headers::Waiting) {
+            self.headers = Headers::Ready(initial);
+        }
+    }
+
+    /// Bytes of the response, gRPC's: items with their heads, cut anywhere.
+    pub(crate) fn write(&mut self, chunk: Bytes) {
+        if self.ending.is_none() {
+            self.outbox.push(chunk);
+        }
+    }
+
+    /// Bytes of the response that wait to be sent.
+    pub(crate) const fn unsent(&self) -> usize {
+        self.outbox.len()
+    }
+
+    /// The response is over once what was written is sent.
+    pub(crate) fn finish(&mut self, ending: Ending) {
+        if self.ending.is_none() {
+            self.ending = Some(ending);
+            self.outbox.finish();
+        }
+    }
+
+    /// The call is over, whatever is unsent.
+    pub(crate) fn abort(&mut self, status: Status) {
+        if !self.outbox.is_end_sent() {
+            self.ending = Some(status.into());
+            self.outbox.abort();
+        }
+    }
+
+    /// How the call ended is on its way to the client.
+    pub(crate) const fn is_over(&self) -> bool {
+        self.outbox.is_end_sent()
+    }
+
+    /// The rights to answer that wait, for their owner to look whether the client has given them up.
+    pub(crate) fn parked(&self) -> impl Iterator<Item = &R> {
+        self.parked.iter().map(|parked| &parked.to)
+    }
+
+    /// The same, taken out.
+    pub(crate) fn take_parked(&mut self) -> impl Iterator<Item = R> + use<R> {
+        let parked = std::mem::take(&mut self.parked).into_iter();
+        parked.map(|parked| parked.to).chain(std::mem::take(&mut self.at_once))
+    }
+
+    /// The next reply to send.
+    ///
+    /// # Errors
+    /// If the response cannot be sent.
+    pub(crate) fn poll_reply(
+        &mut self,
+        now: Duration,
+    ) -> Result<Option<ServerReply<R>>, StreamError> {
+        if let Some(to) = self.at_once.pop_front() {
+            return Ok(Some(self.empty(to)));
+        }
+        if !matches!(self.headers, Headers::Waiting)
+            && self.outbox.len() > 0
+            && let Some(at) = self.parked.iter().position(|parked| parked.credit > 0)
+            && let Some(parked) = self.parked.get(at)
+        {
+            if let Some(taken) = self.outbox.take(parked.credit as usize, false)? {
+                let parked = self.parked.remove(at);
+                return Ok(parked.map(|parked| {
+                    let part = self.part(taken.sequence, taken.end);
+                    self.reply(parked.to, part, taken.content)
+                }));
+            }
+        }
+        if self.parked.is_empty() {
+            return Ok(None);
+        }
+        if let Some(taken) = self.outbox.take_end() {
+            let part = self.part(taken.sequence, true);
+            return Ok(self.unpark().map(|to| self.reply(to, part, Content::None)));
+        }
+        if matches!(self.headers, Headers::Ready(_)) {
+            let sequence = self.outbox.number();
+            let part = self.part(sequence, false);
+            return Ok(self.unpark().map(|to| self.reply(to, part, Content::None)));
+        }
+        let oldest = self.parked.front().map_or(now, |parked| parked.since);
+        let answers_empty = self.is_over()
+            || self.parked.len() > PARKED_MAX
+            || now >= oldest + PARKED_AGE_MAX
+            || self.has_credit_to_tell();
+        Ok(if answers_empty {
+            self.unpark().map(|to| self.empty(to))
+        } else {
+            None
+        })
+    }
+
+    /// The parked frame that can be spared best: one that brings no items, or else the oldest.
+    fn unpark(&mut self) -> Option<R> {
+        let at = self.parked.iter().position(|parked| parked.credit == 0);
+        let parked = self.parked.remove(at.unwrap_or(0))?;
+        Some(parked.to)
+    }
+
+    fn part(&mut self, sequence: u32, end: bool) -> ReplyPart {
+        ReplyPart {
+            sequence,
+            credit: self.credit(),
+            headers: matches!(self.headers, Headers::Ready(_)),
+            end,
+        }
+    }
+
+    /// The client may be waiting for credit.
+    pub(crate) fn has_credit_to_tell(&self) -> bool {
+        !self.inbox.is_ended()
+            && !self.inbox.discards()
+            && self.window.is_worth_telling(self.inbox.taken())
+    }
+
+    fn credit(&mut self) -> u32 {
+        if self.inbox.discards() {
+            return self.window.told();
+        }
+        self.window
+            .tell(self.inbox.taken(), self.inbox.received())
+    }
+
+    fn empty(&mut self, to: R) -> ServerReply<R> {
+        let part = ReplyPart {
+            sequence: self.outbox.next_sequence(),
+            credit: self.credit(),
+            headers: false,
+            end: false,
+        };
+        ServerReply {
+            to,
+            part,
+            initial: HeaderMap::new(),
+            content: Content::None,
+            ending: Ending::default(),
+        }
+    }
+
+    fn reply(&mut self, to: R, part: ReplyPart, content: Content<Message>) -> ServerReply<R> {
+        let initial = match std::mem::replace(&mut self.headers, Headers::Sent) {
+            Headers::Ready(initial) => initial,
+            Headers::Waiting | Headers::Sent => HeaderMap::new(),
+        };
+        let ending = match part.end {
+            true => self.ending.clone().unwrap_or_default(),
+            false => Ending::default(),
+        };
+        ServerReply {
+            to,
+            part,
+            initial,
+            content,
+            ending,
+        }
+    }
+
+    /// When to look at [`poll_reply`](Self::poll_reply) and [`overdue`](Self::overdue) again if nothing happens.
+    pub(crate) fn next_timeout(&self) -> Duration {
+        let parked = self.parked.front();
+        let absent = parked.map_or(self.heard + ABSENT_MAX, |parked| {
+            parked.since + PARKED_AGE_MAX
+        });
+        match self.inbox.is_incomplete() {
+            true => absent.min(self.progress + STANDSTILL_MAX),
+            false => absent,
+        }
+    }
+
+    /// What has not come in time.
+    pub(crate) fn overdue(&self, now: Duration) -> Option<Overdue> {
+        if self.parked.is_empty() && now >= self.heard + ABSENT_MAX {
+            return Some(Overdue::ClientGone);
+        }
+        (self.inbox.is_incomplete() && now >= self.progress + STANDSTILL_MAX)
+            .then_some(Overdue::Standstill)
+    }
+
+    /// A frame of the client's is being received, which is progress.
+    pub(crate) const fn on_receiving(&mut self, now: Duration) {
+        self.heard = now;
+        self.progress = now;
+    }
+}
+
+/// What a CALL frame says for this.
+#[derive(Debug)]
+pub(crate) struct First {
+    pub(crate) content: Content,
+    pub(crate) end: bool,
+    pub(crate) credit: u32,
+    pub(crate) single: bool,
+}
