@@ -17,8 +17,9 @@ use super::dispatch::{Dispatcher, Shared};
 use super::methods::Methods;
 use super::overload::Overload;
 use super::quota::PeerQuota;
-use super::router::{NamedService, Router};
+use super::router::Router;
 use super::routes::Routes;
+use super::service::NamedService;
 use super::stats::Counters;
 use crate::body::CallService;
 

@@ -1,5 +1,7 @@
 //! Typed calls over any service: what generated clients are made of.
 
+mod streaming;
+
 use std::any::Any;
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -8,9 +10,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use homa_transport::Delivery;
+use http::Extensions;
 use http::uri::PathAndQuery;
 
-use super::channel::Channel;
+use super::Channel;
 use crate::body::{self, CallService, End, UnaryCall, UnaryReply};
 use crate::call::context::CallContext;
 use crate::call::deadline;
@@ -83,24 +86,17 @@ impl<T: CallService> Caller<T> {
     {
         let mut caller = self.clone();
         async move {
-            let (metadata, extensions, options, inherited, message) = request.into_call();
-            caller.limits = caller.limits.for_call(&options);
-            let own = options.timeout.and_then(deadline::after);
-            let outer = CallContext::current().deadline();
-            let deadline = deadline::earliest([inherited.deadline, own, outer]);
-            let info = CallInfo {
-                peer: None,
-                deadline,
-                method: Some(method),
-                idempotent: inherited.idempotent,
-            };
+            let (call, message) = Prepared::new(request, method, caller.limits);
+            let deadline = call.info.deadline;
+            let timeout = call.timeout;
+            let (info, limits) = (call.info, call.limits);
             let call = pin!(CallContext::of(info).scope(async move {
-                let encoded = caller.limits.encode(&codec, message);
+                let encoded = limits.encode(&codec, message);
                 let message = encoded.map_err(|status| status.with_delivery(Delivery::NotSent))?;
                 let call = UnaryCall {
                     path: path(method)?,
-                    headers: metadata.into_headers(),
-                    extensions,
+                    headers: call.metadata.into_headers(),
+                    extensions: call.extensions,
                     message,
                     info,
                     method: None,
@@ -109,15 +105,50 @@ impl<T: CallService> Caller<T> {
                     // Without layers nobody wants to see HTTP.
                     channel.carry(call).await?
                 } else {
-                    let max = caller.limits.decoding_max();
+                    let max = limits.decoding_max();
                     call_http(&mut caller.service, call, max).await?
                 };
-                response(reply, caller.limits, &codec)
+                response(reply, limits, &codec)
             }));
-            // The timeout of the call itself, if that is what counts.
-            let timeout = options.timeout.filter(|_| own == deadline);
             deadline::enforce(deadline, call, || expired(method, timeout)).await
         }
+    }
+}
+
+/// What a request says of its call, besides the message.
+struct Prepared {
+    metadata: Metadata,
+    extensions: Extensions,
+    limits: MessageLimits,
+    info: CallInfo,
+    /// The timeout of the call itself, if that is what counts.
+    timeout: Option<Duration>,
+}
+
+impl Prepared {
+    /// Takes a request apart. Its time begins.
+    fn new<M>(
+        request: Request<M>,
+        method: &'static MethodDescriptor,
+        limits: MessageLimits,
+    ) -> (Self, M) {
+        let (metadata, extensions, options, inherited, message) = request.into_call();
+        let own = options.timeout.and_then(deadline::after);
+        let outer = CallContext::current().deadline();
+        let deadline = deadline::earliest([inherited.deadline, own, outer]);
+        let prepared = Self {
+            metadata,
+            extensions,
+            limits: limits.for_call(&options),
+            info: CallInfo {
+                peer: None,
+                deadline,
+                method: Some(method),
+                idempotent: inherited.idempotent,
+            },
+            timeout: options.timeout.filter(|_| own == deadline),
+        };
+        (prepared, message)
     }
 }
 
