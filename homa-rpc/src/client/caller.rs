@@ -1,7 +1,5 @@
 //! Typed calls over any service: what generated clients are made of.
 
-mod streaming;
-
 use std::any::Any;
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -13,7 +11,7 @@ use homa_transport::Delivery;
 use http::Extensions;
 use http::uri::PathAndQuery;
 
-use super::Channel;
+use super::channel::Channel;
 use crate::body::{self, CallService, End, UnaryCall, UnaryReply};
 use crate::call::context::CallContext;
 use crate::call::deadline;
@@ -34,8 +32,8 @@ thread_local! {
 /// Makes typed calls over a [`CallService`]. Generated clients wrap one.
 #[derive(Clone, Debug)]
 pub struct Caller<T> {
-    service: T,
-    limits: MessageLimits,
+    pub(super) service: T,
+    pub(super) limits: MessageLimits,
 }
 
 impl<T> Caller<T> {
@@ -116,18 +114,18 @@ impl<T: CallService> Caller<T> {
 }
 
 /// What a request says of its call, besides the message.
-struct Prepared {
-    metadata: Metadata,
-    extensions: Extensions,
-    limits: MessageLimits,
-    info: CallInfo,
+pub(super) struct Prepared {
+    pub(super) metadata: Metadata,
+    pub(super) extensions: Extensions,
+    pub(super) limits: MessageLimits,
+    pub(super) info: CallInfo,
     /// The timeout of the call itself, if that is what counts.
-    timeout: Option<Duration>,
+    pub(super) timeout: Option<Duration>,
 }
 
 impl Prepared {
     /// Takes a request apart. Its time begins.
-    fn new<M>(
+    pub(super) fn new<M>(
         request: Request<M>,
         method: &'static MethodDescriptor,
         limits: MessageLimits,
@@ -218,7 +216,7 @@ fn response<C: Codec>(
     ))
 }
 
-fn path(method: &'static MethodDescriptor) -> Result<PathAndQuery, Status> {
+pub(super) fn path(method: &'static MethodDescriptor) -> Result<PathAndQuery, Status> {
     let path = method.path();
     let parse = || PathAndQuery::from_maybe_shared(Bytes::from_static(path.as_bytes()));
     intern::intern(&PATHS, path.as_bytes(), parse).map_err(|error| {
@@ -226,7 +224,7 @@ fn path(method: &'static MethodDescriptor) -> Result<PathAndQuery, Status> {
     })
 }
 
-fn expired(method: &MethodDescriptor, timeout: Option<Duration>) -> Status {
+pub(super) fn expired(method: &MethodDescriptor, timeout: Option<Duration>) -> Status {
     let path = method.path();
     Status::deadline_exceeded(match timeout {
         Some(timeout) => {

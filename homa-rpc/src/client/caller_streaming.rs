@@ -9,7 +9,7 @@ use futures_core::Stream;
 use homa_transport::Delivery;
 use http::response::Parts;
 
-use super::{Caller, Prepared, expired, path};
+use super::caller::{Caller, Prepared, expired, path};
 use crate::body::{self, Body, CallService, Encoded, Role, StreamDeadline, Streaming};
 use crate::call::context::CallContext;
 use crate::call::deadline;
