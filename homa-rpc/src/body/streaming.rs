@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{self, Poll, ready};
 
 use bytes::Bytes;
@@ -35,14 +35,27 @@ use crate::message::status::{Code, Status};
 /// ```
 #[must_use = "a stream that is dropped is cancelled"]
 pub struct Streaming<T> {
+    source: Source<T>,
+    /// Only on a client: servers watch over the whole handler.
+    deadline: Option<Box<StreamDeadline>>,
+    trailers: Option<Metadata>,
+}
+
+/// Where messages come from.
+enum Source<T> {
+    Body(Box<Reader<T>>),
+    /// The lock makes it `Sync`; it is never waited for.
+    Typed(Mutex<BoxStream<T>>),
+    /// No more will come.
+    Ended,
+}
+
+/// Reads the messages of a body.
+struct Reader<T> {
     body: Body,
     messages: Deframer,
     decoder: Arc<dyn Decode<T>>,
     side: Side,
-    /// Only on a client: servers watch over the whole handler.
-    deadline: Option<Box<StreamDeadline>>,
-    trailers: Option<Metadata>,
-    ended: bool,
 }
 
 /// A stream whose type is hidden: what a handler can answer with in a method that streams.
@@ -60,7 +73,7 @@ pub type BoxStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send + 's
 pub type BoxRequestStream<T> = Pin<Box<dyn Stream<Item = T> + Send + 'static>>;
 
 /// What the messages are of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Side {
     Request,
     /// With whether the status stands in the headers already: a success then, for which no trailers come.
@@ -97,13 +110,35 @@ impl StreamDeadline {
 }
 
 impl<T> Streaming<T> {
+    /// A stream of messages that come from no call: for tests that call a handler, or stand in for a server.
+    ///
+    /// ```
+    /// # async fn example(items: impl futures_core::Stream<Item = Result<u32, homa_rpc::Status>> + Send + 'static) {
+    /// let request = homa_rpc::Request::new(homa_rpc::Streaming::from_stream(items));
+    /// # }
+    /// ```
+    pub fn from_stream<S>(messages: S) -> Self
+    where
+        S: Stream<Item = Result<T, Status>> + Send + 'static,
+    {
+        Self {
+            source: Source::Typed(Mutex::new(Box::pin(messages))),
+            deadline: None,
+            trailers: None,
+        }
+    }
+
     /// The messages of a request.
     pub(crate) fn request<C: Codec<Decode = T>>(
         body: Body,
         codec: Arc<C>,
         limits: MessageLimits,
     ) -> Self {
-        Self::new(body, codec, limits, Side::Request, None)
+        Self {
+            source: Source::Body(Box::new(Reader::new(body, codec, limits, Side::Request))),
+            deadline: None,
+            trailers: None,
+        }
     }
 
     /// The messages of a response, and the rest of that. It has to be one that does not
@@ -117,26 +152,12 @@ impl<T> Streaming<T> {
         let (parts, body) = response.into_parts();
         let succeeded = says_success(&parts.headers);
         let side = Side::Response { succeeded };
-        let messages = Self::new(body, codec, limits, side, deadline.map(Box::new));
-        (parts, messages)
-    }
-
-    fn new<C: Codec<Decode = T>>(
-        body: Body,
-        codec: Arc<C>,
-        limits: MessageLimits,
-        side: Side,
-        deadline: Option<Box<StreamDeadline>>,
-    ) -> Self {
-        Self {
-            body,
-            messages: Deframer::new(limits.decoding_max(), DECODING_LIMIT),
-            decoder: codec,
-            side,
-            deadline,
+        let messages = Self {
+            source: Source::Body(Box::new(Reader::new(body, codec, limits, side))),
+            deadline: deadline.map(Box::new),
             trailers: None,
-            ended: false,
-        }
+        };
+        (parts, messages)
     }
 
     /// The next message; `None` once there are no more. After an error there are none.
@@ -163,6 +184,38 @@ impl<T> Streaming<T> {
     }
 
     fn poll_message(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<Option<T>, Status>> {
+        match &mut self.source {
+            Source::Body(reader) => reader.poll_message(cx, &mut self.trailers),
+            Source::Typed(messages) => {
+                let messages = messages.get_mut().unwrap_or_else(PoisonError::into_inner);
+                messages.as_mut().poll_next(cx).map(Option::transpose)
+            }
+            Source::Ended => Poll::Ready(Ok(None)),
+        }
+    }
+}
+
+impl<T> Reader<T> {
+    fn new<C: Codec<Decode = T>>(
+        body: Body,
+        codec: Arc<C>,
+        limits: MessageLimits,
+        side: Side,
+    ) -> Self {
+        Self {
+            body,
+            messages: Deframer::new(limits.decoding_max(), DECODING_LIMIT),
+            decoder: codec,
+            side,
+        }
+    }
+
+    /// The next message. At the end the metadata behind the last one is put into `metadata`.
+    fn poll_message(
+        &mut self,
+        cx: &mut task::Context<'_>,
+        metadata: &mut Option<Metadata>,
+    ) -> Poll<Result<Option<T>, Status>> {
         loop {
             if let Some(message) = self.messages.next()? {
                 return Poll::Ready(self.decoder.decode(message).map(Some));
@@ -181,35 +234,27 @@ impl<T> Streaming<T> {
                 // Nothing follows. Whoever watches the body may want to see that it says so.
                 let _end: Poll<_> = Pin::new(&mut self.body).poll_frame(cx);
             }
-            return Poll::Ready(self.end(trailers).map(|()| None));
+            *metadata = self.end(trailers)?;
+            return Poll::Ready(Ok(None));
         }
     }
 
-    /// Notes the end of the body, with the trailers that it had.
-    fn end(&mut self, trailers: Option<HeaderMap>) -> Result<(), Status> {
-        let status = trailers.as_ref().and_then(read_status);
-        match (self.side, status) {
-            (Side::Response { .. }, Some(outcome)) => outcome?,
-            (Side::Response { succeeded: false }, None) => {
-                // Of a body that was cut off, that is what there is to say.
+    /// The metadata behind the messages, if the body, which has ended with these trailers, may end so.
+    fn end(&self, trailers: Option<HeaderMap>) -> Result<Option<Metadata>, Status> {
+        let succeeded = match self.side {
+            Side::Request => {
                 self.messages.finish()?;
-                return Err(Status::unknown("the response ended without a status"));
+                return Ok(None);
             }
-            (Side::Request | Side::Response { succeeded: true }, _) => {}
-        }
+            Side::Response { succeeded } => succeeded,
+        };
+        let status = trailers.as_ref().and_then(read_status).transpose()?;
+        // Of a body that was cut off, that is what there is to say.
         self.messages.finish()?;
-        if let Side::Response { .. } = self.side {
-            self.trailers = trailers.map(Metadata::from_headers);
+        if status.is_none() && !succeeded {
+            return Err(Status::unknown("the response ended without a status"));
         }
-        Ok(())
-    }
-
-    /// Frees what is not needed after the end. That the body is dropped cancels what has not ended.
-    fn close(&mut self) {
-        self.ended = true;
-        self.body = Body::empty();
-        self.messages = Deframer::new(0, DECODING_LIMIT);
-        self.deadline = None;
+        Ok(trailers.map(Metadata::from_headers))
     }
 }
 
@@ -220,9 +265,6 @@ impl<T> Stream for Streaming<T> {
         mut self: Pin<&mut Self>,
         cx: &mut task::Context<'_>,
     ) -> Poll<Option<Result<T, Status>>> {
-        if self.ended {
-            return Poll::Ready(None);
-        }
         let result = self.poll_message(cx);
         let result = match &mut self.deadline {
             None => ready!(result),
@@ -238,7 +280,9 @@ impl<T> Stream for Streaming<T> {
             },
         };
         if !matches!(result, Ok(Some(_))) {
-            self.close();
+            // Dropping the body cancels what has not ended.
+            self.source = Source::Ended;
+            self.deadline = None;
         }
         Poll::Ready(result.transpose())
     }
@@ -246,9 +290,16 @@ impl<T> Stream for Streaming<T> {
 
 impl<T> fmt::Debug for Streaming<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let source = match &self.source {
+            Source::Body(reader) => match reader.side {
+                Side::Request => "request",
+                Side::Response { .. } => "response",
+            },
+            Source::Typed(_) => "stream",
+            Source::Ended => "ended",
+        };
         f.debug_struct("Streaming")
-            .field("side", &self.side)
-            .field("ended", &self.ended)
+            .field("source", &source)
             .finish_non_exhaustive()
     }
 }

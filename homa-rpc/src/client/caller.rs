@@ -85,16 +85,21 @@ impl<T: CallService> Caller<T> {
         let mut caller = self.clone();
         async move {
             let (call, message) = Prepared::new(request, method, caller.limits);
-            let deadline = call.info.deadline;
-            let timeout = call.timeout;
-            let (info, limits) = (call.info, call.limits);
+            // Apart, so that no field has two places in the future.
+            let Prepared {
+                metadata,
+                extensions,
+                limits,
+                info,
+                timeout,
+            } = call;
             let call = pin!(CallContext::of(info).scope(async move {
                 let encoded = limits.encode(&codec, message);
                 let message = encoded.map_err(|status| status.with_delivery(Delivery::NotSent))?;
                 let call = UnaryCall {
                     path: path(method)?,
-                    headers: call.metadata.into_headers(),
-                    extensions: call.extensions,
+                    headers: metadata.into_headers(),
+                    extensions,
                     message,
                     info,
                     method: None,
@@ -108,7 +113,7 @@ impl<T: CallService> Caller<T> {
                 };
                 response(reply, limits, &codec)
             }));
-            deadline::enforce(deadline, call, || expired(method, timeout)).await
+            deadline::enforce(info.deadline, call, || expired(method, timeout)).await
         }
     }
 }
