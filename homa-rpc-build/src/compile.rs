@@ -43,7 +43,7 @@ impl Build {
                 .iter_mut()
                 .for_each(|file| file.service.clear());
         }
-        check::check(&input.set, &input.imports, &input.paths)?;
+        check::check(&input.set, &input.paths)?;
         if let Some(all) = &input.unchecked {
             source::validate(all)?;
         }

@@ -17,10 +17,6 @@ pub enum Error {
     #[error("{0}")]
     Edition(Problems),
 
-    /// Methods have a stream as their argument or their result.
-    #[error("{0}")]
-    Streaming(Problems),
-
     /// Names cannot be used in Rust, or two become one there.
     #[error("{0}")]
     Name(Problems),

@@ -38,7 +38,7 @@ use proc_macro2::TokenStream;
 
 use crate::{
     Error, attributes,
-    generate::{self, Idempotency, Shape},
+    generate::{self, Idempotency, Kind, Shape},
     names, output,
     write::Outputs,
 };
@@ -77,9 +77,12 @@ impl Service {
             .collect::<Result<_, _>>()?;
         for (index, method) in methods.iter().enumerate() {
             let earlier = methods.iter().take(index);
-            let is_new = earlier
-                .into_iter()
-                .all(|other| other.ident != method.ident && other.name != method.name);
+            let is_new = earlier.into_iter().all(|other| {
+                let stream_type = method.stream_type();
+                other.ident != method.ident
+                    && other.name != method.name
+                    && (stream_type.is_none() || other.stream_type() != stream_type)
+            });
             let expected = "names and route names that no other method of the service has";
             expect(is_new, "Service::method", expected, &method.name)?;
         }
@@ -129,7 +132,7 @@ impl ServiceBuilder {
     }
 }
 
-/// A unary method of a [`Service`].
+/// A method of a [`Service`].
 #[derive(Clone, Debug, Default)]
 pub struct Method {
     name: String,
@@ -138,6 +141,7 @@ pub struct Method {
     input_type: String,
     output_type: String,
     codec_path: Option<String>,
+    kind: Kind,
     deprecated: bool,
     idempotency: Idempotency,
 }
@@ -159,6 +163,7 @@ impl Method {
         expect(is_route, "Method::route_name", ROUTE, &self.route_name)?;
         Ok(generate::Method {
             ident: names::method(&self.name),
+            kind: self.kind,
             name: self.route_name.clone(),
             docs: doc_lines(&self.comments),
             deprecated: self.deprecated,
@@ -212,6 +217,18 @@ impl MethodBuilder {
     /// The codec. Default: `homa_rpc::ProstCodec`.
     pub fn codec_path(mut self, path: impl Into<String>) -> Self {
         self.0.codec_path = Some(path.into());
+        self
+    }
+
+    /// Makes the request a stream of messages.
+    pub fn client_streaming(mut self) -> Self {
+        self.0.kind.client_streaming = true;
+        self
+    }
+
+    /// Makes the response a stream of messages.
+    pub fn server_streaming(mut self) -> Self {
+        self.0.kind.server_streaming = true;
         self
     }
 

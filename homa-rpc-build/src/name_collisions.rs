@@ -319,12 +319,19 @@ impl Checker<'_> {
                 break;
             }
         }
-        let mut methods = Scope::default();
+        // Those of the server's trait.
+        let has_stream_types = shape.build_server && !shape.default_stubs;
+        let (mut methods, mut stream_types) = (Scope::default(), Scope::default());
         for (index, method) in service.method.iter().enumerate() {
             let rust = names::method(&names::snake(method.name())).to_string();
             let what = format!("method `{}`", method.name());
             let path = path.child(number::SERVICE_METHOD, index);
-            self.declare(&mut methods, &rust, &what, &path);
+            let is_free = self.declare(&mut methods, &rust, &what, &path);
+            if is_free && has_stream_types && method.server_streaming() {
+                let rust = names::stream_type(method.name()).to_string();
+                let what = format!("the stream of method `{}`", method.name());
+                self.declare(&mut stream_types, &rust, &what, &path);
+            }
         }
     }
 }

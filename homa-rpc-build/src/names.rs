@@ -66,6 +66,11 @@ pub(crate) fn method(name: &str) -> Ident {
     }
 }
 
+/// The type of the stream of responses of a method.
+pub(crate) fn stream_type(method: &str) -> Ident {
+    format_ident!("{}Stream", camel(method).trim_end_matches('_'))
+}
+
 /// A message type as seen from inside a generated module.
 ///
 /// `rust` is prost-build's path, relative to the module of the package unless it is external.
@@ -106,6 +111,14 @@ mod tests {
         assert_eq!(camel("self"), "Self_");
         assert_eq!(camel("_3D"), "_3d");
         assert_eq!(camel("__9"), "_9");
+    }
+
+    #[test]
+    fn stream_types_are_the_method_in_upper_camel_case_and_stream() {
+        assert_eq!(stream_type("ListFeatures"), "ListFeaturesStream");
+        assert_eq!(stream_type("list_features"), "ListFeaturesStream");
+        assert_eq!(stream_type("Self"), "SelfStream");
+        assert_eq!(stream_type("_3D"), "_3dStream");
     }
 
     #[test]

@@ -29,27 +29,6 @@ fn assert_lines(text: &str, first: &str, more: usize) {
 }
 
 #[test]
-fn streaming_methods() {
-    let (error, text) = twenty("streams", |n| {
-        format!(
-            "syntax = \"proto3\"; package p{n}; message A {{}}\nservice S {{\n  \
-             rpc Out(A) returns (stream A);\n  rpc In(stream A) returns (A);\n  \
-             rpc Both(A) returns (A);\n}}\n"
-        )
-    });
-    let Error::Streaming(problems) = error else {
-        panic!("{error}")
-    };
-    assert_eq!(problems.iter().count(), 40);
-    assert!(
-        problems
-            .iter()
-            .all(|problem| problem.text().contains("build_client(false)"))
-    );
-    assert_lines(&text, "f00.proto:3:3: method `Out` of service `p0.S`", 30);
-}
-
-#[test]
 fn syntax_errors_missing_imports_and_names_that_are_not_defined() {
     let (error, text) = twenty("syntax", |n| match n % 2 {
         0 => "syntax = \"proto3\";\n message {}".to_owned(),

@@ -139,27 +139,7 @@ fn file_that_is_not_text_is_named() {
 }
 
 #[test]
-fn streaming_method_is_refused_with_its_place() {
-    for (name, rpc) in [
-        ("server_stream", "rpc Chat(A) returns (stream A);"),
-        ("client_stream", "rpc Chat(stream A) returns (A);"),
-    ] {
-        let proto = format!(
-            "syntax = \"proto3\";\npackage p.q;\nmessage A {{}}\nservice S {{\n  rpc Fine(A) returns (A);\n  {rpc}\n}}\n"
-        );
-        let (error, text) = Case::new(name).file("a.proto", &proto).error();
-        assert!(matches!(error, Error::Streaming { .. }));
-        assert_eq!(
-            text,
-            "a.proto:6:3: method `Chat` of service `p.q.S` uses `stream`: streaming is not \
-             supported yet, only unary methods are: leave it out of the file, or build only \
-             messages, with `build_client(false)` and `build_server(false)`"
-        );
-    }
-}
-
-#[test]
-fn streaming_methods_do_not_matter_if_only_messages_are_wanted() {
+fn services_are_left_out_if_only_messages_are_wanted() {
     let proto = "syntax = \"proto3\"; message A {} service S { rpc M(A) returns (stream A); }";
     let case = Case::new("messages_only").file("a.proto", proto);
     let out = case.directory.join("out");
@@ -237,16 +217,11 @@ fn wrong_option_values_are_named() {
 
 #[test]
 fn descriptors_made_elsewhere_are_checked_too() {
-    let file = |syntax: &str, streaming| FileDescriptorProto {
+    let file = |syntax: &str, service: &str| FileDescriptorProto {
         name: Some("x.proto".to_owned()),
         syntax: Some(syntax.to_owned()),
         service: vec![ServiceDescriptorProto {
-            name: Some("S".to_owned()),
-            method: vec![MethodDescriptorProto {
-                name: Some("M".to_owned()),
-                server_streaming: Some(streaming),
-                ..Default::default()
-            }],
+            name: Some(service.to_owned()),
             ..Default::default()
         }],
         ..Default::default()
@@ -255,12 +230,12 @@ fn descriptors_made_elsewhere_are_checked_too() {
         let set = FileDescriptorSet { file: vec![file] };
         configure().compile_fds(set).unwrap_err().to_string()
     };
-    let streaming = error(file("proto3", true));
-    assert!(
-        streaming.starts_with("x.proto: method `M` of service `S` uses `stream`"),
-        "{streaming}"
+    let name = error(file("proto3", "_"));
+    assert_eq!(
+        name,
+        "x.proto: `_` cannot be made a name of Rust: rename it"
     );
-    let edition = error(file("editions", false));
+    let edition = error(file("editions", "S"));
     assert!(edition.starts_with("x.proto: edition files"), "{edition}");
 }
 

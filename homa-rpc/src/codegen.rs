@@ -9,6 +9,7 @@ pub use std::task::{Context, Poll};
 
 pub use async_trait::async_trait;
 pub use bytes::Bytes;
+pub use futures_core::Stream;
 pub use tower::{Layer, Service};
 pub use {http, http_body};
 
@@ -16,10 +17,16 @@ pub use crate::body::{UnaryCall, UnaryFuture, UnaryReply};
 pub use crate::client::{CallService, Caller};
 pub use crate::layer::{InterceptedService, Interceptor};
 pub use crate::server::NamedService;
-pub use crate::server::unary::{HttpFuture, UnaryService, serve_http, unary, unimplemented_method};
+pub use crate::server::service::{UnaryService, serve_http};
+pub use crate::server::streaming::{
+    StreamingCall, StreamingFuture, bidi_streaming, client_streaming, server_streaming,
+    unimplemented_streaming_method,
+};
+pub use crate::server::unary::{HttpFuture, unary, unimplemented_method};
 pub use crate::{
-    Body, Channel, Codec, Idempotency, IntoRequest, MessageLimits, MethodDescriptor, ProstCodec,
-    Request, Response, Status,
+    Body, BoxRequestStream, BoxStream, Channel, Codec, Idempotency, IntoRequest,
+    IntoStreamingRequest, MessageLimits, MethodDescriptor, ProstCodec, Request, Response, Status,
+    Streaming,
 };
 
 /// Any error.

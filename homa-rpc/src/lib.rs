@@ -39,7 +39,7 @@
 //! | [`client`] | [`Channel`], the typed [`client::Caller`], look-up of hosts |
 //! | [`server`] | [`Server`], routing, dispatch, shutdown |
 //! | [`transport`] | both, with the sockets, settings and errors that they take and give |
-//! | [`Request`], [`Response`], [`Status`], [`Metadata`] | what users see of a call |
+//! | [`Request`], [`Response`], [`Streaming`], [`Status`], [`Metadata`] | what users see of a call |
 //! | [`Body`], [`CallInfo`] | a call as tower layers see it: HTTP requests and responses |
 //! | [`Codec`] | messages to bytes and back |
 //! | [`layer`] | interceptors |
@@ -64,7 +64,7 @@ pub mod transport;
 mod util;
 
 pub use async_trait::async_trait;
-pub use body::{Body, final_status, try_clone_request};
+pub use body::{Body, BoxRequestStream, BoxStream, Streaming, final_status, try_clone_request};
 pub use call::{CallContext, Scope, detached};
 pub use client::{Channel, ChannelBuilder, ChannelError};
 pub use homa_transport::{Delivery, NativeBackend, Stats};
@@ -73,8 +73,8 @@ pub use message::BoxError;
 pub use message::codec::{Codec, ProstCodec};
 pub use message::limits::MessageLimits;
 pub use message::metadata::{self, Metadata, MetadataError};
-pub use message::method::{CallInfo, Idempotency, MethodDescriptor};
-pub use message::request::{IntoRequest, Request};
+pub use message::method::{CallInfo, Idempotency, MethodDescriptor, MethodKind};
+pub use message::request::{IntoRequest, IntoStreamingRequest, Request};
 pub use message::response::Response;
 pub use message::status::{Code, Status, UnknownCode};
 #[cfg(feature = "types")]

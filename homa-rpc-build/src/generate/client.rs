@@ -1,7 +1,9 @@
 use proc_macro2::TokenStream;
 use quote::quote;
 
-use super::{Method, Service, Shape, allowed_lints, async_attribute, descriptor, trait_method};
+use super::{
+    Method, Service, Shape, TraitMethod, allowed_lints, async_attribute, descriptor, trait_method,
+};
 
 /// `pub mod greeter_client { .. }`
 pub(super) fn module(service: &Service, shape: Shape) -> TokenStream {
@@ -88,8 +90,15 @@ fn call(service: &Service, method: &Method) -> TokenStream {
     let docs = service.method_docs(method, "Calls");
     let deprecated = method.deprecated();
     let (ident, request, response) = (&method.ident, &method.request, &method.response);
-    let codec = &method.codec;
+    let (codec, kind) = (&method.codec, method.kind.function());
     let descriptor = descriptor(service, method);
+    let (argument, into_request) = if method.kind.client_streaming {
+        let argument = quote!(codegen::IntoStreamingRequest<Message = #request>);
+        (argument, quote!(into_streaming_request))
+    } else {
+        (quote!(codegen::IntoRequest<#request>), quote!(into_request))
+    };
+    let result = result(method);
 
     quote! {
         #docs
@@ -98,15 +107,25 @@ fn call(service: &Service, method: &Method) -> TokenStream {
             &self,
             request: M,
         ) -> impl std::future::Future<
-            Output = std::result::Result<codegen::Response<#response>, codegen::Status>,
+            Output = std::result::Result<codegen::Response<#result>, codegen::Status>,
         > + std::marker::Send + 'static + use<T, M>
         where
-            M: codegen::IntoRequest<#request>,
+            M: #argument,
         {
             static METHOD: codegen::MethodDescriptor = #descriptor;
             let codec = #codec::<#request, #response>::default();
-            self.inner.unary(request.into_request(), &METHOD, codec)
+            self.inner.#kind(request.#into_request(), &METHOD, codec)
         }
+    }
+}
+
+/// What the response of a call holds.
+fn result(method: &Method) -> TokenStream {
+    let response = &method.response;
+    if method.kind.server_streaming {
+        quote!(codegen::Streaming<#response>)
+    } else {
+        response.clone()
     }
 }
 
@@ -116,9 +135,22 @@ fn client_trait(service: &Service, native_async: bool) -> TokenStream {
     let docs = format!(" The methods of [`{client}`], for code that is tested with another.");
     let deprecated = service.deprecated();
     let async_attribute = async_attribute(native_async);
-    let receiver = quote!(&self);
-    let argument = quote!(request);
-    let signature = |method| trait_method(method, &receiver, &argument, native_async);
+    let signature = |method: &Method| {
+        let request = &method.request;
+        let method = TraitMethod {
+            ident: &method.ident,
+            receiver: quote!(&self),
+            argument: quote!(request),
+            // Boxed, so that the trait can be an object.
+            request: if method.kind.client_streaming {
+                quote!(codegen::BoxRequestStream<#request>)
+            } else {
+                request.clone()
+            },
+            response: result(method),
+        };
+        trait_method(&method, native_async)
+    };
     let declared = service.methods.iter().map(|method| {
         let (docs, deprecated) = (service.method_docs(method, "Calls"), method.deprecated());
         let signature = signature(method);

@@ -4,10 +4,10 @@ mod client;
 mod server;
 mod service;
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Ident, TokenStream};
 use quote::quote;
 
-pub(crate) use service::{Idempotency, Method, Service};
+pub(crate) use service::{Idempotency, Kind, Method, Service};
 
 use crate::{attributes::Attributes, comments::Docs};
 
@@ -114,17 +114,29 @@ fn descriptor(service: &Service, method: &Method) -> TokenStream {
         }
         Idempotency::Idempotent => quote!(.with_idempotency(codegen::Idempotency::Idempotent)),
     };
-    quote!(codegen::MethodDescriptor::unary(#service_name, #name, #path)#level)
+    let kind = method.kind.function();
+    quote!(codegen::MethodDescriptor::#kind(#service_name, #name, #path)#level)
 }
 
-/// A method of a trait: `async fn`, or what that stands for.
-fn trait_method(
-    method: &Method,
-    receiver: &TokenStream,
-    argument: &TokenStream,
-    native_async: bool,
-) -> TokenStream {
-    let (ident, request, response) = (&method.ident, &method.request, &method.response);
+/// A method of a trait.
+struct TraitMethod<'a> {
+    ident: &'a Ident,
+    receiver: TokenStream,
+    argument: TokenStream,
+    /// What the request and the response hold: a message or a stream of them.
+    request: TokenStream,
+    response: TokenStream,
+}
+
+/// The signature of `method`: `async fn`, or what that stands for.
+fn trait_method(method: &TraitMethod<'_>, native_async: bool) -> TokenStream {
+    let TraitMethod {
+        ident,
+        receiver,
+        argument,
+        request,
+        response,
+    } = method;
     let arguments = quote!(#receiver, #argument: codegen::Request<#request>);
     let output = quote!(std::result::Result<codegen::Response<#response>, codegen::Status>);
     if native_async {

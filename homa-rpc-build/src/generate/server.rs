@@ -1,7 +1,9 @@
 use proc_macro2::{Literal, TokenStream};
 use quote::quote;
 
-use super::{Method, Service, Shape, allowed_lints, async_attribute, descriptor, trait_method};
+use super::{
+    Method, Service, Shape, TraitMethod, allowed_lints, async_attribute, descriptor, trait_method,
+};
 
 /// `pub mod greeter_server { .. }`
 pub(super) fn module(service: &Service, shape: Shape) -> TokenStream {
@@ -121,8 +123,41 @@ fn handler_method(service: &Service, method: &Method, shape: Shape) -> TokenStre
     } else {
         (quote!(request), quote!(;))
     };
-    let signature = trait_method(method, &receiver, &argument, shape.native_async);
-    quote!(#docs #deprecated #signature #body)
+    let (stream_type, response) = result(method, shape);
+    let request = &method.request;
+    let signature = TraitMethod {
+        ident: &method.ident,
+        receiver,
+        argument,
+        request: if method.kind.client_streaming {
+            quote!(codegen::Streaming<#request>)
+        } else {
+            request.clone()
+        },
+        response,
+    };
+    let signature = trait_method(&signature, shape.native_async);
+    quote!(#stream_type #docs #deprecated #signature #body)
+}
+
+/// What the response of a handler holds, with the declaration of its type if the implementation names that.
+fn result(method: &Method, shape: Shape) -> (TokenStream, TokenStream) {
+    let response = &method.response;
+    let Some(stream) = method.stream_type() else {
+        return (TokenStream::new(), response.clone());
+    };
+    if shape.default_stubs {
+        // An associated type can have no default.
+        return (TokenStream::new(), quote!(codegen::BoxStream<#response>));
+    }
+    let docs = format!(" The responses of `{}`.", method.name);
+    let declaration = quote! {
+        #[doc = #docs]
+        type #stream: codegen::Stream<
+            Item = std::result::Result<#response, codegen::Status>,
+        > + std::marker::Send + 'static;
+    };
+    (declaration, quote!(Self::#stream))
 }
 
 /// The type that makes a service of an implementation.
@@ -195,7 +230,14 @@ fn server_type(service: &Service) -> TokenStream {
 fn dispatch(service: &Service, shape: Shape) -> TokenStream {
     let (handler, server) = (service.handler(), service.server());
     let methods = service.methods.iter().enumerate();
-    let arms = methods.map(|(index, method)| arm(service, index, method, shape));
+    let (unary, streaming): (Vec<_>, Vec<_>) =
+        methods.partition(|(_, method)| method.kind.is_unary());
+    let arms = unary.into_iter().map(|(index, method)| {
+        let answer = answer(service, method, shape);
+        let index = Literal::usize_unsuffixed(index);
+        quote!(Some(#index) => #answer)
+    });
+    let serve_streaming = serve_streaming(service, &streaming, shape);
 
     // `self::` since a service can have the name of one of the type parameters.
     quote! {
@@ -213,6 +255,8 @@ fn dispatch(service: &Service, shape: Shape) -> TokenStream {
                     _ => codegen::unimplemented_method(&call),
                 }
             }
+
+            #serve_streaming
         }
 
         impl<T, B> codegen::Service<codegen::http::Request<B>> for #server<T>
@@ -239,10 +283,30 @@ fn dispatch(service: &Service, shape: Shape) -> TokenStream {
     }
 }
 
-/// The method with this index.
-fn arm(service: &Service, index: usize, method: &Method, shape: Shape) -> TokenStream {
+/// From a call to its method, for methods that stream, if there are such.
+fn serve_streaming(service: &Service, methods: &[(usize, &Method)], shape: Shape) -> TokenStream {
+    if methods.is_empty() {
+        return TokenStream::new();
+    }
+    let arms = methods.iter().map(|&(index, method)| {
+        let answer = answer(service, method, shape);
+        let index = Literal::usize_unsuffixed(index);
+        quote!(#index => #answer)
+    });
+    quote! {
+        fn serve_streaming(&self, call: codegen::StreamingCall) -> codegen::StreamingFuture {
+            match call.method_index() {
+                #(#arms)*
+                _ => codegen::unimplemented_streaming_method(&call),
+            }
+        }
+    }
+}
+
+/// Answers a call of this method.
+fn answer(service: &Service, method: &Method, shape: Shape) -> TokenStream {
     let handler = service.handler();
-    let index = Literal::usize_unsuffixed(index);
+    let kind = method.kind.function();
     let (ident, request, response) = (&method.ident, &method.request, &method.response);
     let codec = &method.codec;
     let receiver = if shape.use_arc_self {
@@ -251,13 +315,13 @@ fn arm(service: &Service, index: usize, method: &Method, shape: Shape) -> TokenS
         quote!(&inner)
     };
     quote! {
-        Some(#index) => {
+        {
             let inner = std::sync::Arc::clone(&self.inner);
             let codec = #codec::<#response, #request>::default();
             let handler = move |request| async move {
                 <T as self::#handler>::#ident(#receiver, request).await
             };
-            codegen::unary(call, codec, self.limits, handler)
+            codegen::#kind(call, codec, self.limits, handler)
         }
     }
 }

@@ -23,9 +23,10 @@ pub(crate) struct Service {
     pub(super) trait_attributes: TokenStream,
 }
 
-/// A unary method of a service.
+/// A method of a service.
 pub(crate) struct Method {
     pub(crate) ident: Ident,
+    pub(crate) kind: Kind,
     /// Name on the wire.
     pub(crate) name: String,
     pub(crate) docs: Vec<String>,
@@ -35,6 +36,30 @@ pub(crate) struct Method {
     pub(crate) request: TokenStream,
     pub(crate) response: TokenStream,
     pub(crate) codec: TokenStream,
+}
+
+/// How many messages pass each way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Kind {
+    pub(crate) client_streaming: bool,
+    pub(crate) server_streaming: bool,
+}
+
+impl Kind {
+    pub(super) const fn is_unary(self) -> bool {
+        !self.client_streaming && !self.server_streaming
+    }
+
+    /// The runtime's functions for such methods: all of them have this name.
+    pub(super) fn function(self) -> Ident {
+        let name = match (self.client_streaming, self.server_streaming) {
+            (false, false) => "unary",
+            (true, false) => "client_streaming",
+            (false, true) => "server_streaming",
+            (true, true) => "bidi_streaming",
+        };
+        format_ident!("{name}")
+    }
 }
 
 /// What a method says about being called several times.
@@ -155,6 +180,10 @@ impl Method {
 
         Self {
             ident: names::method(&method.name),
+            kind: Kind {
+                client_streaming: method.client_streaming,
+                server_streaming: method.server_streaming,
+            },
             name: method.proto_name.clone(),
             docs,
             deprecated: method.options.deprecated(),
@@ -171,6 +200,12 @@ impl Method {
 
     pub(super) fn deprecated(&self) -> TokenStream {
         deprecated(self.deprecated)
+    }
+
+    /// The type of its stream of responses, in the trait of a server.
+    pub(crate) fn stream_type(&self) -> Option<Ident> {
+        let is_streaming = self.kind.server_streaming;
+        is_streaming.then(|| names::stream_type(&self.name))
     }
 }
 

@@ -5,12 +5,13 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::time::Instant;
 
-use super::{Body, End, PREFIX_LEN, Whole, read_status};
+use super::deframer::Deframer;
+use super::{Body, End, Whole, read_status};
 use crate::call::deadline::{self, Timer};
 use crate::message::BoxError;
 use crate::message::metadata::Metadata;
@@ -43,21 +44,6 @@ where
     }
 }
 
-/// As [`take_or_read`], to be waited for in either case.
-pub(crate) async fn collect<B>(
-    body: B,
-    message_max: usize,
-    limit: &'static str,
-) -> Result<Contents, Status>
-where
-    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-{
-    match take_or_read(body, message_max, limit) {
-        Ok(contents) => Ok(contents),
-        Err(reading) => reading.await,
-    }
-}
-
 /// How long a body may take to end once its message is there. The trailers of a unary call come with the
 /// message or right behind it, so this allows for one packet that is lost and sent again. A stream that is
 /// merely idle does not end in this time.
@@ -66,28 +52,20 @@ const END_MAX: Duration = Duration::from_millis(500);
 async fn read(body: Body, message_max: usize, limit: &'static str) -> Result<Contents, Status> {
     let info = *body.info();
     let mut body = pin!(body);
-    let mut data = Joined::default();
+    let mut messages = Deframer::new(message_max, limit);
+    let mut message = None;
     let mut trailers = None;
-    let mut must_end = false;
     let mut end_due = None;
-    while let Some(frame) = next_frame(body.as_mut(), must_end, &mut end_due).await {
+    while let Some(frame) = next_frame(body.as_mut(), message.is_some(), &mut end_due).await {
         match frame?.into_data() {
-            Ok(more) => {
-                data.push(more);
-                let Some(announced) = data.announced() else {
-                    continue;
-                };
-                if announced > message_max {
-                    return Err(Status::resource_exhausted(format!(
-                        "a message of {announced} bytes is over the limit of {message_max} bytes \
-                         ({limit})"
-                    )));
+            Ok(data) => {
+                messages.push(data);
+                if message.is_none() {
+                    message = messages.next()?;
                 }
-                if data.len() > PREFIX_LEN + announced {
-                    // An error. How much more there is does not matter.
-                    break;
+                if message.is_some() && !messages.is_empty() {
+                    return Err(second_message());
                 }
-                must_end = data.len() == PREFIX_LEN + announced;
             }
             Err(frame) => {
                 trailers = frame.into_trailers().ok();
@@ -99,11 +77,15 @@ async fn read(body: Body, message_max: usize, limit: &'static str) -> Result<Con
             }
         }
     }
-    let whole = Whole {
-        message: strip_prefix(data.finish())?,
-        end: end(trailers),
-    };
-    Ok((whole, info))
+    messages.finish()?;
+    let end = end(trailers);
+    Ok((Whole { message, end }, info))
+}
+
+fn second_message() -> Status {
+    Status::unimplemented(
+        "a gRPC body goes on behind its first message: one message was expected, a stream came",
+    )
 }
 
 /// The next frame, unless the body must end and does not; `end_due` is when it is too late for that.
@@ -128,8 +110,8 @@ async fn next_frame(
         };
         timer.as_mut().poll(cx).map(|()| {
             Some(Err(Status::unimplemented(format!(
-                "a gRPC body that goes on {END_MAX:?} after its first message: streams are not \
-                 supported"
+                "a gRPC body goes on {END_MAX:?} after its first message: one message was expected, \
+                 a stream came"
             ))))
         })
     })
@@ -147,83 +129,6 @@ fn end(trailers: Option<HeaderMap>) -> End {
             End::Ok((!metadata.is_empty()).then(|| Box::new(metadata)))
         }
         None => End::Request,
-    }
-}
-
-/// The one message behind its prefix, or `None` if there is nothing at all.
-fn strip_prefix(mut data: Bytes) -> Result<Option<Bytes>, Status> {
-    if data.is_empty() {
-        return Ok(None);
-    }
-    if data.len() < PREFIX_LEN {
-        return Err(Status::internal(format!(
-            "a gRPC body of {} bytes is shorter than the prefix of a message",
-            data.len()
-        )));
-    }
-    let compressed = data.get_u8();
-    if compressed != 0 {
-        return Err(Status::unimplemented(format!(
-            "a message with the compression flag {compressed}: compression is not supported"
-        )));
-    }
-    let announced = u64::from(data.get_u32());
-    let have = data.len() as u64;
-    if announced < have {
-        return Err(Status::unimplemented(format!(
-            "a gRPC body with {} bytes behind its first message: streams are not supported",
-            have - announced
-        )));
-    }
-    if announced > have {
-        return Err(Status::internal(format!(
-            "a gRPC body whose message has {have} bytes, its prefix says {announced}"
-        )));
-    }
-    Ok(Some(data))
-}
-
-/// Data frames put together; a single one is not copied.
-#[derive(Default)]
-struct Joined {
-    first: Bytes,
-    rest: BytesMut,
-}
-
-impl Joined {
-    fn push(&mut self, more: Bytes) {
-        if self.rest.is_empty() && self.first.is_empty() {
-            self.first = more;
-            return;
-        }
-        if self.rest.is_empty() {
-            self.rest.extend_from_slice(&self.first);
-            self.first.clear();
-        }
-        self.rest.extend_from_slice(&more);
-    }
-
-    /// Length of the message by its prefix, once that is there.
-    fn announced(&self) -> Option<usize> {
-        let head = if self.rest.is_empty() {
-            &self.first
-        } else {
-            self.rest.as_ref()
-        };
-        let len = head.get(1..PREFIX_LEN)?.try_into().ok()?;
-        usize::try_from(u32::from_be_bytes(len)).ok()
-    }
-
-    fn len(&self) -> usize {
-        self.first.len() + self.rest.len()
-    }
-
-    fn finish(self) -> Bytes {
-        if self.rest.is_empty() {
-            self.first
-        } else {
-            self.rest.freeze()
-        }
     }
 }
 

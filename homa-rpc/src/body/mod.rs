@@ -3,15 +3,24 @@
 //! A unary call is one whole message each way. The body holds it as it is: it clones cheaply and
 //! is taken out at the other end without polling. Polled through [`http_body::Body`] it is gRPC:
 //! each message behind a 5-byte prefix, the status in the trailers. So layers and stubs made for
-//! gRPC over HTTP/2 work, and foreign bodies are accepted wherever ours are.
+//! gRPC over HTTP/2 work, and foreign bodies are accepted wherever ours are. Streams pass in this
+//! form only.
+//!
+//! ```text
+//! Stream of messages ──Encoded──► data frames, trailers ──Deframer──► Streaming
+//! ```
 //!
 //! Unlike over HTTP/2 no `content-type` header is set by the stubs and the server: it would cost
 //! allocations on each side and nothing here reads it.
 
 mod collect;
+mod deframer;
+mod encoded;
 pub(crate) mod foreign;
+mod prefix;
 mod service;
 mod status;
+mod streaming;
 mod unary;
 
 use std::any::Any;
@@ -20,7 +29,7 @@ use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{self, Poll};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 
@@ -32,14 +41,16 @@ use crate::message::status::Status;
 use crate::util::downcast::try_cast;
 
 pub(crate) use collect::take_or_read;
+pub(crate) use encoded::{Encoded, Role};
 pub use service::CallService;
-pub(crate) use status::{failed, failure_in_parts, read_status, reconcile, trailers};
+pub(crate) use status::{failed, failure_in_parts, read_status, reconcile, says_success, trailers};
+pub(crate) use streaming::StreamDeadline;
+pub use streaming::{BoxRequestStream, BoxStream, Streaming};
 pub use unary::{UnaryCall, UnaryFuture, UnaryReply};
 
-/// Length of gRPC's prefix: a flag byte and the message's length.
-const PREFIX_LEN: usize = 5;
+use prefix::PREFIX_LEN;
 
-type ForeignBody = Pin<Box<dyn http_body::Body<Data = Bytes, Error = Status> + Send>>;
+type PolledBody = Pin<Box<dyn http_body::Body<Data = Bytes, Error = Status> + Send>>;
 
 /// Body of a request or response. It is `Sync`, so a layer may hold a reference to a request
 /// across an await.
@@ -53,8 +64,8 @@ enum Kind {
     Empty,
     /// A whole message.
     Whole(Whole, Cursor),
-    /// Somebody else's body. The lock makes it `Sync`; it is never waited for.
-    Foreign(Mutex<ForeignBody>),
+    /// A stream, or somebody else's body. The lock makes it `Sync`; it is never waited for.
+    Polled(Mutex<PolledBody>),
 }
 
 /// A body's contents: at most one message, then the end.
@@ -122,7 +133,7 @@ impl Body {
         match try_cast::<B, Self>(body) {
             Ok(body) => body,
             Err(body) => Self {
-                kind: Kind::Foreign(Mutex::new(Box::pin(collect::WithStatus::new(body)))),
+                kind: Kind::Polled(Mutex::new(Box::pin(collect::WithStatus::new(body)))),
                 info: CallContext::current().info(),
             },
         }
@@ -140,13 +151,13 @@ impl Body {
         &mut self.info
     }
 
-    /// The same body if it is cheap to copy: a whole message, not a foreign body.
+    /// The same body if it is cheap to copy: a whole message, not a stream or a foreign body.
     #[must_use]
     pub fn try_clone(&self) -> Option<Self> {
         let kind = match &self.kind {
             Kind::Empty => Kind::Empty,
             Kind::Whole(whole, cursor) => Kind::Whole(whole.clone(), *cursor),
-            Kind::Foreign(_) => return None,
+            Kind::Polled(_) => return None,
         };
         Some(Self {
             kind,
@@ -173,8 +184,8 @@ impl Body {
 }
 
 /// How the call ended, as far as a response tells without its body being read: `Some(Ok(()))` for
-/// success, `None` if only a body of another type knows. For layers that count, retry or log by
-/// outcome.
+/// success, `None` if only the trailers will tell, of a stream or a body of another type. For layers that
+/// count, retry or log by outcome.
 ///
 /// A layer changes an outcome by its headers or HTTP status, or by another response
 /// ([`Status::into_http`]).
@@ -196,6 +207,23 @@ pub fn final_status<B: 'static>(response: &http::Response<B>) -> Option<Result<(
     }
 }
 
+/// How a call failed before any message: what a response tells without its body being polled, if it has
+/// none.
+pub(crate) fn failure_before_messages(response: &http::Response<Body>) -> Option<Status> {
+    let typed = match &response.body().kind {
+        Kind::Whole(
+            Whole {
+                message: None,
+                end: End::Failed(status),
+            },
+            _,
+        ) => Some(status),
+        _ => None,
+    };
+    let (http, headers) = (response.status(), response.headers());
+    status::failure_in_head(http, headers, response.extensions(), typed)
+}
+
 /// A copy of a request whose body is a whole message; `None` if the body cannot be copied.
 /// For layers that retry or hedge.
 #[must_use]
@@ -209,7 +237,7 @@ pub fn try_clone_request(request: &http::Request<Body>) -> Option<http::Request<
     Some(copy)
 }
 
-fn lock(body: &Mutex<ForeignBody>) -> MutexGuard<'_, ForeignBody> {
+fn lock(body: &Mutex<PolledBody>) -> MutexGuard<'_, PolledBody> {
     body.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -223,8 +251,8 @@ impl http_body::Body for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         match &mut self.kind {
             Kind::Empty => Poll::Ready(None),
-            Kind::Whole(whole, cursor) => Poll::Ready(whole.next_frame(cursor).map(Ok)),
-            Kind::Foreign(body) => {
+            Kind::Whole(whole, cursor) => Poll::Ready(whole.next_frame(cursor).transpose()),
+            Kind::Polled(body) => {
                 let body = body.get_mut().unwrap_or_else(PoisonError::into_inner);
                 body.as_mut().poll_frame(cx)
             }
@@ -240,7 +268,7 @@ impl http_body::Body for Body {
                 Cursor::Trailers => !whole.has_trailers(),
                 Cursor::End => true,
             },
-            Kind::Foreign(body) => lock(body).is_end_stream(),
+            Kind::Polled(body) => lock(body).is_end_stream(),
         }
     }
 
@@ -252,7 +280,7 @@ impl http_body::Body for Body {
                 (Some(message), Cursor::Message) => message.len(),
                 _ => 0,
             },
-            Kind::Foreign(body) => return lock(body).size_hint(),
+            Kind::Polled(body) => return lock(body).size_hint(),
         };
         SizeHint::with_exact(len as u64)
     }
@@ -268,27 +296,28 @@ impl Whole {
         }
     }
 
-    fn next_frame(&self, cursor: &mut Cursor) -> Option<Frame<Bytes>> {
+    fn next_frame(&self, cursor: &mut Cursor) -> Result<Option<Frame<Bytes>>, Status> {
         if *cursor == Cursor::Prefix {
             match &self.message {
                 Some(message) => {
+                    let prefix = prefix::write(message.len())?;
                     *cursor = if message.is_empty() {
                         Cursor::Trailers
                     } else {
                         Cursor::Message
                     };
-                    return Some(Frame::data(prefix(message)));
+                    return Ok(Some(Frame::data(Bytes::copy_from_slice(&prefix))));
                 }
                 None => *cursor = Cursor::Trailers,
             }
         }
         if *cursor == Cursor::Message {
             *cursor = Cursor::Trailers;
-            return self.message.clone().map(Frame::data);
+            return Ok(self.message.clone().map(Frame::data));
         }
         if *cursor == Cursor::End || !self.has_trailers() {
             *cursor = Cursor::End;
-            return None;
+            return Ok(None);
         }
         *cursor = Cursor::End;
         let trailers = match &self.end {
@@ -298,18 +327,10 @@ impl Whole {
                 trailers
             }
             End::Ok(metadata) => status::success(metadata.as_deref()),
-            End::Request => return None,
+            End::Request => return Ok(None),
         };
-        Some(Frame::trailers(trailers))
+        Ok(Some(Frame::trailers(trailers)))
     }
-}
-
-fn prefix(message: &Bytes) -> Bytes {
-    let mut prefix = BytesMut::with_capacity(PREFIX_LEN);
-    prefix.put_u8(0);
-    // A message over 4 GiB cannot come into being: frames are shorter.
-    prefix.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
-    prefix.freeze()
 }
 
 impl Default for Body {
@@ -324,7 +345,7 @@ impl fmt::Debug for Body {
         match &self.kind {
             Kind::Empty => out.field("kind", &"empty"),
             Kind::Whole(whole, _) => out.field("whole", whole),
-            Kind::Foreign(_) => out.field("kind", &"foreign"),
+            Kind::Polled(_) => out.field("kind", &"polled"),
         };
         out.finish_non_exhaustive()
     }

@@ -92,6 +92,11 @@ pub(super) fn failure_in_head(
     }
 }
 
+/// True if headers say that the call has succeeded: of a response without messages, in another's words.
+pub(crate) fn says_success(headers: &HeaderMap) -> bool {
+    read_code(headers) == Some(Code::Ok)
+}
+
 /// The failure that a response tells before its body, of another type than ours, is read.
 pub(crate) fn failure_in_parts(parts: &Parts) -> Option<Status> {
     failure_in_head(parts.status, &parts.headers, &parts.extensions, None)

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use homa_transport::Delivery;
+use http::Extensions;
 use http::uri::PathAndQuery;
 
 use super::channel::Channel;
@@ -33,8 +34,8 @@ thread_local! {
 /// Makes typed calls over a [`CallService`]. Generated clients wrap one.
 #[derive(Clone, Debug)]
 pub struct Caller<T> {
-    service: T,
-    limits: MessageLimits,
+    pub(super) service: T,
+    pub(super) limits: MessageLimits,
 }
 
 impl<T> Caller<T> {
@@ -85,19 +86,17 @@ impl<T: CallService> Caller<T> {
     {
         let mut caller = self.clone();
         async move {
-            let (metadata, extensions, options, inherited, message) = request.into_call();
-            caller.limits = caller.limits.for_call(&options);
-            let own = options.timeout.and_then(deadline::after);
-            let outer = CallContext::current().deadline();
-            let deadline = deadline::earliest([inherited.deadline, own, outer]);
-            let info = CallInfo {
-                peer: None,
-                deadline,
-                method: Some(method),
-                idempotent: inherited.idempotent,
-            };
+            let (call, message) = Prepared::new(request, method, caller.limits);
+            // Apart, so that no field has two places in the future.
+            let Prepared {
+                metadata,
+                extensions,
+                limits,
+                info,
+                timeout,
+            } = call;
             let call = pin!(CallContext::of(info).scope(async move {
-                let encoded = caller.limits.encode(&codec, message);
+                let encoded = limits.encode(&codec, message);
                 let message = encoded.map_err(|status| status.with_delivery(Delivery::NotSent))?;
                 let call = UnaryCall {
                     path: path(method)?,
@@ -107,7 +106,7 @@ impl<T: CallService> Caller<T> {
                     info,
                     method: None,
                 };
-                let max = caller.limits.decoding_max();
+                let max = limits.decoding_max();
                 let reply = if let Some(channel) = as_channel(&caller.service) {
                     // Without layers nobody wants to see HTTP.
                     match channel.carry(call).await? {
@@ -117,12 +116,47 @@ impl<T: CallService> Caller<T> {
                 } else {
                     call_http(&mut caller.service, call, max).await?
                 };
-                response(reply, caller.limits, &codec)
+                response(reply, limits, &codec)
             }));
-            // The timeout of the call itself, if that is what counts.
-            let timeout = options.timeout.filter(|_| own == deadline);
-            deadline::enforce(deadline, call, || expired(method, timeout)).await
+            deadline::enforce(info.deadline, call, || expired(method, timeout)).await
         }
+    }
+}
+
+/// What a request says of its call, besides the message.
+pub(super) struct Prepared {
+    pub(super) metadata: Metadata,
+    pub(super) extensions: Extensions,
+    pub(super) limits: MessageLimits,
+    pub(super) info: CallInfo,
+    /// The timeout of the call itself, if that is what counts.
+    pub(super) timeout: Option<Duration>,
+}
+
+impl Prepared {
+    /// Takes a request apart. Its time begins.
+    pub(super) fn new<M>(
+        request: Request<M>,
+        method: &'static MethodDescriptor,
+        limits: MessageLimits,
+    ) -> (Self, M) {
+        let (metadata, extensions, options, inherited, message) = request.into_call();
+        let own = options.timeout.and_then(deadline::after);
+        let outer = CallContext::current().deadline();
+        let deadline = deadline::earliest([inherited.deadline, own, outer]);
+        let prepared = Self {
+            metadata,
+            extensions,
+            limits: limits.for_call(&options),
+            info: CallInfo {
+                peer: None,
+                deadline,
+                method: Some(method),
+                idempotent: inherited.idempotent,
+            },
+            timeout: options.timeout.filter(|_| own == deadline),
+        };
+        (prepared, message)
     }
 }
 
@@ -200,7 +234,7 @@ fn response<C: Codec>(
     ))
 }
 
-fn path(method: &'static MethodDescriptor) -> Result<PathAndQuery, Status> {
+pub(super) fn path(method: &'static MethodDescriptor) -> Result<PathAndQuery, Status> {
     let path = method.path();
     let parse = || PathAndQuery::from_maybe_shared(Bytes::from_static(path.as_bytes()));
     intern::intern(&PATHS, path.as_bytes(), parse).map_err(|error| {
@@ -208,7 +242,7 @@ fn path(method: &'static MethodDescriptor) -> Result<PathAndQuery, Status> {
     })
 }
 
-fn expired(method: &MethodDescriptor, timeout: Option<Duration>) -> Status {
+pub(super) fn expired(method: &MethodDescriptor, timeout: Option<Duration>) -> Status {
     let path = method.path();
     Status::deadline_exceeded(match timeout {
         Some(timeout) => {

@@ -22,7 +22,7 @@ use crate::call::context::CallContext;
 use crate::call::deadline::{self, Timer};
 use crate::frame::Reply;
 use crate::message::BoxError;
-use crate::message::method::CallInfo;
+use crate::message::method::{CallInfo, MethodDescriptor};
 use crate::message::status::{Code, Status};
 
 /// Addresses of one host that a call tries at most.
@@ -80,7 +80,7 @@ impl ResponseFuture {
         let (parts, body) = request.into_parts();
         let body = Body::new(body);
         let info = *body.info();
-        let is_unary = info.method.is_none_or(is_unary);
+        let is_unary = info.method.is_none_or(MethodDescriptor::is_unary);
         let call = match body.into_whole() {
             Ok(whole) if is_unary => match whole.message {
                 Some(message) => {
@@ -110,7 +110,7 @@ impl CallFuture {
         let call = UnaryCall::of_http(parts, Bytes::new(), info);
         let deadlines = effective_deadline(&channel, None, info.deadline, &call.headers);
         let (_, prepared) = PreparedCall::new(channel, call, deadlines.0);
-        let is_single = info.method.is_some_and(is_unary);
+        let is_single = info.method.is_some_and(MethodDescriptor::is_unary);
         Self::begin(prepared, deadlines.1, |prepared| {
             let prepared = prepared.split_off();
             State::Boxed(Box::pin(async move {
@@ -191,9 +191,6 @@ fn expired(channel: &Shared, path: &PathAndQuery) -> Status {
     ))
 }
 
-fn is_unary(_: &'static crate::MethodDescriptor) -> bool {
-    true
-}
 
 fn no_message() -> Status {
     Status::unimplemented("the request has no message, a unary call needs one")

@@ -2,6 +2,7 @@
 
 mod attempt;
 mod caller;
+mod caller_streaming;
 mod channel;
 mod future;
 mod resolver;

@@ -49,15 +49,6 @@ impl Kind {
             _ => None,
         }
     }
-
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Call => "CALL",
-            Self::Part => "PART",
-            Self::Pull => "PULL",
-            Self::Cancel => "CANCEL",
-        }
-    }
 }
 
 /// Bits of the flags field.

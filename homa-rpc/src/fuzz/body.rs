@@ -1,7 +1,7 @@
 //! Bytes as a foreign body.
 
 use std::collections::VecDeque;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -107,8 +107,11 @@ fn collect<B>(body: B) -> Result<body::Whole, Status>
 where
     B: http_body::Body<Data = Bytes, Error = Status> + Send + 'static,
 {
-    let future = pin!(body::collect(body, MAX, "limit"));
-    match future.poll(&mut Context::from_waker(Waker::noop())) {
+    let mut reading = match body::take_or_read(body, MAX, "limit") {
+        Ok((whole, _)) => return Ok(whole),
+        Err(reading) => reading,
+    };
+    match reading.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(result) => result.map(|(whole, _)| whole),
         Poll::Pending => panic!("all frames are there"),
     }

@@ -8,6 +8,7 @@ use std::task::{self, Poll, ready};
 
 use bytes::Bytes;
 use http::Uri;
+use tokio::time::Instant;
 use tower::{Layer, Service};
 
 use super::on_end;
@@ -44,13 +45,13 @@ use crate::server::NamedService;
 /// ```
 pub trait Interceptor: Send + Sync + 'static {
     /// Sees the request of a call, without its message, and can change its metadata and extensions.
-    /// A timeout set here ends the call as well, one set earlier stays.
+    /// A timeout set here ends the call as well, with the stream of its responses; one set earlier stays.
     ///
     /// # Errors
     /// Ends the call: on a client nothing is sent, on a server the handler is not run.
     fn before(&self, request: Request<()>) -> Result<Request<()>, Status>;
 
-    /// Sees how the call ended, once. A call that was given up has the status CANCELLED, or
+    /// Sees how the call ended, once; of one that streams, with the end of its responses. A call that was given up has the status CANCELLED, or
     /// DEADLINE_EXCEEDED if that is why; on a server also UNAVAILABLE if that was stopped, and UNKNOWN
     /// if the handler panicked.
     fn after(&self, call: &Call, outcome: Result<(), &Status>) {
@@ -212,6 +213,7 @@ where
         InterceptedFuture {
             state: State::Called { future },
             end: Some(end),
+            own,
             timer,
         }
     }
@@ -223,7 +225,8 @@ pin_project_lite::pin_project! {
         #[pin]
         state: State<F>,
         end: Option<CallEnd<I>>,
-        // Only for a timeout that the interceptor has set.
+        // Only for a timeout that the interceptor has set: it holds for a response that streams as well.
+        own: Option<Instant>,
         #[pin]
         timer: Option<Timer>,
     }
@@ -244,6 +247,7 @@ impl<F, I: Interceptor> InterceptedFuture<F, I> {
                 status: Some(status),
             },
             end: Some(end),
+            own: None,
             timer: None,
         }
     }
@@ -270,8 +274,7 @@ where
                 Poll::Pending => match this.timer.as_pin_mut() {
                     Some(timer) => {
                         ready!(timer.poll(cx));
-                        let text = "the timeout that an interceptor has set is over";
-                        Err(Status::deadline_exceeded(text))
+                        Err(expired())
                     }
                     None => return Poll::Pending,
                 },
@@ -281,13 +284,19 @@ where
             return Poll::Ready(result);
         };
         Poll::Ready(match result {
-            Ok(response) => Ok(on_end::on_end(response, |outcome| end.tell(outcome))),
+            Ok(response) => on_end::on_end(response, *this.own, expired, move |outcome| {
+                end.tell(outcome)
+            }),
             Err(status) => {
                 end.tell(Err(&status));
                 Err(status)
             }
         })
     }
+}
+
+fn expired() -> Status {
+    Status::deadline_exceeded("the timeout that an interceptor has set is over")
 }
 
 /// Tells the interceptor how a call ended, at the latest when it is dropped.

@@ -14,8 +14,9 @@ const SHORT_MAX: usize = 1024;
 
 /// Turns messages of one type into bytes and bytes into messages of another.
 ///
-/// A client encodes requests and decodes responses, a server the reverse.
-pub trait Codec: Send + 'static {
+/// A client encodes requests and decodes responses, a server the reverse. It is `Sync`, since a stream each
+/// way may be encoded and decoded in two tasks at once.
+pub trait Codec: Send + Sync + 'static {
     /// What is encoded.
     type Encode: Send + 'static;
     /// What is decoded.
@@ -26,6 +27,18 @@ pub trait Codec: Send + 'static {
     /// # Errors
     /// If it cannot be encoded; by convention INTERNAL.
     fn encode(&self, message: Self::Encode) -> Result<Bytes, Status>;
+
+    /// Appends the bytes of `message` to `buffer`, which holds earlier items of a stream. What is appended
+    /// must be what [`encode`](Self::encode) would give.
+    ///
+    /// A codec that can write there at once spares a copy of each item.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode). What was appended is taken off again.
+    fn encode_into(&self, message: Self::Encode, buffer: &mut Vec<u8>) -> Result<(), Status> {
+        buffer.extend_from_slice(&self.encode(message)?);
+        Ok(())
+    }
 
     /// Length of what [`encode`](Self::encode) will make of `message`, in bytes, if that can be told
     /// without making it. A message over a limit is not encoded then.
@@ -74,6 +87,11 @@ where
             message.encode_raw(bytes);
             Message::copy_of(&[bytes]).into_bytes()
         }))
+    }
+
+    fn encode_into(&self, message: E, buffer: &mut Vec<u8>) -> Result<(), Status> {
+        message.encode_raw(buffer);
+        Ok(())
     }
 
     fn encoded_len(&self, message: &E) -> Option<usize> {

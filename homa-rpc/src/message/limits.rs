@@ -15,7 +15,8 @@ pub(crate) const FRAME_LIMIT: &str = "the longest message of the transport";
 /// Name of the option in errors.
 const ENCODING_LIMIT: &str = "`max_encoding_message_size`";
 
-/// Longest messages that a client or a service decodes and encodes, in bytes.
+/// Longest messages that a client or a service decodes and encodes, in bytes. In a stream each item is a
+/// message of its own.
 ///
 /// Whatever these say, a message must also fit into one frame of the transport (1,000,000 bytes
 /// with the header).
@@ -76,12 +77,13 @@ impl MessageLimits {
         check(len, self.decoding, DECODING_LIMIT)
     }
 
-    fn check_encoding(&self, len: usize) -> Result<(), Status> {
+    pub(crate) fn check_encoding(&self, len: usize) -> Result<(), Status> {
         check(len, self.encoding, ENCODING_LIMIT)
     }
 }
 
-fn check(len: usize, max: usize, option: &str) -> Result<(), Status> {
+/// Refuses a message of `len` bytes if that is more than `max`; `option` is what sets this limit.
+pub(crate) fn check(len: usize, max: usize, option: &str) -> Result<(), Status> {
     if len > max {
         return Err(Status::resource_exhausted(format!(
             "a message of {len} bytes is over the limit of {max} bytes ({option})"

@@ -10,7 +10,36 @@ pub struct MethodDescriptor {
     service: &'static str,
     method: &'static str,
     path: &'static str,
+    kind: MethodKind,
     idempotency: Idempotency,
+}
+
+/// How many messages pass each way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum MethodKind {
+    /// One request, one response.
+    #[default]
+    Unary,
+    /// A stream of requests, one response.
+    ClientStreaming,
+    /// One request, a stream of responses.
+    ServerStreaming,
+    /// A stream each way.
+    BidiStreaming,
+}
+
+impl MethodKind {
+    /// Whether the request is a stream of messages.
+    #[must_use]
+    pub const fn client_streams(self) -> bool {
+        matches!(self, Self::ClientStreaming | Self::BidiStreaming)
+    }
+
+    /// Whether the response is a stream of messages.
+    #[must_use]
+    pub const fn server_streams(self) -> bool {
+        matches!(self, Self::ServerStreaming | Self::BidiStreaming)
+    }
 }
 
 /// What the definition of a method says about calling it more than once: the option
@@ -43,7 +72,50 @@ impl MethodDescriptor {
             service,
             method,
             path,
+            kind: MethodKind::Unary,
             idempotency: Idempotency::Unknown,
+        }
+    }
+
+    /// A method with a stream of requests and one response. `path` is `/service/method`.
+    #[must_use]
+    pub const fn client_streaming(
+        service: &'static str,
+        method: &'static str,
+        path: &'static str,
+    ) -> Self {
+        let kind = MethodKind::ClientStreaming;
+        Self {
+            kind,
+            ..Self::unary(service, method, path)
+        }
+    }
+
+    /// A method with one request and a stream of responses. `path` is `/service/method`.
+    #[must_use]
+    pub const fn server_streaming(
+        service: &'static str,
+        method: &'static str,
+        path: &'static str,
+    ) -> Self {
+        let kind = MethodKind::ServerStreaming;
+        Self {
+            kind,
+            ..Self::unary(service, method, path)
+        }
+    }
+
+    /// A method with a stream each way. `path` is `/service/method`.
+    #[must_use]
+    pub const fn bidi_streaming(
+        service: &'static str,
+        method: &'static str,
+        path: &'static str,
+    ) -> Self {
+        let kind = MethodKind::BidiStreaming;
+        Self {
+            kind,
+            ..Self::unary(service, method, path)
         }
     }
 
@@ -70,6 +142,17 @@ impl MethodDescriptor {
     #[must_use]
     pub const fn path(&self) -> &'static str {
         self.path
+    }
+
+    /// How many messages pass each way.
+    #[must_use]
+    pub const fn kind(&self) -> MethodKind {
+        self.kind
+    }
+
+    /// One request, one response.
+    pub(crate) const fn is_unary(&self) -> bool {
+        matches!(self.kind, MethodKind::Unary)
     }
 
     /// What the definition says about calling it more than once.

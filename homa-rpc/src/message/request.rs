@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use futures_core::Stream;
 use http::Extensions;
 use tokio::time::Instant;
 
@@ -216,8 +217,37 @@ impl<T> IntoRequest<T> for Request<T> {
     }
 }
 
+/// What a generated method with a stream of requests takes: a stream of messages or a [`Request`] around one.
+pub trait IntoStreamingRequest: sealed::Sealed {
+    /// The stream.
+    type Stream: Stream<Item = Self::Message> + Send + 'static;
+    /// What it is of.
+    type Message;
+
+    /// The request.
+    fn into_streaming_request(self) -> Request<Self::Stream>;
+}
+
+impl<S: Stream + Send + 'static> IntoStreamingRequest for S {
+    type Stream = S;
+    type Message = S::Item;
+
+    fn into_streaming_request(self) -> Request<S> {
+        Request::new(self)
+    }
+}
+
+impl<S: Stream + Send + 'static> IntoStreamingRequest for Request<S> {
+    type Stream = S;
+    type Message = S::Item;
+
+    fn into_streaming_request(self) -> Self {
+        self
+    }
+}
+
 mod sealed {
-    #[expect(unnameable_types, reason = "nobody else is to implement `IntoRequest`")]
+    #[expect(unnameable_types, reason = "nobody else is to implement these traits")]
     pub trait Sealed {}
     impl<T> Sealed for T {}
 }

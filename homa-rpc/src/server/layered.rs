@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use tower::{Layer, Service};
 
-use super::router::NamedService;
+use super::service::NamedService;
 use crate::message::method::MethodDescriptor;
 
 /// Puts `layer` around one service instead of all:

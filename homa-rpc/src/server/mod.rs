@@ -12,13 +12,16 @@ mod quota;
 mod reply;
 mod router;
 mod routes;
+pub(crate) mod service;
 mod stats;
 mod stream;
+pub(crate) mod streaming;
 pub(crate) mod unary;
 
 pub use bound::{BoundServer, ServerError, ServerMonitor};
 pub use builder::{Server, ServerBuilder};
 pub use layered::{Layered, layered};
-pub use router::{NamedService, Router};
+pub use router::Router;
 pub use routes::Routes;
+pub use service::NamedService;
 pub use stats::ServerStats;

@@ -9,35 +9,14 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use tower::Service;
 
-use super::unary::{HttpFuture, Replying, UnaryService};
+use super::service::{NamedService, UnaryService};
+use super::unary::{HttpFuture, Replying};
 use crate::body::{self, Body, CallService, UnaryCall};
 use crate::message::BoxError;
-use crate::message::method::MethodDescriptor;
+use crate::message::method::{MethodDescriptor, MethodKind};
 use crate::message::status::Status;
 use crate::util::downcast::try_cast;
 use crate::util::name_map::ByName;
-
-/// A service with the name under which it is called.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a service that can be served",
-    label = "expected a service, such as the generated `GreeterServer`",
-    note = "what implements a generated trait `Greeter` is served as `GreeterServer::new(..)`",
-    note = "a service of another kind needs `homa_rpc::server::NamedService`, which says how it is called"
-)]
-pub trait NamedService {
-    /// `package.Service`.
-    const NAME: &'static str;
-
-    /// Its methods, as far as they are known: layers and handlers learn from here which one is called
-    /// ([`CallInfo::method`](crate::CallInfo::method)).
-    const METHODS: &'static [MethodDescriptor] = &[];
-
-    /// The service without HTTP, if there is that: of generated ones, not of what is around one.
-    #[doc(hidden)]
-    fn unary(&self) -> Option<&dyn UnaryService> {
-        None
-    }
-}
 
 /// Hands each call to the service named in its path; unknown ones are UNIMPLEMENTED. The
 /// innermost service of a server, below all layers.
@@ -57,8 +36,8 @@ impl Router {
     pub(super) fn serve(&self, route: Option<&Route>, call: UnaryCall) -> Replying {
         match route.or_else(|| self.find(call.path())) {
             Some(route) => match route.0.unary() {
-                Some(service) => Replying::Unary(service.serve(call)),
-                None => route.0.serve_http(call.into_http()).0,
+                Some(service) if !streams(&call) => Replying::Unary(service.serve(call)),
+                _ => route.0.serve_http(call.into_http()).0,
             },
             None => not_served(call.path()),
         }
@@ -67,6 +46,12 @@ impl Router {
     fn find(&self, path: &str) -> Option<&Route> {
         self.routes.get(service_in(path)?)
     }
+}
+
+/// True if a call is for a method that streams, with a request that happens to be one message.
+fn streams(call: &UnaryCall) -> bool {
+    let method = call.info.method;
+    method.is_some_and(|method| method.kind() != MethodKind::Unary)
 }
 
 /// The name of the service in a path.

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::router::{NamedService, Route};
+use super::router::Route;
+use super::service::NamedService;
 use crate::body::CallService;
 use crate::message::method::MethodDescriptor;
 use crate::util::name_map::{ByName, Names};

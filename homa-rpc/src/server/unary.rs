@@ -1,4 +1,4 @@
-//! What generated services are made of: unary methods, with and without HTTP around them.
+//! What generated services are made of: unary methods, without HTTP around them.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -8,23 +8,13 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
-use crate::body::{self, Body, End, UnaryCall, UnaryFuture, UnaryReply, Whole};
-use crate::message::BoxError;
+use crate::body::{Body, End, UnaryCall, UnaryFuture, UnaryReply, Whole};
 use crate::message::codec::Codec;
-use crate::message::limits::{DECODING_LIMIT, MessageLimits};
+use crate::message::limits::MessageLimits;
 use crate::message::metadata::Metadata;
 use crate::message::request::Request;
 use crate::message::response::Response;
 use crate::message::status::Status;
-
-/// A service that answers unary calls without HTTP.
-pub trait UnaryService {
-    /// Limits of its messages.
-    fn limits(&self) -> MessageLimits;
-
-    /// Answers a call of one of its methods.
-    fn serve(&self, call: UnaryCall) -> UnaryFuture;
-}
 
 /// Serves one unary call: decodes the request, runs `handler`, encodes its response or status.
 ///
@@ -42,6 +32,7 @@ where
     };
     let handling = handler(request);
     Box::pin(async move {
+        // Not by `reply`, through which the response would be moved once more.
         match handling.await {
             Ok(response) => encode(response, &codec, limits).unwrap_or_else(UnaryReply::from),
             Err(status) => status.of_handler().into(),
@@ -49,49 +40,31 @@ where
     })
 }
 
+/// The reply with the one message that a handler has given, or its failure.
+pub(super) fn reply<C: Codec>(
+    outcome: Result<Response<C::Encode>, Status>,
+    codec: &C,
+    limits: MessageLimits,
+) -> UnaryReply {
+    match outcome {
+        Ok(response) => encode(response, codec, limits).unwrap_or_else(UnaryReply::from),
+        Err(status) => status.of_handler().into(),
+    }
+}
+
 /// The reply to a call of a method that the service does not have.
 #[must_use]
 pub fn unimplemented_method(call: &UnaryCall) -> UnaryFuture {
-    let path = call.path();
-    failed(Status::unimplemented(format!(
-        "method {path} is not implemented by this service"
-    )))
+    failed(unimplemented_path(call.path()))
 }
 
-fn failed(status: Status) -> UnaryFuture {
+pub(super) fn unimplemented_path(path: &str) -> Status {
+    Status::unimplemented(format!("method {path} is not implemented by this service"))
+}
+
+/// The reply that says how a call failed.
+pub(super) fn failed(status: Status) -> UnaryFuture {
     Box::pin(ready(status.into()))
-}
-
-/// Serves an HTTP request, as layers hand it on, by a service that knows nothing of HTTP.
-pub fn serve_http<S, B>(service: &S, request: http::Request<B>) -> HttpFuture
-where
-    S: UnaryService + Clone + Send + 'static,
-    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-{
-    let (parts, body) = request.into_parts();
-    let max = service.limits().decoding_max();
-    let replying = match body::take_or_read(body, max, DECODING_LIMIT) {
-        Ok((whole, info)) => match message_of(whole) {
-            Ok(message) => service.serve(UnaryCall::of_http(parts, message, info)),
-            Err(status) => failed(status),
-        },
-        Err(reading) => {
-            let service = service.clone();
-            Box::pin(async move {
-                let read = reading.await;
-                match read.and_then(|(whole, info)| Ok((message_of(whole)?, info))) {
-                    Ok((message, info)) => {
-                        let replying = service.serve(UnaryCall::of_http(parts, message, info));
-                        // Not held while the handler runs.
-                        drop(service);
-                        replying.await
-                    }
-                    Err(status) => status.into(),
-                }
-            })
-        }
-    };
-    HttpFuture(Replying::Unary(replying))
 }
 
 /// The reply of a service, as layers see it.
@@ -123,8 +96,9 @@ impl fmt::Debug for HttpFuture {
     }
 }
 
-fn message_of(whole: Whole) -> Result<Bytes, Status> {
-    let missing = || Status::unimplemented("the request has no message, a unary method needs one");
+/// The message of a method that takes one.
+pub(super) fn message_of(whole: Whole) -> Result<Bytes, Status> {
+    let missing = || Status::unimplemented("the request has no message, the method needs one");
     whole.message.ok_or_else(missing)
 }
 

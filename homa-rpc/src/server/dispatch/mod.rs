@@ -33,7 +33,7 @@ use crate::body::{CallService, UnaryCall};
 use crate::call::context::{CallContext, DropReason};
 use crate::call::deadline;
 use crate::frame::{self, Call, FrameError, Kind, Peek, Request};
-use crate::message::method::CallInfo;
+use crate::message::method::{CallInfo, MethodDescriptor};
 use crate::message::status::Status;
 use crate::util::name_map::Names;
 
@@ -289,7 +289,7 @@ impl<S: CallService + Sync> Dispatcher<S> {
             method: descriptor,
             idempotent: None,
         };
-        let is_unary = descriptor.map_or(call.single, is_unary);
+        let is_unary = descriptor.map_or(call.single, MethodDescriptor::is_unary);
         let message = if is_unary { call.take_message() } else { None };
         let Some(message) = message else {
             let guards = (entered, permit, cancellable);
@@ -349,8 +349,4 @@ fn unary_call(
         info,
         method: route.map(|(_, index)| *index),
     }
-}
-
-fn is_unary(_: &'static crate::MethodDescriptor) -> bool {
-    true
 }

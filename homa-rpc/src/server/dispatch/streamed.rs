@@ -7,14 +7,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::request::Parts;
 use tokio::time::{Instant, sleep_until};
 
 use super::super::cancel::Cancellable;
 use super::super::overload::{Reason, Refusal};
 use super::super::quota::MethodPermit;
 use super::super::reply::{Answer, PendingReply};
-use super::super::stream::{Call as Stream, Gone, Registered, RequestBody, send, send_message};
+use super::super::stream::{Call as Stream, Registered, RequestBody, send, send_message};
 use super::handle::respond;
 use super::race::{Outcome, race};
 use super::{Admitted, Dispatcher, Entered, Shared};
