@@ -21,6 +21,7 @@ const DATA: Packet<'_> = Packet::Data(
         cutoff_version: 1,
         retransmit: false,
         few_unscheduled: false,
+        following: 0,
         offset: 1424,
     },
     &[0xa5; 1424],

@@ -186,6 +186,7 @@ fn message(to: SocketAddr, bytes: &[u8]) -> Transmit {
         cutoff_version: 0,
         retransmit: false,
         few_unscheduled: false,
+        following: 0,
         offset: 0,
     };
     Transmit {

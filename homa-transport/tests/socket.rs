@@ -501,6 +501,7 @@ fn good_packet() -> Vec<u8> {
         cutoff_version: 1,
         retransmit: false,
         few_unscheduled: false,
+        following: 0,
         offset: 0,
     };
     let mut packet = emit(&header, &Packet::Data(data, &[])).as_slice().to_vec();

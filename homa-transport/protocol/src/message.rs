@@ -8,8 +8,8 @@ use bytes::Bytes;
 /// together. Empty slices are dropped on the way in.
 ///
 /// A message can be a part of a longer whole: [`Message::with_following`] and [`Message::scheduled`] say how it
-/// is to be sent then. The protocol in userspace heeds both. The kernel module has no means for either, and
-/// sends such a message like any other.
+/// is to be sent then. The protocol in userspace heeds both, on every wire. The kernel module has no means for
+/// either: it sends such a message like any other, and ranks what it receives by the length of each message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Message {
     first: Bytes,

@@ -78,6 +78,7 @@ impl Forger {
             cutoff_version,
             retransmit: false,
             few_unscheduled: false,
+            following: 0,
             offset: 0,
         };
         self.send(id, &Packet::Data(data, &[]), &[7; 100]);
@@ -466,6 +467,7 @@ fn one_who_forges_first_packets_in_a_clients_name_does_not_use_up_its_room() {
             cutoff_version: 0,
             retransmit: false,
             few_unscheduled: false,
+            following: 0,
             offset: 0,
         };
         let tokens = Tokens { own: 5, shown: 0 };
@@ -550,6 +552,7 @@ fn a_packet_after_a_long_silence_tells_a_token_that_counts() {
             cutoff_version: 0,
             retransmit: false,
             few_unscheduled: false,
+            following: 0,
             offset: 0,
         };
         let plain = emit(&header, &Packet::Data(data, &[]));

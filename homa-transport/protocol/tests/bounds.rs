@@ -164,6 +164,7 @@ fn data(id: u64, message_length: u32, offset: u32, incoming: u32, bytes: usize) 
         cutoff_version: 1,
         retransmit: false,
         few_unscheduled: false,
+        following: 0,
         offset,
     };
     let tokens = Tokens { own: 5, shown: 0 };

@@ -40,6 +40,7 @@ fn first_packet(number: u32) -> Vec<u8> {
         cutoff_version: 1,
         retransmit: false,
         few_unscheduled: false,
+        following: 0,
         offset: 0,
     };
     let mut packet = emit(&header, &Packet::Data(data, &[])).as_slice().to_vec();

@@ -460,6 +460,7 @@ fn take_data(server: &mut Endpoint, message_length: u32, data: &[u8]) {
         cutoff_version: 1,
         retransmit: false,
         few_unscheduled: false,
+        following: 0,
         offset: 0,
     };
     let (from, to) = (client_addr(), server_addr());

@@ -185,16 +185,29 @@ impl World {
         }
     }
 
-    /// The message of a content, at times in several slices.
+    /// The message of a content, at times in several slices, at times a part of a whole.
     fn message(&mut self, content: Content) -> Message {
         let bytes = content.bytes();
         if !self.random.chance(200_000) {
-            return bytes.into();
+            return self.as_part(content, bytes.into());
         }
         let cut = self.random.index(content.len);
-        [bytes.slice(..cut), bytes.slice(cut..)]
-            .into_iter()
-            .collect()
+        let slices = [bytes.slice(..cut), bytes.slice(cut..)];
+        self.as_part(content, slices.into_iter().collect())
+    }
+
+    /// The place of a content decides whether it is a part, so that a world draws as much as it always did.
+    fn as_part(&self, content: Content, message: Message) -> Message {
+        let mut chance = Random::new(content.start as u64);
+        if !chance.chance(self.scenario.load.parts) {
+            return message;
+        }
+        let following = chance.pick([0, 1, 100_000, 1_000_000, u64::MAX]);
+        let message = message.with_following(following);
+        if chance.chance(500_000) {
+            return message.scheduled();
+        }
+        message
     }
 
     /// The application of a host is told something.

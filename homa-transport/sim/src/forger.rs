@@ -141,6 +141,7 @@ impl World {
             cutoff_version: 0,
             retransmit: false,
             few_unscheduled: false,
+            following: 0,
             offset: 0,
         };
         forge::whole(&header, &Packet::Data(first, &data))

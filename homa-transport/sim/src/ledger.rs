@@ -214,6 +214,7 @@ mod tests {
             cutoff_version: 1,
             retransmit: false,
             few_unscheduled: false,
+            following: 0,
             offset,
         }
     }

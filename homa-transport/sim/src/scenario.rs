@@ -83,6 +83,8 @@ pub struct Load {
     pub given_up_after: Duration,
     /// Share of requests that are dropped unanswered, in millionths.
     pub dropped: u32,
+    /// Share of messages that say that they are parts of a longer whole, or go by grants, in millionths.
+    pub parts: u32,
 }
 
 impl Scenario {
@@ -122,6 +124,7 @@ impl Scenario {
                 given_up: 0,
                 given_up_after: Duration::from_millis(1),
                 dropped: 0,
+                parts: 0,
             },
             healing: Duration::from_secs(1),
             goes_bad: false,
@@ -174,6 +177,12 @@ impl Scenario {
             patience,
             ..scenario
         };
+        let mut parts = Random::new(seed ^ 0x9a27_0f11);
+        let load = Load {
+            parts: parts.pick([0, 0, 100_000, 1_000_000]),
+            ..scenario.load
+        };
+        let scenario = Self { load, ..scenario };
         scenario.with_narrow_ways(&mut later).with_hazards(seed)
     }
 
@@ -351,5 +360,6 @@ fn load(random: &mut Random, hosts: usize, healing: Duration) -> Load {
         given_up: random.pick([0, 0, 50_000, 300_000]),
         given_up_after: random.duration(Duration::from_nanos(1), Duration::from_millis(100)),
         dropped: random.pick([0, 0, 20_000]),
+        parts: 0,
     }
 }

@@ -231,6 +231,7 @@ fn a_request_that_waits_for_room_is_not_failed_as_a_call_when_its_length_is_forg
             cutoff_version: 1,
             retransmit: false,
             few_unscheduled: false,
+            following: 0,
             offset: 0,
         };
         let mut packet = emit(&header, &Packet::Data(data, &[])).as_slice().to_vec();
@@ -279,6 +280,7 @@ fn a_forgotten_request_is_not_asked_for_because_the_server_was_full_in_between()
         cutoff_version: 1,
         retransmit: false,
         few_unscheduled: false,
+        following: 0,
         offset: 0,
     };
     let resend = Resend {
@@ -375,6 +377,7 @@ fn a_call_asked_for_again_after_a_long_sleep_fails_unless_its_response_is_there(
                 cutoff_version: 0,
                 retransmit: false,
                 few_unscheduled: false,
+                following: 0,
                 offset: 0,
             };
             let mut packet = emit(&header, &Packet::Data(data, &[])).as_slice().to_vec();

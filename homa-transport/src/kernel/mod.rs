@@ -19,6 +19,9 @@
 //! - The server is not told of a cancelled call, and cannot give up a request: one whose responder is
 //!   dropped without an answer stays in the module, and its client is told that the server is busy for
 //!   as long as it asks.
+//! - A message that is a part of a longer whole ([`Message::with_following`], [`Message::scheduled`]) goes like
+//!   any other, and the module ranks it by its own length at both ends. Nor does it tell of requests that are
+//!   still coming in: [`Respond::receiving_from`](crate::Respond::receiving_from) is always false.
 //! - Acks owed are not sent by a close. A server that asks for them gets ICMP "port unreachable".
 //! - Its sockets are IPv6 ones wherever there is IPv6, and speak IPv4 too: an IPv6 packet to an IPv4
 //!   socket of the module panics the kernel. The module marks what such a socket sends to IPv4 peers

@@ -52,6 +52,7 @@ pub(super) fn first_packet(target: Target, id: RpcId, length: u32, data: &[u8]) 
         cutoff_version: 0,
         retransmit: false,
         few_unscheduled: false,
+        following: 0,
         offset: 0,
     };
     bytes(target, id, &Packet::Data(description, data))
@@ -87,6 +88,7 @@ pub(super) fn about(
                 cutoff_version: random.u16(),
                 retransmit: random.below(2) == 0,
                 few_unscheduled: random.below(2) == 0,
+                following: random.u16(),
                 offset,
             },
             &data,

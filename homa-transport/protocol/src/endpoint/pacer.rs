@@ -1,4 +1,5 @@
-//! Which message sends next, and when: fewest bytes left first (SRPT), against the uplink.
+//! Which message sends next, and when: fewest bytes left first (SRPT), against the uplink. Of a message that
+//! is a part of a longer whole the bytes of the whole count, or its parts would overtake what is shorter.
 //!
 //! With a known link speed the pacer keeps an estimate of when the uplink will be idle and holds
 //! messages back while more than a small backlog is on its way: what waits in the network card can
@@ -39,7 +40,7 @@ pub(crate) struct PacerLimits {
 /// Place of a message in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rank {
-    /// Bytes left; 0 if there is something to send again, which is not held back.
+    /// Bytes left, of a part of a longer whole those of the whole.
     pub(crate) remaining: u32,
     pub(crate) birth: u64,
 }

@@ -141,7 +141,7 @@ fn data_header(common: CommonHeader, data: &Data) -> DataHeader {
         } else {
             0
         },
-        pad: [0; 2],
+        following: U16::new(data.following),
         segment_offset: offset,
     }
 }
@@ -233,7 +233,7 @@ mod tests {
     fn data() -> impl Strategy<Value = Data> {
         let length_and_offset = (1..=u32::MAX).prop_flat_map(|length| (Just(length), 0..length));
         let ack = prop::option::of(ack_entry());
-        let rest = any::<(u32, u16, bool, bool)>();
+        let rest = any::<(u32, u16, bool, bool, u16)>();
         (length_and_offset, ack, rest).prop_map(|((message_length, offset), ack, rest)| Data {
             message_length,
             incoming: rest.0,
@@ -241,6 +241,7 @@ mod tests {
             cutoff_version: rest.1,
             retransmit: rest.2,
             few_unscheduled: rest.3,
+            following: rest.4,
             offset,
         })
     }

@@ -67,7 +67,8 @@ pub(super) struct DataHeader {
     pub(super) retransmit: u8,
     /// [`FEW_UNSCHEDULED`]; the module writes 0 and ignores it.
     pub(super) extension: u8,
-    pub(super) pad: [u8; 2],
+    /// What is still to come of a larger whole, in units of 64 KiB; the module writes 0 and ignores it.
+    pub(super) following: U16,
     /// Offset of the data in the message, or [`OFFSET_IN_SEQUENCE`].
     pub(super) segment_offset: U32,
 }

@@ -71,6 +71,7 @@ mod tests {
         cutoff_version: 7,
         retransmit: false,
         few_unscheduled: false,
+        following: 0,
         offset: 1424,
     };
 
@@ -258,6 +259,20 @@ mod tests {
             client_id: 0x1201,
         };
         assert_eq!(error(&bytes), expected);
+    }
+
+    #[test]
+    fn what_follows_is_in_bytes_50_and_51_in_units_rounded_up() {
+        let units = [0, 1, 65_536, 65_537, 1 << 31, u32::MAX].map(Data::following_of);
+        assert_eq!(units, [0, 1, 1, 2, 32_768, 65_535]);
+        let data = Data {
+            following: 0x0102,
+            ..DATA
+        };
+        assert_eq!(data.following_bytes(), 0x0102_0000);
+        let packet = Packet::Data(data, b"data");
+        assert_eq!(bytes(&packet), data_with(50, &[1, 2]));
+        assert_eq!(parse(&bytes(&packet)), Ok((HEADER, packet)));
     }
 
     #[test]

@@ -146,8 +146,31 @@ pub struct Data {
     ///
     /// Differs: the bit is ours, the lowest of byte 49. The module writes 0 there and ignores it.
     pub few_unscheduled: bool,
+    /// What is still to come, besides this message, of a whole that it is a part of: in units of
+    /// [`Data::FOLLOWING_UNIT`], rounded up; the greatest number also means more. The message is ranked by the
+    /// sum, so that the number can only worsen its own rank.
+    ///
+    /// Differs: the field is ours, bytes 50 and 51. The module writes 0 there and ignores it.
+    pub following: u16,
     /// Offset of the first data byte in the message, below `message_length`.
     pub offset: u32,
+}
+
+impl Data {
+    /// Unit of [`Data::following`], in bytes.
+    pub const FOLLOWING_UNIT: u32 = 1 << 16;
+
+    /// So many bytes as [`Data::following`] has them.
+    #[must_use]
+    pub fn following_of(bytes: u32) -> u16 {
+        u16::try_from(bytes.div_ceil(Self::FOLLOWING_UNIT)).unwrap_or(u16::MAX)
+    }
+
+    /// [`Data::following`] in bytes.
+    #[must_use]
+    pub fn following_bytes(&self) -> u32 {
+        u32::from(self.following) * Self::FOLLOWING_UNIT
+    }
 }
 
 /// An RPC that its server may forget, since the client has the response.

@@ -105,6 +105,7 @@ fn parse_data(packet: &[u8]) -> Result<Packet<'_>, Malformed> {
         cutoff_version: fields.cutoff_version.get(),
         retransmit: fields.retransmit != 0,
         few_unscheduled: fields.extension & FEW_UNSCHEDULED != 0,
+        following: fields.following.get(),
         offset,
     };
     Ok(Packet::Data(description, data))

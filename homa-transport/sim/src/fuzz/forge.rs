@@ -78,6 +78,7 @@ fn data(
         cutoff_version: source.short(),
         retransmit: source.chance(64),
         few_unscheduled: source.chance(64),
+        following: source.short(),
         offset: source.long() % message_length,
     };
     let bytes = source.pick([1, 7, 100, 1_416, 1_424, 4_000, 65_000]);

@@ -46,6 +46,7 @@ fn data(from: &RawLink, to: SocketAddr, payload: Message) -> Transmit {
         cutoff_version: 1,
         retransmit: false,
         few_unscheduled: false,
+        following: 0,
         offset: 1_000,
     };
     Transmit {

@@ -95,6 +95,7 @@ mod tests {
             cutoff_version: 0,
             retransmit: false,
             few_unscheduled: false,
+            following: 0,
             offset: 0,
         };
         Transmit {

@@ -200,6 +200,7 @@ mod tests {
             cutoff_version: 0,
             retransmit: true,
             few_unscheduled: false,
+            following: 0,
             offset: 1_424,
         };
         let grant = Grant {

@@ -1,6 +1,7 @@
 //! Receiver-driven grants: which senders may send on, how far, at which level.
 //!
-//! Messages that need grants are ranked by the bytes not yet received (SRPT), older first on ties. A
+//! Messages that need grants are ranked by the bytes not yet received (SRPT), older first on ties. Of a
+//! message whose sender says that it is a part of a longer whole, what follows of that counts as well. A
 //! few of them are *active*: they may have a window of bytes granted and not received, and all
 //! messages together `max_incoming`. Granting to more than one at a time (overcommitment) keeps the
 //! downlink busy when a sender is slow to react. Slots go to senders in turn: every peer gets one
@@ -39,6 +40,8 @@ pub(crate) struct Progress {
     pub(crate) length: u32,
     pub(crate) received: u32,
     pub(crate) granted: u32,
+    /// Bytes still to come, besides it, of the whole that it is a part of.
+    pub(crate) following: u32,
 }
 
 impl Progress {
@@ -176,6 +179,9 @@ impl GrantScheduler {
                 }
                 if self.active.contains(&rpc) {
                     self.sort_active();
+                    if new > old {
+                        self.yield_slot(rpc);
+                    }
                     return;
                 }
                 self.edit_peer(known.peer, |queue| {
@@ -433,6 +439,14 @@ impl GrantScheduler {
         });
     }
 
+    /// An active message has turned out to be a part of a longer whole: another may deserve its slot.
+    fn yield_slot(&mut self, rpc: RpcKey) {
+        if !self.waiting.is_empty() {
+            self.deactivate(rpc);
+            self.fill_slot();
+        }
+    }
+
     /// A slot is free: the best message of a peer that holds fewest goes first.
     fn fill_slot(&mut self) {
         if let Some((held, (_, _, rpc))) = self.waiting.first().copied()
@@ -464,7 +478,9 @@ impl GrantScheduler {
             None => message.received,
             Some(_) => message.granted,
         };
-        (message.length.saturating_sub(done), message.birth, rpc)
+        let left = message.length.saturating_sub(done);
+        let left = left.saturating_add(message.following);
+        (left, message.birth, rpc)
     }
 
     /// Changes a peer's queue, keeping `waiting` in step with it.

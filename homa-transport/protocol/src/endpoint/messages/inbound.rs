@@ -30,6 +30,8 @@ pub(crate) struct InMessage {
     level: Priority,
     /// It began by START_MSG.
     started: bool,
+    /// Bytes still to come, besides it, of the whole that it is a part of.
+    following: u32,
     buffer: Buffer,
 }
 
@@ -93,7 +95,8 @@ impl InMessage {
     /// All but the bytes, to be compared.
     #[cfg(feature = "sim")]
     pub(in crate::endpoint) fn standing(&self) -> impl std::fmt::Debug {
-        (self.received, self.recv_end, self.granted, self.level)
+        let cursors = (self.received, self.recv_end, self.granted);
+        (cursors, self.level, self.following)
     }
 
     /// A message of `length` bytes whose sender announced to send `incoming` bytes on its own.
@@ -116,6 +119,7 @@ impl InMessage {
             awaited: DelayProbe::default(),
             level: Priority::LOWEST,
             started: false,
+            following: 0,
             buffer: Buffer::Counted,
         }
     }
@@ -137,6 +141,17 @@ impl InMessage {
     /// Whether it did.
     pub(crate) const fn is_started(&self) -> bool {
         self.started
+    }
+
+    /// Bytes still to come, besides it, of the whole that it is a part of, as its sender says.
+    pub(crate) const fn following(&self) -> u32 {
+        self.following
+    }
+
+    /// A packet says how much follows. The most that was said counts: whoever said it, the message comes
+    /// later for it, never sooner.
+    pub(crate) fn on_following(&mut self, bytes: u32) {
+        self.following = self.following.max(bytes);
     }
 
     /// Level of the last grant.

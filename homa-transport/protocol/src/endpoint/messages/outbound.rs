@@ -238,9 +238,19 @@ impl OutMessage {
         !self.retransmits.is_empty() || self.sent < self.granted
     }
 
-    /// Bytes to be sent for the first time or again: what SRPT ranks by.
+    /// Bytes to be sent for the first time or again.
     pub(crate) fn remaining(&self) -> u32 {
         (self.length - self.sent).saturating_add(self.retransmits.bytes())
+    }
+
+    /// What is still to come, besides it, of the whole that it is a part of.
+    pub(crate) const fn following(&self) -> u32 {
+        self.message.following()
+    }
+
+    /// Bytes left of it and of that whole: what SRPT ranks by.
+    pub(crate) fn remaining_of_whole(&self) -> u32 {
+        self.remaining().saturating_add(self.following())
     }
 
     /// Takes a GRANT: raises the limit, never lowers it; the level always counts. True if it is raised.
@@ -561,6 +571,21 @@ mod tests {
         assert_eq!(message.stuck(), Some((1_424, NOW)));
         message.resend(8_544, Some(1_456), Priority::HIGHEST, at(300));
         assert_eq!(message.stuck(), None);
+    }
+
+    #[test]
+    fn a_part_is_ranked_by_what_is_left_of_the_whole() {
+        let part = Message::from(vec![0; 10_000]).with_following(1_000_000);
+        let mut part = OutMessage::new(part, 40_000, 1424, 1424);
+        assert_eq!(part.remaining_of_whole(), 1_010_000);
+        drain(&mut part);
+        assert_eq!(
+            (part.remaining(), part.remaining_of_whole()),
+            (0, 1_000_000)
+        );
+        let endless = Message::from(vec![0; 10_000]).with_following(u64::MAX);
+        let endless = OutMessage::new(endless, 40_000, 1424, 1424);
+        assert_eq!(endless.remaining_of_whole(), u32::MAX);
     }
 
     #[test]

@@ -11,8 +11,9 @@ use crate::error::RpcError;
 use crate::units::Instant;
 use crate::wire::Data;
 
-/// Bytes of a message that may be missing in front of a packet. Keeps a single packet from making
-/// us reserve a whole message.
+/// Bytes of a message that may be missing in front of a packet for which no room was made yet. Keeps a single
+/// packet from making us reserve a whole message. (Where it was made, packets may overtake as many as are
+/// granted: those of a grant at a higher level do.)
 const JUMP_BYTES_MAX: u32 = 131_072;
 
 impl Endpoint {
@@ -176,8 +177,9 @@ impl Endpoint {
         let end = data.offset as usize + bytes.len();
         let growth = (2 * end).saturating_sub(rpc.charged);
         let peer = rpc.peer;
-        let fits = end <= rpc.charged || self.has_room(peer, growth);
-        if data.offset > reach || !fits {
+        let reserved = end <= rpc.charged || !self.rules.keeps_payload;
+        let fits = data.offset <= reach && self.has_room(peer, growth);
+        if !reserved && !fits {
             self.stats.data_ungranted += 1;
             return;
         }
@@ -188,6 +190,7 @@ impl Endpoint {
             return;
         };
         let added = inbound.add(data.offset, bytes);
+        inbound.on_following(data.following_bytes());
         self.charge(key);
         match added {
             Added::New => self.measure(now, key, data, bytes.len()),
@@ -267,6 +270,7 @@ impl Endpoint {
             length: inbound.length(),
             received: inbound.received(),
             granted: inbound.granted(),
+            following: inbound.following(),
         };
         self.grants.on_progress(key, progress);
     }

@@ -199,7 +199,8 @@ impl Endpoint {
             Some(paper) => (paper.cutoffs, out.length() - segment.range.start),
             // Longer messages exist in experiments only; peers' cutoffs end there.
             None => {
-                let length = out.length().min(priority::LENGTH_MAX);
+                let whole = out.length().saturating_add(out.following());
+                let length = whole.min(priority::LENGTH_MAX);
                 (self.peers.cutoffs_of(rpc.peer), length)
             }
         };
@@ -226,6 +227,7 @@ impl Endpoint {
             cutoff_version: cutoffs.version(),
             retransmit: resent,
             few_unscheduled: rpc.few_unscheduled && rpc.id.is_client(),
+            following: Data::following_of(out.following()),
             offset: segment.range.start,
         };
         let payload = out.slice(&segment.range);
@@ -266,7 +268,7 @@ impl Endpoint {
         let held = rpc.held;
         let sendable = rpc.out.as_ref().filter(|out| !held && out.is_sendable());
         let rank = sendable.map(|out| Rank {
-            remaining: out.remaining(),
+            remaining: out.remaining_of_whole(),
             birth: rpc.birth,
         });
         if rank == rpc.queued {

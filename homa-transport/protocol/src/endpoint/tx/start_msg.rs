@@ -40,6 +40,7 @@ const fn opening(start: StartMsg) -> Data {
         cutoff_version: 0,
         retransmit: false,
         few_unscheduled: false,
+        following: 0,
         offset: 0,
     }
 }

@@ -99,6 +99,7 @@ mod tests {
             cutoff_version: 1,
             retransmit: false,
             few_unscheduled: false,
+            following: 0,
             offset: 1_000,
         };
         let plain = emit(&header, &Packet::Data(data, &[]));

@@ -52,6 +52,7 @@ impl Bench {
             length,
             received,
             granted,
+            following: 0,
         };
         self.grants.on_progress(rpc, progress);
     }

@@ -48,6 +48,7 @@ impl Bench {
             length,
             received,
             granted,
+            following: 0,
         };
         self.progress.insert(rpc, progress);
         self.grants.on_progress(rpc, progress);
@@ -65,6 +66,15 @@ impl Bench {
             self.grants.on_progress(rpc, progress);
             self.check();
         }
+    }
+
+    /// A packet says that the message is a part of a longer whole.
+    fn follow(&mut self, rpc: RpcKey, following: u32) {
+        let progress = &mut self.progress[rpc];
+        progress.following = following;
+        let progress = *progress;
+        self.grants.on_progress(rpc, progress);
+        self.check();
     }
 
     fn finish(&mut self, rpc: RpcKey) {
@@ -159,6 +169,40 @@ fn two_messages_share_the_ceiling_by_thirds_and_have_distinct_levels() {
     );
     assert_eq!(offsets(&given), [134_757, 134_757]);
     assert_eq!(levels(&given), [1, 0]);
+}
+
+#[test]
+fn a_part_is_ranked_by_what_is_left_of_the_whole_and_absurd_numbers_put_it_last() {
+    let mut bench = Bench::new(limits());
+    let part = bench.add(1, 100_000);
+    let message = bench.add(2, 300_000);
+    assert_eq!(bench.active(), [part, message]);
+    bench.follow(part, 3 * 65_536);
+    assert_eq!(bench.active(), [part, message]);
+    bench.follow(part, 4 * 65_536);
+    assert_eq!(bench.active(), [message, part]);
+    bench.follow(part, u32::MAX);
+    let given = bench.drain();
+    assert_eq!(given[1].rpc, part);
+    assert_eq!(levels(&given), [1, 0]);
+    bench.finish(message);
+    assert_eq!(bench.active(), [part]);
+}
+
+#[test]
+fn a_part_that_turns_out_to_be_one_leaves_its_slot_to_what_is_shorter() {
+    let one = GrantLimits {
+        max_overcommit: 1,
+        ..limits()
+    };
+    let mut bench = Bench::new(one);
+    let part = bench.add(1, 100_000);
+    let message = bench.add(2, 300_000);
+    assert_eq!(bench.active(), [part]);
+    bench.follow(part, 1_000_000);
+    assert_eq!(bench.active(), [message]);
+    bench.finish(message);
+    assert_eq!(bench.active(), [part]);
 }
 
 #[test]
