@@ -156,8 +156,11 @@ impl Driver {
             if let Err(status) = self.read_request(cx) {
                 return Poll::Ready(self.fail(status));
             }
-            if let Err(status) = self.transmit() {
-                return Poll::Ready(self.fail(status));
+            match self.transmit() {
+                // An RPC is sent by its first poll.
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(status) => return Poll::Ready(self.fail(status)),
             }
             if let Some(step) = self.tell_reader(cx) {
                 return Poll::Ready(step);
@@ -240,11 +243,16 @@ impl Driver {
         }
     }
 
+    fn has_room(&self) -> bool {
+        self.call.lock().machine.unsent() < UNSENT_MAX
+    }
+
     /// Takes what the request body has, as long as there is room for it.
     fn read_request(&mut self, cx: &mut Context<'_>) -> Result<(), Status> {
-        while let Some(body) = &mut self.body
-            && self.call.lock().machine.unsent() < UNSENT_MAX
-        {
+        while self.has_room() {
+            let Some(body) = &mut self.body else {
+                break;
+            };
             let Poll::Ready(next) = body.as_mut().poll_frame(cx) else {
                 break;
             };
@@ -264,14 +272,17 @@ impl Driver {
         Ok(())
     }
 
-    fn transmit(&mut self) -> Result<(), Status> {
+    /// Begins the RPCs of the frames that are due. True if there are any.
+    fn transmit(&mut self) -> Result<bool, Status> {
+        let mut any = false;
         loop {
             let now = self.call.now();
             let frame = self.call.lock().machine.poll_transmit(now)?;
             match frame {
                 Some(frame) => self.send(frame)?,
-                None => return Ok(()),
+                None => return Ok(any),
             }
+            any = true;
         }
     }
 
