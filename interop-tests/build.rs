@@ -57,6 +57,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// The same services in the forms that options give them.
 fn every_form(out: &Path, protos: &Path) -> Result<(), Box<dyn std::error::Error>> {
     for (form, native_async, use_arc_self) in [
+        ("boxed_stubs", false, false),
         ("boxed_arc", false, true),
         ("native", true, false),
         ("native_arc", true, true),

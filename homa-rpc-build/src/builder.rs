@@ -326,7 +326,8 @@ impl Builder {
     }
 
     /// Gives the methods of server traits a body that answers UNIMPLEMENTED, so that a method added
-    /// to the `.proto` doesn't break implementations. Default: no.
+    /// to the `.proto` doesn't break implementations. Streams of responses are `BoxStream`s then, without
+    /// an associated type. Default: no.
     pub fn generate_default_stubs(mut self, enable: bool) -> Self {
         self.options.shape.default_stubs = enable;
         self

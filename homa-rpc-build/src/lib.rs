@@ -31,6 +31,12 @@
 //! - `greeter_server` with the trait `Greeter`, to be implemented, and `GreeterServer<T>`, which
 //!   makes a service of an implementation.
 //!
+//! A method with `stream` before its result gives the client a `Response<Streaming<Reply>>`. The server's trait
+//! has a type for it, named like the method: `type WatchStream: Stream<Item = Result<Reply, Status>>`. With
+//! [`Builder::generate_default_stubs`] it is a `BoxStream<Reply>` instead, since such a type can have no
+//! default. A method with `stream` before its argument takes any stream of messages at the client and gives
+//! the server a `Request<Streaming<Message>>`.
+//!
 //! What is in files that are only imported is built where one of its types is used, and without its
 //! services: give a file to the compiler to have those.
 //!
@@ -50,10 +56,9 @@
 //!
 //! # What is refused
 //!
-//! Methods that stream, in a file that is not only imported, and files with `edition = "2023"` or
-//! later, are not supported yet. They give an [`Error`] which names the file and the line, as do
-//! syntax errors, missing imports, and names that differ in protobuf and not in Rust. All errors of a
-//! kind come in one run, see [`Problems`].
+//! Files with `edition = "2023"` or later are not supported yet. They give an [`Error`] which names the
+//! file and the line, as do syntax errors, missing imports, and names that differ in protobuf and not in
+//! Rust. All errors of a kind come in one run, see [`Problems`].
 //!
 //! No file is written over another: neither within a run, nor over what another run of the same build
 //! script has written.

@@ -349,6 +349,34 @@ fn a_message_with_the_name_of_a_package_matters_only_in_an_include_file() {
 }
 
 #[test]
+fn streams_that_clash_matter_in_the_trait_of_a_server_only() {
+    let proto = "syntax = \"proto3\"; message A {} service S {\n\
+                 rpc A_1(A) returns (stream A);\nrpc a1(A) returns (stream A);\n\
+                 rpc b_1(A) returns (A);\nrpc B1(stream A) returns (A); }";
+    let case = Case::new("streams_of_methods").file("a.proto", proto);
+    let (error, text) = case.error();
+    assert!(matches!(error, Error::Name { .. }), "{text}");
+    assert_eq!(
+        text,
+        "a.proto:3:1: the stream of method `A_1` and the stream of method `a1` would both be \
+         `A1Stream` in Rust: rename one"
+    );
+    type Set = fn(homa_rpc_build::Builder) -> homa_rpc_build::Builder;
+    let fine: [Set; 2] = [
+        |b| b.build_server(false),
+        |b| b.generate_default_stubs(true),
+    ];
+    for (number, set) in fine.into_iter().enumerate() {
+        let out = case.directory.join(format!("out{number}"));
+        fs::create_dir_all(&out).unwrap();
+        let builder = configure().emit_rerun_if_changed(false).out_dir(&out);
+        set(builder)
+            .compile_protos(&[case.directory.join("a.proto")], &[&case.directory])
+            .unwrap();
+    }
+}
+
+#[test]
 fn enum_values_that_clash_without_the_prefix_can_keep_it() {
     let proto = "syntax = \"proto3\"; enum Color { COLOR_RED = 0; RED = 1; }";
     let case = Case::new("retain_prefix").file("a.proto", proto);

@@ -92,6 +92,44 @@ fn sides_and_forms_can_be_chosen() {
 }
 
 #[test]
+fn methods_of_every_kind_are_written() {
+    let out = directory("kinds");
+    let method = |name: &str, route: &str| method().name(name).route_name(route);
+    let service = Service::builder()
+        .name("Kinds")
+        .method(method("say", "Say").build())
+        .method(method("record", "Record").client_streaming().build())
+        .method(method("list", "list").server_streaming().build())
+        .method(
+            method("chat", "Chat")
+                .client_streaming()
+                .server_streaming()
+                .build(),
+        )
+        .build();
+    Builder::new().out_dir(&out).compile(&[service]).unwrap();
+    let code = fs::read_to_string(out.join("Kinds.rs")).unwrap();
+    let code = code.split_whitespace().collect::<Vec<_>>().join(" ");
+    for part in [
+        "codegen::MethodDescriptor::unary( \"Kinds\", \"Say\", \"/Kinds/Say\", )",
+        "codegen::MethodDescriptor::client_streaming( \"Kinds\", \"Record\", \"/Kinds/Record\", )",
+        "codegen::MethodDescriptor::server_streaming( \"Kinds\", \"list\", \"/Kinds/list\", )",
+        "codegen::MethodDescriptor::bidi_streaming( \"Kinds\", \"Chat\", \"/Kinds/Chat\", )",
+        "self.inner.client_streaming(request.into_streaming_request(), &METHOD, codec)",
+        "self.inner.server_streaming(request.into_request(), &METHOD, codec)",
+        "self.inner.bidi_streaming(request.into_streaming_request(), &METHOD, codec)",
+        "M: codegen::IntoStreamingRequest<Message = crate::HelloRequest>,",
+        "codegen::Response<codegen::Streaming<super::Reply<u8>>>",
+        "type ListStream: codegen::Stream<",
+        "type ChatStream: codegen::Stream<",
+        "request: codegen::Request<codegen::Streaming<crate::HelloRequest>>",
+        "codegen::client_streaming(call, codec, self.limits, handler)",
+    ] {
+        assert!(code.contains(part), "no {part} in {code}");
+    }
+}
+
+#[test]
 fn what_is_missing_or_wrong_is_named() {
     let out = directory("wrong");
     let refused = |service: Service, option: &str| {
@@ -139,6 +177,14 @@ fn what_is_missing_or_wrong_is_named() {
     }
     let twice = Service::builder().name("S").method(method().build());
     refused(twice.method(method().build()).build(), "Service::method");
+    let streaming = |name: &str, route: &str| {
+        let method = method().name(name).route_name(route);
+        method.server_streaming().build()
+    };
+    // Both would be `A1Stream`.
+    let streams = Service::builder().name("S").method(streaming("a_1", "a_1"));
+    let streams = streams.method(streaming("a1", "a1")).build();
+    refused(streams, "Service::method");
     assert_eq!(fs::read_dir(&out).unwrap().count(), 0);
 }
 

@@ -32,6 +32,38 @@
 //! # }
 //! ```
 //!
+//! # Streams
+//!
+//! Methods are of four kinds: one message or a stream of them, each way. What a client receives and what a
+//! handler is asked is a [`Streaming`]; what a client sends and what a handler answers is any
+//! [`Stream`](futures_core::Stream) that is `Send`, boxed ([`BoxStream`]) or not.
+//!
+//! ```
+//! # type Item = u32;
+//! # struct Client;
+//! # impl Client {
+//! #     async fn chat(
+//! #         &self,
+//! #         requests: impl homa_rpc::IntoStreamingRequest<Message = Item>,
+//! #     ) -> homa_rpc::Result<homa_rpc::Response<homa_rpc::Streaming<Item>>> {
+//! #         unimplemented!()
+//! #     }
+//! # }
+//! # async fn example(
+//! #     client: Client,
+//! #     requests: impl futures_core::Stream<Item = Item> + Send + 'static,
+//! # ) -> homa_rpc::Result<()> {
+//! let mut replies = client.chat(requests).await?.into_inner();
+//! while let Some(reply) = replies.message().await? {
+//!     println!("{reply}");
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A call ends with an error in the stream, with its deadline, or when one side drops its end; then the other
+//! side's stream is dropped too.
+//!
 //! # Map of the crate
 //!
 //! | part | what it does |

@@ -193,14 +193,17 @@ fn a_uri_says_where_it_leads() {
 mod paths {
     mod root {
         use homa_rpc::BoxError;
+        use homa_rpc::BoxStream;
         use homa_rpc::Code;
         use homa_rpc::IntoRequest;
+        use homa_rpc::IntoStreamingRequest;
         use homa_rpc::Metadata;
         use homa_rpc::MethodDescriptor;
         use homa_rpc::Request;
         use homa_rpc::Response;
         use homa_rpc::Result;
         use homa_rpc::Status;
+        use homa_rpc::Streaming;
         use homa_rpc::async_trait;
         use homa_rpc::http;
         use homa_rpc::include_proto;

@@ -152,7 +152,7 @@ async fn a_timeout_that_an_interceptor_sets_holds_for_the_stream() {
 }
 
 #[tokio::test]
-async fn an_async_function_around_a_call_sees_its_stream_and_can_replace_it() {
+async fn an_async_function_around_a_call_sees_that_it_streams() {
     let seen: Arc<Mutex<Vec<Option<Code>>>> = Arc::default();
     let codes = Arc::clone(&seen);
     let layer = around(move |request: http::Request<Body>, next: Next| {

@@ -54,6 +54,10 @@ pub mod careful {
 /// The forms that options give to generated code, for services named like what Rust code uses.
 #[allow(missing_docs, reason = "the schema has no comments")]
 pub mod forms {
+    /// `generate_default_stubs`.
+    pub mod boxed_stubs {
+        include!(concat!(env!("OUT_DIR"), "/boxed_stubs/all.rs"));
+    }
     /// `use_arc_self`.
     pub mod boxed_arc {
         include!(concat!(env!("OUT_DIR"), "/boxed_arc/all.rs"));
@@ -62,7 +66,7 @@ pub mod forms {
     pub mod native {
         include!(concat!(env!("OUT_DIR"), "/native/all.rs"));
     }
-    /// `native_async` and `use_arc_self`.
+    /// `native_async`, `use_arc_self` and `generate_default_stubs`.
     pub mod native_arc {
         include!(concat!(env!("OUT_DIR"), "/native_arc/all.rs"));
     }

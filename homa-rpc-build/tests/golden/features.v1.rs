@@ -1215,6 +1215,460 @@ pub mod service_server {
         }
     }
 }
+/// Client of `features.v1.Streams`.
+pub mod streams_client {
+    #![allow(
+        deprecated,
+        unused_imports,
+        unused_qualifications,
+        clippy::doc_lazy_continuation,
+        clippy::doc_link_with_quotes,
+        clippy::doc_markdown,
+        clippy::doc_overindented_list_items,
+        clippy::iter_not_returning_iterator,
+        clippy::match_single_binding,
+        clippy::missing_errors_doc,
+        clippy::module_inception,
+        clippy::should_implement_trait,
+        clippy::too_many_lines,
+        clippy::unit_arg,
+        clippy::used_underscore_items,
+        clippy::wrong_self_convention,
+        reason = "generated from a schema, whose names and comments are not Rust"
+    )]
+    use homa_rpc::codegen;
+    /// Streams each way.
+    #[derive(Debug, Clone)]
+    pub struct StreamsClient<T = codegen::Channel> {
+        inner: codegen::Caller<T>,
+    }
+    impl<T> StreamsClient<T>
+    where
+        T: codegen::CallService,
+    {
+        /// A client that makes its calls on `service`, a channel or layers around one.
+        #[must_use]
+        pub fn new(service: T) -> Self {
+            Self {
+                inner: codegen::Caller::new(service),
+            }
+        }
+        /// A client that lets `interceptor` see all its calls on `service`.
+        #[must_use]
+        pub fn with_interceptor<I>(
+            service: T,
+            interceptor: I,
+        ) -> StreamsClient<codegen::InterceptedService<T, I>>
+        where
+            I: codegen::Interceptor,
+        {
+            let service = codegen::InterceptedService::new(service, interceptor);
+            StreamsClient {
+                inner: codegen::Caller::new(service),
+            }
+        }
+        /// Refuses replies longer than `limit` bytes.
+        #[must_use]
+        pub fn max_decoding_message_size(self, limit: usize) -> Self {
+            Self {
+                inner: self.inner.max_decoding_message_size(limit),
+            }
+        }
+        /// Refuses to send requests longer than `limit` bytes.
+        #[must_use]
+        pub fn max_encoding_message_size(self, limit: usize) -> Self {
+            Self {
+                inner: self.inner.max_encoding_message_size(limit),
+            }
+        }
+        /// A stream of responses.
+        pub fn watch<M>(
+            &self,
+            request: M,
+        ) -> impl std::future::Future<
+            Output = std::result::Result<
+                codegen::Response<codegen::Streaming<super::Response>>,
+                codegen::Status,
+            >,
+        > + std::marker::Send + 'static + use<T, M>
+        where
+            M: codegen::IntoRequest<super::Request>,
+        {
+            static METHOD: codegen::MethodDescriptor = codegen::MethodDescriptor::server_streaming(
+                "features.v1.Streams",
+                "Watch",
+                "/features.v1.Streams/Watch",
+            );
+            let codec = homa_rpc::codegen::ProstCodec::<
+                super::Request,
+                super::Response,
+            >::default();
+            self.inner.server_streaming(request.into_request(), &METHOD, codec)
+        }
+        /// A stream of requests.
+        pub fn upload_all<M>(
+            &self,
+            request: M,
+        ) -> impl std::future::Future<
+            Output = std::result::Result<codegen::Response<()>, codegen::Status>,
+        > + std::marker::Send + 'static + use<T, M>
+        where
+            M: codegen::IntoStreamingRequest<Message = super::super::common::Shared>,
+        {
+            static METHOD: codegen::MethodDescriptor = codegen::MethodDescriptor::client_streaming(
+                    "features.v1.Streams",
+                    "upload_all",
+                    "/features.v1.Streams/upload_all",
+                )
+                .with_idempotency(codegen::Idempotency::Idempotent);
+            let codec = homa_rpc::codegen::ProstCodec::<
+                super::super::common::Shared,
+                (),
+            >::default();
+            self.inner.client_streaming(request.into_streaming_request(), &METHOD, codec)
+        }
+        /// Both.
+        pub fn chat<M>(
+            &self,
+            request: M,
+        ) -> impl std::future::Future<
+            Output = std::result::Result<
+                codegen::Response<codegen::Streaming<super::outer::Inner>>,
+                codegen::Status,
+            >,
+        > + std::marker::Send + 'static + use<T, M>
+        where
+            M: codegen::IntoStreamingRequest<Message = ::prost::alloc::string::String>,
+        {
+            static METHOD: codegen::MethodDescriptor = codegen::MethodDescriptor::bidi_streaming(
+                "features.v1.Streams",
+                "Chat",
+                "/features.v1.Streams/Chat",
+            );
+            let codec = homa_rpc::codegen::ProstCodec::<
+                ::prost::alloc::string::String,
+                super::outer::Inner,
+            >::default();
+            self.inner.bidi_streaming(request.into_streaming_request(), &METHOD, codec)
+        }
+        /// None.
+        pub fn ping<M>(
+            &self,
+            request: M,
+        ) -> impl std::future::Future<
+            Output = std::result::Result<
+                codegen::Response<super::Response>,
+                codegen::Status,
+            >,
+        > + std::marker::Send + 'static + use<T, M>
+        where
+            M: codegen::IntoRequest<super::Request>,
+        {
+            static METHOD: codegen::MethodDescriptor = codegen::MethodDescriptor::unary(
+                "features.v1.Streams",
+                "Ping",
+                "/features.v1.Streams/Ping",
+            );
+            let codec = homa_rpc::codegen::ProstCodec::<
+                super::Request,
+                super::Response,
+            >::default();
+            self.inner.unary(request.into_request(), &METHOD, codec)
+        }
+        /// Named like a keyword, and out of date.
+        #[deprecated]
+        pub fn self_<M>(
+            &self,
+            request: M,
+        ) -> impl std::future::Future<
+            Output = std::result::Result<
+                codegen::Response<codegen::Streaming<super::Type>>,
+                codegen::Status,
+            >,
+        > + std::marker::Send + 'static + use<T, M>
+        where
+            M: codegen::IntoStreamingRequest<Message = super::Type>,
+        {
+            static METHOD: codegen::MethodDescriptor = codegen::MethodDescriptor::bidi_streaming(
+                "features.v1.Streams",
+                "Self",
+                "/features.v1.Streams/Self",
+            );
+            let codec = homa_rpc::codegen::ProstCodec::<
+                super::Type,
+                super::Type,
+            >::default();
+            self.inner.bidi_streaming(request.into_streaming_request(), &METHOD, codec)
+        }
+    }
+}
+/// Server of `features.v1.Streams`.
+pub mod streams_server {
+    #![allow(
+        deprecated,
+        unused_imports,
+        unused_qualifications,
+        clippy::doc_lazy_continuation,
+        clippy::doc_link_with_quotes,
+        clippy::doc_markdown,
+        clippy::doc_overindented_list_items,
+        clippy::iter_not_returning_iterator,
+        clippy::match_single_binding,
+        clippy::missing_errors_doc,
+        clippy::module_inception,
+        clippy::should_implement_trait,
+        clippy::too_many_lines,
+        clippy::unit_arg,
+        clippy::used_underscore_items,
+        clippy::wrong_self_convention,
+        reason = "generated from a schema, whose names and comments are not Rust"
+    )]
+    use homa_rpc::codegen;
+    /// Full name of the service, by which it is served.
+    pub const SERVICE_NAME: &str = "features.v1.Streams";
+    /// Streams each way.
+    #[diagnostic::on_unimplemented(
+        message = "`{Self}` is no implementation of the service `features.v1.Streams`",
+        label = "expected a type with `impl Streams for ..`",
+        note = "the trait is implemented by `#[homa_rpc::async_trait] impl Streams for {Self}`",
+        note = "an `Arc` of an implementation goes to `StreamsServer::from_arc`",
+    )]
+    #[homa_rpc::async_trait] // every `impl` of the trait needs this attribute as well
+    pub trait Streams: std::marker::Send + std::marker::Sync + 'static {
+        /// The responses of `Watch`.
+        type WatchStream: codegen::Stream<
+                Item = std::result::Result<super::Response, codegen::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// A stream of responses.
+        async fn watch(
+            &self,
+            request: codegen::Request<super::Request>,
+        ) -> std::result::Result<codegen::Response<Self::WatchStream>, codegen::Status>;
+        /// A stream of requests.
+        async fn upload_all(
+            &self,
+            request: codegen::Request<codegen::Streaming<super::super::common::Shared>>,
+        ) -> std::result::Result<codegen::Response<()>, codegen::Status>;
+        /// The responses of `Chat`.
+        type ChatStream: codegen::Stream<
+                Item = std::result::Result<super::outer::Inner, codegen::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Both.
+        async fn chat(
+            &self,
+            request: codegen::Request<codegen::Streaming<::prost::alloc::string::String>>,
+        ) -> std::result::Result<codegen::Response<Self::ChatStream>, codegen::Status>;
+        /// None.
+        async fn ping(
+            &self,
+            request: codegen::Request<super::Request>,
+        ) -> std::result::Result<codegen::Response<super::Response>, codegen::Status>;
+        /// The responses of `Self`.
+        type SelfStream: codegen::Stream<
+                Item = std::result::Result<super::Type, codegen::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Named like a keyword, and out of date.
+        #[deprecated]
+        async fn self_(
+            &self,
+            request: codegen::Request<codegen::Streaming<super::Type>>,
+        ) -> std::result::Result<codegen::Response<Self::SelfStream>, codegen::Status>;
+    }
+    /// Serves an implementation of [`Streams`] as `features.v1.Streams`.
+    #[derive(Debug)]
+    pub struct StreamsServer<T> {
+        inner: std::sync::Arc<T>,
+        limits: codegen::MessageLimits,
+    }
+    impl<T> StreamsServer<T> {
+        /// Serves `inner`.
+        #[must_use]
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(std::sync::Arc::new(inner))
+        }
+        /// Serves `inner`, which others may hold too.
+        #[must_use]
+        pub fn from_arc(inner: std::sync::Arc<T>) -> Self {
+            Self {
+                inner,
+                limits: codegen::MessageLimits::default(),
+            }
+        }
+        /// Serves `inner`, and lets `interceptor` see all calls.
+        #[must_use]
+        pub fn with_interceptor<I>(
+            inner: T,
+            interceptor: I,
+        ) -> codegen::InterceptedService<Self, I>
+        where
+            I: codegen::Interceptor,
+        {
+            codegen::InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Refuses requests longer than `limit` bytes.
+        #[must_use]
+        pub fn max_decoding_message_size(self, limit: usize) -> Self {
+            Self {
+                limits: self.limits.max_decoding_message_size(limit),
+                ..self
+            }
+        }
+        /// Refuses to send replies longer than `limit` bytes.
+        #[must_use]
+        pub fn max_encoding_message_size(self, limit: usize) -> Self {
+            Self {
+                limits: self.limits.max_encoding_message_size(limit),
+                ..self
+            }
+        }
+    }
+    impl<T> std::clone::Clone for StreamsServer<T> {
+        fn clone(&self) -> Self {
+            Self {
+                inner: std::sync::Arc::clone(&self.inner),
+                limits: self.limits,
+            }
+        }
+    }
+    impl<T> codegen::UnaryService for StreamsServer<T>
+    where
+        T: self::Streams,
+    {
+        fn limits(&self) -> codegen::MessageLimits {
+            self.limits
+        }
+        fn serve(&self, call: codegen::UnaryCall) -> codegen::UnaryFuture {
+            match call.method_index(<Self as codegen::NamedService>::METHODS) {
+                Some(3) => {
+                    let inner = std::sync::Arc::clone(&self.inner);
+                    let codec = homa_rpc::codegen::ProstCodec::<
+                        super::Response,
+                        super::Request,
+                    >::default();
+                    let handler = move |request| async move {
+                        <T as self::Streams>::ping(&inner, request).await
+                    };
+                    codegen::unary(call, codec, self.limits, handler)
+                }
+                _ => codegen::unimplemented_method(&call),
+            }
+        }
+        fn serve_streaming(
+            &self,
+            call: codegen::StreamingCall,
+        ) -> codegen::StreamingFuture {
+            match call.method_index() {
+                0 => {
+                    let inner = std::sync::Arc::clone(&self.inner);
+                    let codec = homa_rpc::codegen::ProstCodec::<
+                        super::Response,
+                        super::Request,
+                    >::default();
+                    let handler = move |request| async move {
+                        <T as self::Streams>::watch(&inner, request).await
+                    };
+                    codegen::server_streaming(call, codec, self.limits, handler)
+                }
+                1 => {
+                    let inner = std::sync::Arc::clone(&self.inner);
+                    let codec = homa_rpc::codegen::ProstCodec::<
+                        (),
+                        super::super::common::Shared,
+                    >::default();
+                    let handler = move |request| async move {
+                        <T as self::Streams>::upload_all(&inner, request).await
+                    };
+                    codegen::client_streaming(call, codec, self.limits, handler)
+                }
+                2 => {
+                    let inner = std::sync::Arc::clone(&self.inner);
+                    let codec = homa_rpc::codegen::ProstCodec::<
+                        super::outer::Inner,
+                        ::prost::alloc::string::String,
+                    >::default();
+                    let handler = move |request| async move {
+                        <T as self::Streams>::chat(&inner, request).await
+                    };
+                    codegen::bidi_streaming(call, codec, self.limits, handler)
+                }
+                4 => {
+                    let inner = std::sync::Arc::clone(&self.inner);
+                    let codec = homa_rpc::codegen::ProstCodec::<
+                        super::Type,
+                        super::Type,
+                    >::default();
+                    let handler = move |request| async move {
+                        <T as self::Streams>::self_(&inner, request).await
+                    };
+                    codegen::bidi_streaming(call, codec, self.limits, handler)
+                }
+                _ => codegen::unimplemented_streaming_method(&call),
+            }
+        }
+    }
+    impl<T, B> codegen::Service<codegen::http::Request<B>> for StreamsServer<T>
+    where
+        T: self::Streams,
+        B: codegen::http_body::Body<Data = codegen::Bytes> + std::marker::Send + 'static,
+        B::Error: std::convert::Into<codegen::StdError> + std::marker::Send + 'static,
+    {
+        type Response = codegen::http::Response<codegen::Body>;
+        type Error = std::convert::Infallible;
+        type Future = codegen::HttpFuture;
+        fn poll_ready(
+            &mut self,
+            _context: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<std::result::Result<(), Self::Error>> {
+            std::task::Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, request: codegen::http::Request<B>) -> Self::Future {
+            codegen::serve_http(self, request)
+        }
+    }
+    impl<T> codegen::NamedService for StreamsServer<T>
+    where
+        T: self::Streams,
+    {
+        const NAME: &'static str = SERVICE_NAME;
+        const METHODS: &'static [codegen::MethodDescriptor] = &[
+            codegen::MethodDescriptor::server_streaming(
+                "features.v1.Streams",
+                "Watch",
+                "/features.v1.Streams/Watch",
+            ),
+            codegen::MethodDescriptor::client_streaming(
+                    "features.v1.Streams",
+                    "upload_all",
+                    "/features.v1.Streams/upload_all",
+                )
+                .with_idempotency(codegen::Idempotency::Idempotent),
+            codegen::MethodDescriptor::bidi_streaming(
+                "features.v1.Streams",
+                "Chat",
+                "/features.v1.Streams/Chat",
+            ),
+            codegen::MethodDescriptor::unary(
+                "features.v1.Streams",
+                "Ping",
+                "/features.v1.Streams/Ping",
+            ),
+            codegen::MethodDescriptor::bidi_streaming(
+                "features.v1.Streams",
+                "Self",
+                "/features.v1.Streams/Self",
+            ),
+        ];
+        fn unary(&self) -> std::option::Option<&dyn codegen::UnaryService> {
+            Some(self)
+        }
+    }
+}
 /// Client of `features.v1.Send`.
 pub mod send_client {
     #![allow(

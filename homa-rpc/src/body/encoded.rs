@@ -238,3 +238,165 @@ impl<C: Codec> Encoder<C> {
         Some(mem::take(&mut self.run).into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::task::Waker;
+
+    use http_body::Body as _;
+
+    use super::*;
+    use crate::message::status::Code;
+
+    /// Bytes as they are. The length is what a message says, if it says one.
+    struct Raw;
+
+    #[derive(Clone)]
+    struct Message {
+        says: Option<usize>,
+        bytes: Vec<u8>,
+        fails: bool,
+    }
+
+    impl Message {
+        fn of(says: Option<usize>, len: usize) -> Self {
+            Self {
+                says,
+                bytes: vec![7; len],
+                fails: false,
+            }
+        }
+    }
+
+    impl Codec for Raw {
+        type Encode = Message;
+        type Decode = Bytes;
+
+        fn encode(&self, message: Message) -> Result<Bytes, Status> {
+            if message.fails {
+                return Err(Status::internal("on purpose"));
+            }
+            Ok(message.bytes.into())
+        }
+
+        fn encode_into(&self, message: Message, buffer: &mut Vec<u8>) -> Result<(), Status> {
+            buffer.extend_from_slice(&message.bytes);
+            if message.fails {
+                return Err(Status::internal("on purpose"));
+            }
+            Ok(())
+        }
+
+        fn encoded_len(&self, message: &Message) -> Option<usize> {
+            message.says
+        }
+
+        fn decode(&self, bytes: Bytes) -> Result<Bytes, Status> {
+            Ok(bytes)
+        }
+    }
+
+    /// Yields these, `None` for once pending.
+    struct Source(VecDeque<Option<Message>>);
+
+    impl Stream for Source {
+        type Item = Result<Message, Status>;
+
+        fn poll_next(
+            mut self: Pin<&mut Self>,
+            cx: &mut task::Context<'_>,
+        ) -> Poll<Option<Self::Item>> {
+            match self.0.pop_front() {
+                Some(Some(message)) => Poll::Ready(Some(Ok(message))),
+                Some(None) => {
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
+                }
+                None => Poll::Ready(None),
+            }
+        }
+    }
+
+    /// Lengths of the data frames, and how the body ended.
+    fn frames(messages: &[Option<Message>], max: usize) -> (Vec<usize>, Result<(), Status>) {
+        let limits = MessageLimits::default().max_encoding_message_size(max);
+        let source = Source(messages.iter().cloned().collect());
+        let body = Encoded::new(
+            source,
+            Arc::new(Raw),
+            limits,
+            Role::Request,
+            CallContext::default(),
+        );
+        let mut body = pin!(body);
+        let mut cx = task::Context::from_waker(Waker::noop());
+        let mut lengths = Vec::new();
+        loop {
+            match body.as_mut().poll_frame(&mut cx) {
+                Poll::Ready(Some(Ok(frame))) => lengths.push(frame.into_data().unwrap().len()),
+                Poll::Ready(Some(Err(status))) => {
+                    assert!(body.is_end_stream());
+                    let next = body.as_mut().poll_frame(&mut cx);
+                    assert!(matches!(next, Poll::Ready(None)));
+                    return (lengths, Err(status));
+                }
+                Poll::Ready(None) => {
+                    assert!(body.is_end_stream());
+                    return (lengths, Ok(()));
+                }
+                Poll::Pending => {}
+            }
+        }
+    }
+
+    #[test]
+    fn codecs_that_know_the_length_and_that_do_not_make_the_same_frames() {
+        let edge = [0, 1, SHORT_MAX, SHORT_MAX + 1, 3];
+        for know in [true, false] {
+            let messages: Vec<_> = edge
+                .iter()
+                .map(|&len| Some(Message::of(know.then_some(len), len)))
+                .collect();
+            let (lengths, end) = frames(&messages, usize::MAX);
+            end.unwrap();
+            let run = 3 * PREFIX_LEN + 1 + SHORT_MAX;
+            let expected = [run, PREFIX_LEN, SHORT_MAX + 1, PREFIX_LEN + 3];
+            assert_eq!(lengths, expected, "{know}");
+        }
+    }
+
+    #[test]
+    fn what_is_ready_leaves_when_the_source_waits() {
+        let one = Some(Message::of(Some(1), 1));
+        let messages = [None, one.clone(), one.clone(), None, None, one, None];
+        let (lengths, end) = frames(&messages, usize::MAX);
+        end.unwrap();
+        assert_eq!(lengths, [2 * (PREFIX_LEN + 1), PREFIX_LEN + 1]);
+    }
+
+    #[test]
+    fn a_message_that_cannot_be_encoded_ends_the_body_behind_those_before_it() {
+        let good = Some(Message::of(Some(4), 4));
+        let mut fails = Message::of(Some(4), 4);
+        fails.fails = true;
+        let unknown = Message {
+            says: None,
+            ..fails.clone()
+        };
+        let bad = [
+            (fails, Code::Internal),
+            (unknown, Code::Internal),
+            (Message::of(Some(5), 5), Code::ResourceExhausted),
+            (Message::of(None, 5), Code::ResourceExhausted),
+            // More than it had said.
+            (Message::of(Some(1), 5), Code::ResourceExhausted),
+            (Message::of(None, SHORT_MAX + 1), Code::ResourceExhausted),
+        ];
+        for (bad, code) in bad {
+            let (lengths, end) = frames(&[good.clone(), Some(bad), good.clone()], 4);
+            assert_eq!(end.unwrap_err().code(), code);
+            assert_eq!(lengths, [PREFIX_LEN + 4], "and nothing of the bad one");
+        }
+    }
+}

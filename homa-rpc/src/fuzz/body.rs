@@ -1,15 +1,19 @@
 //! Bytes as a foreign body.
 
 use std::collections::VecDeque;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+use futures_core::Stream as _;
 use homa_transport::sim::fuzz::Source;
 use http_body::Frame;
 
 use super::{bytes, headers};
-use crate::body::{self, Body, End};
+use crate::body::{self, Body, End, Streaming};
+use crate::message::codec::Codec;
+use crate::message::limits::MessageLimits;
 use crate::message::status::{Code, Status};
 
 /// Longest message taken, in bytes.
@@ -17,11 +21,13 @@ const MAX: usize = 24;
 
 /// Reads a foreign body that is cut into frames as the bytes say, with trailers of any kind. What is
 /// taken must be one message within the limit; taken from our own body, which says the same in its
-/// own way, it must be the same.
+/// own way, it must be the same. The bytes also stand for a stream, of which each message must come as
+/// it was put in.
 ///
 /// # Panics
 /// If not.
 pub fn body(data: &[u8]) {
+    as_stream(&mut Source::new(data));
     let mut source = Source::new(data);
     let mut frames = VecDeque::new();
     let mut content = Vec::new();
@@ -39,14 +45,7 @@ pub fn body(data: &[u8]) {
         content.extend(bytes(&mut source));
     }
     let expected = expected(&content);
-    while !content.is_empty() {
-        let rest = content.split_off(content.len().min(source.below(16)));
-        frames.push_back(Ok(Frame::data(Bytes::from(content))));
-        content = rest;
-        if source.is_empty() {
-            frames.push_back(Ok(Frame::data(Bytes::from(std::mem::take(&mut content)))));
-        }
-    }
+    cut(content, &mut source, &mut frames);
     match source.byte() % 4 {
         0 => {}
         1 => frames.push_back(Err(Status::aborted("broken"))),
@@ -64,6 +63,82 @@ pub fn body(data: &[u8]) {
         (Ok(whole), Err(())) => panic!("{whole:?} was read"),
         (Err(status), Ok(_)) => assert!(broken, "{status}"),
         (Err(status), Err(())) => assert_ne!(status.code(), Code::Ok),
+    }
+}
+
+/// Appends frames with this content, cut somewhere.
+fn cut(
+    mut content: Vec<u8>,
+    source: &mut Source<'_>,
+    frames: &mut VecDeque<Result<Frame<Bytes>, Status>>,
+) {
+    while !content.is_empty() {
+        let rest = content.split_off(content.len().min(source.below(16)));
+        frames.push_back(Ok(Frame::data(Bytes::from(content))));
+        content = rest;
+        if source.is_empty() {
+            frames.push_back(Ok(Frame::data(Bytes::from(std::mem::take(&mut content)))));
+        }
+    }
+}
+
+/// A stream of messages, with something behind them that may be wrong.
+fn as_stream(source: &mut Source<'_>) {
+    let mut expected = VecDeque::new();
+    let mut content = Vec::new();
+    while source.chance(200) {
+        let message = bytes(source);
+        let message = &message[..message.len().min(MAX)];
+        content.push(0);
+        content.extend(u32::try_from(message.len()).unwrap().to_be_bytes());
+        content.extend(message);
+        expected.push_back(message.to_vec());
+    }
+    let is_wrong = source.chance(64);
+    if is_wrong {
+        // Too long, compressed, cut off within the message or its prefix.
+        let wrong: [&[u8]; 4] = [b"\0\0\0\0\x19", b"\x01\0\0\0\0", b"\0\0\0\0\x02a", b"\0"];
+        content.extend(wrong[usize::from(source.byte() % 4)]);
+    }
+    let mut frames = VecDeque::new();
+    cut(content, source, &mut frames);
+    let is_broken = source.chance(64);
+    if is_broken {
+        frames.push_back(Err(Status::aborted("broken")));
+    } else if source.chance(128) {
+        // Of no use in a request, and no harm.
+        frames.push_back(Ok(Frame::trailers(headers(source))));
+    }
+    let limits = MessageLimits::default().max_decoding_message_size(MAX);
+    let mut read = Streaming::request(Body::new(Frames(frames)), Arc::new(Raw), limits);
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut next = || match Pin::new(&mut read).poll_next(&mut cx) {
+        Poll::Ready(next) => next.transpose(),
+        Poll::Pending => panic!("all frames are there"),
+    };
+    while let Some(message) = expected.pop_front() {
+        assert_eq!(next().unwrap(), Some(message.into()));
+    }
+    match next() {
+        Ok(message) => assert!(message.is_none() && !is_wrong && !is_broken),
+        Err(status) => assert!(is_wrong || is_broken, "{status}"),
+    }
+    assert_eq!(next().unwrap(), None);
+}
+
+/// Messages are their bytes.
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Bytes;
+    type Decode = Bytes;
+
+    fn encode(&self, message: Bytes) -> Result<Bytes, Status> {
+        Ok(message)
+    }
+
+    fn decode(&self, bytes: Bytes) -> Result<Bytes, Status> {
+        Ok(bytes)
     }
 }
 

@@ -13,6 +13,7 @@ use crate::message::BoxError;
 use crate::message::method::MethodDescriptor;
 use crate::message::status::Status;
 use crate::server::NamedService;
+use crate::util::inner::gives_back_inner;
 
 /// A layer that runs an asynchronous function around each call, on a client or a server. It gets the
 /// request and what comes [`Next`], sees the response, with
@@ -67,25 +68,7 @@ pub struct Around<S, F> {
     function: F,
 }
 
-impl<S, F> Around<S, F> {
-    /// The service inside.
-    #[must_use]
-    pub const fn get_ref(&self) -> &S {
-        &self.inner
-    }
-
-    /// The service inside, to be changed.
-    #[must_use]
-    pub const fn get_mut(&mut self) -> &mut S {
-        &mut self.inner
-    }
-
-    /// The service inside alone.
-    #[must_use]
-    pub fn into_inner(self) -> S {
-        self.inner
-    }
-}
+gives_back_inner!(Around<S, F>);
 
 impl<S: NamedService, F> NamedService for Around<S, F> {
     const NAME: &'static str = S::NAME;

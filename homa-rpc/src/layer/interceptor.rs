@@ -21,6 +21,7 @@ use crate::message::method::{CallInfo, MethodDescriptor};
 use crate::message::request::Request;
 use crate::message::status::Status;
 use crate::server::NamedService;
+use crate::util::inner::gives_back_inner;
 
 /// Sees calls before and after, on a client or a server. What waits in between belongs into
 /// [`around`](super::around()).
@@ -125,25 +126,9 @@ impl<S, I: Interceptor> InterceptedService<S, I> {
     }
 }
 
+gives_back_inner!(InterceptedService<S, I>);
+
 impl<S, I> InterceptedService<S, I> {
-    /// The service inside.
-    #[must_use]
-    pub const fn get_ref(&self) -> &S {
-        &self.inner
-    }
-
-    /// The service inside, to be changed.
-    #[must_use]
-    pub const fn get_mut(&mut self) -> &mut S {
-        &mut self.inner
-    }
-
-    /// The service inside alone.
-    #[must_use]
-    pub fn into_inner(self) -> S {
-        self.inner
-    }
-
     /// What sees its calls.
     #[must_use]
     pub fn interceptor(&self) -> &I {

@@ -8,6 +8,7 @@ use tower::{Layer, Service};
 
 use super::service::NamedService;
 use crate::message::method::MethodDescriptor;
+use crate::util::inner::gives_back_inner;
 
 /// Puts `layer` around one service instead of all:
 /// `add_service(layered(&layer, GreeterServer::new(greeter)))`. Needed for layers of others, which
@@ -32,25 +33,7 @@ pub struct Layered<S, N> {
     named: PhantomData<fn() -> N>,
 }
 
-impl<S, N> Layered<S, N> {
-    /// The service inside.
-    #[must_use]
-    pub const fn get_ref(&self) -> &S {
-        &self.inner
-    }
-
-    /// The service inside, to be changed.
-    #[must_use]
-    pub const fn get_mut(&mut self) -> &mut S {
-        &mut self.inner
-    }
-
-    /// The service inside alone.
-    #[must_use]
-    pub fn into_inner(self) -> S {
-        self.inner
-    }
-}
+gives_back_inner!(Layered<S, N>);
 
 impl<S, N: NamedService> NamedService for Layered<S, N> {
     const NAME: &'static str = N::NAME;
