@@ -6,7 +6,6 @@ use http::HeaderValue;
 
 use crate::message::status::Code;
 
-/// Hides the type, so that the body has to be polled.
 /// The contents of a body, taken out or read.
 async fn collect<B>(
     body: B,
@@ -22,6 +21,7 @@ where
     }
 }
 
+/// Hides the type, so that the body has to be polled.
 fn foreign(body: Body) -> http_body_util::combinators::UnsyncBoxBody<Bytes, Status> {
     body.boxed_unsync()
 }

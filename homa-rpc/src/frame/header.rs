@@ -258,8 +258,8 @@ mod tests {
         };
         let decode = |header: &Header| Header::decode(&mut header.encode().to_vec().into());
         assert!(decode(&header).is_ok());
-        header.flags = 0x0200;
-        assert_eq!(decode(&header), Err(FrameError::Flags(0x0200)));
+        header.flags = 0x0400;
+        assert_eq!(decode(&header), Err(FrameError::Flags(0x0400)));
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub(crate) struct ClientFrame {
     pub(crate) end: bool,
     /// How often it was sent before.
     tries: u32,
+    /// It may have overtaken the CALL.
+    is_early: bool,
 }
 
 impl ClientFrame {
@@ -144,8 +146,9 @@ impl ClientCall {
             return self.call().map(Some);
         }
         if self.again.front().is_some_and(|(due, _)| *due <= now)
-            && let Some((_, frame)) = self.again.pop_front()
+            && let Some((_, mut frame)) = self.again.pop_front()
         {
+            frame.is_early = !self.confirmed;
             self.on_transmit(&frame);
             return Ok(Some(frame));
         }
@@ -167,6 +170,7 @@ impl ClientCall {
                 content: taken.content,
                 end: taken.end,
                 tries: 0,
+                is_early: false,
             },
             None => ClientFrame {
                 kind: Kind::Call,
@@ -175,6 +179,7 @@ impl ClientCall {
                 content: Content::None,
                 end: false,
                 tries: 0,
+                is_early: false,
             },
         };
         self.on_transmit(&frame);
@@ -211,6 +216,7 @@ impl ClientCall {
             content: taken.content,
             end: taken.end,
             tries: 0,
+            is_early: !self.confirmed,
         };
         self.on_transmit(&frame);
         Ok(Some(frame))
@@ -227,6 +233,7 @@ impl ClientCall {
             content: Content::None,
             end: false,
             tries: 0,
+            is_early: false,
         };
         self.on_transmit(&frame);
         Some(frame)
@@ -274,7 +281,7 @@ impl ClientCall {
 
     /// A PART can overtake its CALL. It carries its number, so it can go again.
     fn unknown_call(&mut self, now: Duration, mut frame: ClientFrame, reply: Reply) {
-        if self.confirmed || frame.kind != Kind::Part {
+        if !frame.is_early {
             let unknown = || Status::unavailable("the server does not know the call any more");
             self.unknown = Some(reply.status.unwrap_or_else(unknown));
             return;

@@ -1,6 +1,7 @@
 //! What one end receives: frames in any order become a stream of bytes as gRPC has them.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -12,7 +13,6 @@ use crate::frame::{Content, ITEM_HEAD_LEN};
 const EARLY_MAX: i32 = 64;
 
 /// Frames that have arrived.
-#[derive(Debug)]
 pub(super) struct Inbox {
     /// The number of the next frame.
     next: u32,
@@ -208,6 +208,19 @@ impl Inbox {
 
     pub(super) fn has_ready(&self) -> bool {
         !self.ready.is_empty()
+    }
+}
+
+impl fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inbox")
+            .field("next", &self.next)
+            .field("early", &self.early.len())
+            .field("buffered", &self.buffered)
+            .field("received", &self.received)
+            .field("cut", &self.cut)
+            .field("ended", &self.ended)
+            .finish_non_exhaustive()
     }
 }
 

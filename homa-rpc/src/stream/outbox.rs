@@ -1,6 +1,7 @@
 //! What one end sends: a stream of bytes as gRPC has them, each item behind its head, cut into frames.
 
 use std::collections::VecDeque;
+use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use homa_transport::Message;
@@ -14,7 +15,6 @@ const WAITS_MAX: usize = 32_768;
 const COPIED_MAX: usize = 1_024;
 
 /// Items that wait to be sent.
-#[derive(Debug)]
 pub(crate) struct Outbox {
     /// Items with their heads, cut anywhere.
     chunks: VecDeque<Bytes>,
@@ -261,6 +261,17 @@ impl Outbox {
         out.push(copied.freeze());
         self.len -= len - left;
         out
+    }
+}
+
+impl fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outbox")
+            .field("len", &self.len)
+            .field("cut", &self.cut)
+            .field("sequence", &self.sequence)
+            .field("end", &self.end)
+            .finish_non_exhaustive()
     }
 }
 

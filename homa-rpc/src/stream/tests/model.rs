@@ -324,7 +324,7 @@ impl World {
         }
         self.client.stop_deferring();
         self.flush_client();
-        if !self.up.finished {
+        if !self.up.finished && !self.client.is_over() {
             let pause = self.random.below(2_000);
             self.at(pause, Event::ClientWrites);
         }
@@ -403,7 +403,8 @@ impl World {
     fn run(&mut self) {
         while let Some(Reverse((due, _, event))) = self.events.pop() {
             self.now = due;
-            assert!(self.now < Duration::from_secs(600), "it does not end");
+            let ends = self.now < Duration::from_secs(600);
+            assert!(ends, "it does not end: {:?}", self.client);
             match event {
                 Event::ToServer { frame, bytes } => self.to_server(frame, bytes),
                 Event::ToClient { frame, bytes } => self.to_client(frame, bytes),
