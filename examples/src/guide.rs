@@ -111,29 +111,41 @@ impl RouteGuide for Guide {
         &self,
         request: Request<Streaming<RouteNote>>,
     ) -> Result<Response<Self::RouteChatStream>, Status> {
-        let mut incoming = request.into_inner();
-        let notes = Arc::clone(&self.notes);
         let (answers, stream) = mpsc::channel(NOTES_WAITING);
-        tokio::spawn(async move {
-            while let Some(note) = incoming.message().await.transpose() {
-                let earlier = note.and_then(|note| notes.exchange(note));
-                let (earlier, error) = match earlier {
-                    Ok(earlier) => (earlier, None),
-                    Err(status) => (Vec::new(), Some(Err(status))),
-                };
-                let failed = error.is_some();
-                for answer in earlier.into_iter().map(Ok).chain(error) {
-                    // It fails when the client is gone.
-                    if answers.send(answer).await.is_err() {
+        let notes = Arc::clone(&self.notes);
+        tokio::spawn(answer_notes(request.into_inner(), notes, answers));
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+}
+
+/// Answers notes until there are no more, one is refused, or the client is gone.
+async fn answer_notes(
+    mut incoming: Streaming<RouteNote>,
+    notes: Arc<Notes>,
+    answers: mpsc::Sender<Result<RouteNote, Status>>,
+) {
+    loop {
+        let note = tokio::select! {
+            note = incoming.message() => note,
+            () = answers.closed() => return,
+        };
+        let Some(note) = note.transpose() else {
+            return;
+        };
+        match note.and_then(|note| notes.exchange(note)) {
+            Ok(earlier) => {
+                for note in earlier {
+                    if answers.send(Ok(note)).await.is_err() {
                         return;
                     }
                 }
-                if failed {
-                    return;
-                }
             }
-        });
-        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+            Err(status) => {
+                // If that fails, nobody wants to know.
+                let _gone = answers.send(Err(status)).await;
+                return;
+            }
+        }
     }
 }
 

@@ -111,7 +111,10 @@ where
         Ok((whole, _)) => return Ok(whole),
         Err(reading) => reading,
     };
-    match reading.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+    match reading
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()))
+    {
         Poll::Ready(result) => result.map(|(whole, _)| whole),
         Poll::Pending => panic!("all frames are there"),
     }
