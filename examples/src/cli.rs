@@ -89,18 +89,36 @@ fn log() -> Result {
 ///
 /// If a socket fails.
 pub async fn serve(server: BoundServer) -> Result {
-    // Before the address is printed: whoever reads it may send the signal at once.
+    let stop = interrupted()?;
+    serve_until(server, stop).await
+}
+
+/// Yields at Ctrl-C or SIGTERM, which are watched for from the call on.
+///
+/// # Errors
+///
+/// If the system does not let it.
+pub fn interrupted() -> Result<impl Future<Output = ()>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    for uri in server.local_uris() {
-        println!("listening on {uri}");
-    }
-    let stop = async {
+    Ok(async move {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-    };
+    })
+}
+
+/// Prints the addresses and serves until `stop` yields, which has to be there already: whoever reads an
+/// address may send the signal at once.
+///
+/// # Errors
+///
+/// If a socket fails.
+pub async fn serve_until(server: BoundServer, stop: impl Future) -> Result {
+    for uri in server.local_uris() {
+        println!("listening on {uri}");
+    }
     server.serve_with_shutdown(stop).await?;
     Ok(())
 }

@@ -2,8 +2,11 @@
 //! testing by itself.
 
 pub mod cli;
+pub mod guide;
 pub mod json;
+pub mod places;
 pub mod rename;
+pub mod room;
 pub mod store;
 
 /// Generated from `proto/helloworld/greeter.proto`.
@@ -14,4 +17,17 @@ pub mod helloworld {
 /// Generated from `proto/keyvalue/keyvalue.proto`.
 pub mod keyvalue {
     homa_rpc::include_proto!("keyvalue");
+}
+
+/// Generated from `proto/routeguide/route_guide.proto`.
+pub mod routeguide {
+    homa_rpc::include_proto!("routeguide");
+
+    /// The encoded descriptors, for reflection.
+    pub const FILE_DESCRIPTOR_SET: &[u8] = homa_rpc::include_file_descriptor_set!("routeguide");
+}
+
+/// Generated from `proto/chat/chat.proto`.
+pub mod chat {
+    homa_rpc::include_proto!("chat");
 }

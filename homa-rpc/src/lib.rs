@@ -76,9 +76,15 @@
 //! | [`Codec`] | messages to bytes and back |
 //! | [`layer`] | interceptors |
 //! | `types` (feature) | `google.rpc.Status` and the standard details of errors |
+//! | `health` (feature) | the health service, `grpc.health.v1` |
+//! | `reflection` (feature) | the reflection service, `grpc.reflection.v1` and `v1alpha` |
 //!
 //! Messages travel as frames of the format specified in `WIRE.md`, one Homa message each. There is
 //! no encryption and source addresses can be forged: use it in trusted networks only.
+
+// By this name the generated code of this crate finds it.
+#[cfg(any(feature = "health", feature = "reflection"))]
+extern crate self as homa_rpc;
 
 mod body;
 mod call;
@@ -87,9 +93,13 @@ pub mod codegen;
 mod frame;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
+#[cfg(feature = "health")]
+pub mod health;
 pub mod layer;
 mod message;
 mod net;
+#[cfg(feature = "reflection")]
+pub mod reflection;
 pub mod server;
 mod stream;
 pub mod transport;

@@ -14,10 +14,10 @@ use crate::arguments::within;
 /// Client and server are two processes, pinned to one core each; the same messages, the same allocator
 /// (mimalloc); rounds of the stacks take turns, so that noise of the machine hits all.
 ///
-/// The ratio is that to tonic, above 1 where better: tonic's P50 / the stack's in latency_100B and
-/// hol_100B_behind_1MB, the stack's calls per second / tonic's otherwise. It is the median of the rounds'
-/// ratios, with the least and the greatest. Stacks that cannot run here are named with the reason, and are not
-/// in the file.
+/// The ratio is that to tonic, above 1 where better: tonic's P50 / the stack's in latency_100B,
+/// hol_100B_behind_1MB, stream_first_item and stream_pingpong, the stack's calls or items per second / tonic's
+/// otherwise. It is the median of the rounds' ratios, with the least and the greatest. Bare sockets do not
+/// stream. Stacks that cannot run here are named with the reason, and are not in the file.
 #[derive(Args, Clone, Debug, PartialEq)]
 #[command(rename_all = "kebab-case")]
 pub(crate) struct Arguments {

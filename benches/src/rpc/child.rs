@@ -212,7 +212,7 @@ impl Client {
         };
         let client = Usage::now(&counters) - before;
         Ok(Round {
-            calls: measured.times.len() as f64,
+            calls: measured.calls as f64,
             bytes: measured.bytes as f64,
             seconds: measured.took.as_secs_f64(),
             p50_us: measured.quantile_us(0.5),

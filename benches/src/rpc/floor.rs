@@ -108,7 +108,7 @@ impl InProgress {
         let now = Instant::now();
         for begin in self.small.drain(..count.min(self.small.len())) {
             if now <= self.end {
-                self.measured.times.push(now - begin);
+                self.measured.count(now - begin);
                 self.measured.bytes += SMALL_BYTES;
             }
         }
@@ -120,7 +120,7 @@ impl InProgress {
             if now <= self.end {
                 self.measured.bytes += BULK_BYTES;
                 if self.scenario.small == 0 {
-                    self.measured.times.push(now - begin);
+                    self.measured.count(now - begin);
                 }
             }
         }

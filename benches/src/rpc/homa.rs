@@ -4,14 +4,20 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use homa_rpc::{BoundServer, Channel, Server};
+use homa_rpc::client::CallService;
+use homa_rpc::{BoundServer, Channel, Server, Streaming};
 use homa_transport::{Config, Socket, Transport};
+use tokio::sync::mpsc;
 
 use super::load::Calls;
 use super::service::messages::bench_client::BenchClient;
 use super::service::messages::bench_server::BenchServer;
-use super::service::{Service, payload};
+use super::service::messages::streams_client::StreamsClient;
+use super::service::messages::streams_server::StreamsServer;
+use super::service::messages::{ItemsRequest, Payload};
+use super::service::{Service, payload, payloads};
 use super::stack::Stack;
+use super::stream::Items;
 
 /// Name of the in-process server.
 const MEM_URI: &str = "homa+mem://homa-bench";
@@ -27,7 +33,9 @@ pub(crate) fn bind(
     stack: Stack,
     config: Config,
 ) -> Result<(BoundServer, String, Counters), String> {
-    let server = Server::builder().add_service(BenchServer::new(Service));
+    let server = Server::builder()
+        .add_service(BenchServer::new(Service))
+        .add_service(StreamsServer::new(Service));
     let text = |error: &dyn std::error::Error| error.to_string();
     if stack == Stack::HomaUdp {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -50,7 +58,10 @@ pub(crate) fn bind(
 
 /// Calls over homa-rpc.
 #[derive(Clone, Debug)]
-pub(crate) struct HomaCalls(BenchClient);
+pub(crate) struct HomaCalls<S = Channel, T = S> {
+    calls: BenchClient<S>,
+    streams: StreamsClient<T>,
+}
 
 impl HomaCalls {
     /// Must be called inside the runtime.
@@ -67,20 +78,79 @@ impl HomaCalls {
             counters = Some(socket);
         }
         let channel = builder.build(uri).map_err(|error| error.to_string())?;
-        Ok((Self(BenchClient::new(channel)), counters))
+        let calls = Self {
+            calls: BenchClient::new(channel.clone()),
+            streams: StreamsClient::new(channel),
+        };
+        Ok((calls, counters))
     }
 }
 
-impl Calls for HomaCalls {
+impl<S: CallService + Sync, T: CallService + Sync> Calls for HomaCalls<S, T> {
     async fn echo(&mut self, body: Bytes) -> Result<usize, String> {
-        let reply = self.0.echo(payload(body)).await;
+        let reply = self.calls.echo(payload(body)).await;
         let reply = reply.map_err(|status| status.to_string())?;
         Ok(reply.into_inner().body.len())
     }
 
     async fn upload(&mut self, body: Bytes) -> Result<usize, String> {
-        let reply = self.0.upload(payload(body)).await;
+        let reply = self.calls.upload(payload(body)).await;
         let reply = reply.map_err(|status| status.to_string())?;
         Ok(usize::try_from(reply.into_inner().bytes).unwrap_or(usize::MAX))
+    }
+
+    type Items = Streaming<Payload>;
+
+    async fn items(&mut self, count: u64, bytes: usize) -> Result<Self::Items, String> {
+        let bytes = bytes as u64;
+        let items = self.streams.items(ItemsRequest { count, bytes }).await;
+        Ok(items.map_err(|status| status.to_string())?.into_inner())
+    }
+
+    async fn ping_pong(&mut self, there: mpsc::Receiver<Bytes>) -> Result<Self::Items, String> {
+        let back = self.streams.ping_pong(payloads(there)).await;
+        Ok(back.map_err(|status| status.to_string())?.into_inner())
+    }
+}
+
+impl Items for Streaming<Payload> {
+    async fn next(&mut self) -> Result<Option<usize>, String> {
+        let item = self.message().await.map_err(|status| status.to_string())?;
+        Ok(item.map(|item| item.body.len()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::rpc::load;
+    use crate::rpc::scenario::Scenario;
+
+    /// Without a channel in between: what is tested are the loads.
+    #[tokio::test]
+    async fn every_scenario_counts_what_it_moves() {
+        let calls = HomaCalls {
+            calls: BenchClient::new(BenchServer::new(Service)),
+            streams: StreamsClient::new(StreamsServer::new(Service)),
+        };
+        for scenario in Scenario::ALL {
+            let mut duration = Duration::from_millis(10);
+            let measured = loop {
+                let measured = load::run(&calls, scenario, duration).await.unwrap();
+                if measured.calls > 0 {
+                    break measured;
+                }
+                // On a machine that is busy.
+                duration *= 2;
+            };
+            let name = scenario.name;
+            assert!(!measured.times.is_empty(), "{name}");
+            assert!(
+                measured.bytes >= measured.calls * 100,
+                "{name}: {measured:?}"
+            );
+        }
     }
 }

@@ -1,13 +1,15 @@
-//! Makes the calls of a scenario and takes their times.
+//! Makes the calls of a scenario and takes their times. Those that stream are in [`super::stream`].
 
 use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::scenario::{BULK_BYTES, SMALL_BYTES, Scenario};
+use super::scenario::{SMALL_BYTES, Scenario};
+use super::stream::{self, Items};
 
 /// Makes calls. Clones share what is behind them.
 pub(crate) trait Calls: Clone + Send + 'static {
@@ -16,12 +18,30 @@ pub(crate) trait Calls: Clone + Send + 'static {
 
     /// Sends `body` and returns how many bytes the server has seen.
     fn upload(&mut self, body: Bytes) -> impl Future<Output = Result<usize, String>> + Send;
+
+    /// What a server sends in one call.
+    type Items: Items;
+
+    /// Has the server send `count` items of `bytes` bytes.
+    fn items(
+        &mut self,
+        count: u64,
+        bytes: usize,
+    ) -> impl Future<Output = Result<Self::Items, String>> + Send;
+
+    /// Has the server send back each item that comes out of `there`.
+    fn ping_pong(
+        &mut self,
+        there: mpsc::Receiver<Bytes>,
+    ) -> impl Future<Output = Result<Self::Items, String>> + Send;
 }
 
 /// What came of one round.
 #[derive(Debug, Default)]
 pub(crate) struct Measured {
-    /// Times of the calls that count.
+    /// Calls that count, or items of a stream.
+    pub(crate) calls: usize,
+    /// Their times; of many items, the mean of each run of them.
     pub(crate) times: Vec<Duration>,
     /// Bytes that calls of all kinds carried to the server.
     pub(crate) bytes: usize,
@@ -29,6 +49,12 @@ pub(crate) struct Measured {
 }
 
 impl Measured {
+    /// Counts a call.
+    pub(crate) fn count(&mut self, time: Duration) {
+        self.calls += 1;
+        self.times.push(time);
+    }
+
     /// Time within which `share` of the calls ended, in microseconds. Sorts the times.
     pub(crate) fn quantile_us(&mut self, share: f64) -> f64 {
         self.times.sort_unstable();
@@ -54,8 +80,11 @@ pub(crate) async fn run(
     scenario: Scenario,
     duration: Duration,
 ) -> Result<Measured, String> {
+    if let Some(load) = scenario.stream {
+        return stream::run(calls.clone(), load, duration).await;
+    }
     let small = Bytes::from(vec![7; SMALL_BYTES]);
-    let bulk = Bytes::from(vec![7; BULK_BYTES]);
+    let bulk = Bytes::from(vec![7; scenario.bulk_bytes]);
     let mut tasks = JoinSet::new();
     let end = Instant::now() + duration;
     for _ in 0..scenario.small {
@@ -76,6 +105,7 @@ pub(crate) async fn run(
         let part = part?;
         measured.bytes += part.bytes;
         if counts {
+            measured.calls += part.calls;
             measured.times.extend(part.times);
         }
     }
@@ -109,7 +139,7 @@ async fn repeat(
         if now > end {
             return Ok(measured);
         }
-        measured.times.push(now - begin);
+        measured.count(now - begin);
         measured.bytes += bytes;
         begin = now;
     }

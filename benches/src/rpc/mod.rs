@@ -12,6 +12,7 @@ mod report;
 mod scenario;
 pub(crate) mod service;
 mod stack;
+mod stream;
 mod tonic;
 mod usage;
 
@@ -76,6 +77,10 @@ fn measure(
     pairs: &mut [Pair],
     arguments: &Arguments,
 ) -> Result<Vec<Outcome>, String> {
+    let mut pairs: Vec<_> = pairs
+        .iter_mut()
+        .filter(|pair| scenario.has_floor() || !pair.stack.is_floor())
+        .collect();
     let mut outcomes: Vec<_> = pairs
         .iter()
         .map(|pair| Outcome {

@@ -15,10 +15,24 @@ pub(crate) struct Scenario {
     help: &'static str,
     /// Tasks that send 100 bytes and get them back.
     pub(crate) small: usize,
-    /// Tasks that send 960,000 bytes and get a few.
+    /// Tasks that send `bulk_bytes` and get a few.
     pub(crate) bulk: usize,
+    pub(crate) bulk_bytes: usize,
+    /// One stream instead of calls.
+    pub(crate) stream: Option<Stream>,
     /// What stacks are compared by.
     pub(crate) metric: Metric,
+}
+
+/// What is done with a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stream {
+    /// The server sends items of so many bytes in one call, as many as it can.
+    Items { bytes: usize },
+    /// Calls, one after the other, each with one item of 100 bytes; their time is that to the item.
+    FirstItem,
+    /// In one call, 100 bytes there and back, one after the other.
+    PingPong,
 }
 
 /// What stacks are compared by. The calls that count are the small ones if there are any.
@@ -26,7 +40,7 @@ pub(crate) struct Scenario {
 pub(crate) enum Metric {
     /// The median time of a call.
     Latency,
-    /// Calls per second.
+    /// Calls per second, or items per second.
     Rate,
 }
 
@@ -35,6 +49,8 @@ const SMALL: Scenario = Scenario {
     help: "One call at a time, 100 bytes there and back",
     small: 1,
     bulk: 0,
+    bulk_bytes: BULK_BYTES,
+    stream: None,
     metric: Metric::Latency,
 };
 const BULK: Scenario = Scenario {
@@ -43,10 +59,12 @@ const BULK: Scenario = Scenario {
     small: 0,
     bulk: 1,
     metric: Metric::Rate,
+    ..SMALL
 };
+const STREAM: Scenario = Scenario { small: 0, ..SMALL };
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 11] = [
         SMALL,
         Self {
             name: "throughput_100B_c64",
@@ -76,7 +94,45 @@ impl Scenario {
             bulk: 8,
             ..SMALL
         },
+        Self {
+            name: "unary_4MB",
+            help: "4,000,000 bytes there, a few back, one call at a time",
+            bulk_bytes: 4_000_000,
+            ..BULK
+        },
+        Self {
+            name: "stream_100B",
+            help: "Items of 100 bytes from the server, as many as possible in one call; calls/s are items/s, \
+                   times those of an item, each the mean of 100",
+            stream: Some(Stream::Items { bytes: SMALL_BYTES }),
+            metric: Metric::Rate,
+            ..STREAM
+        },
+        Self {
+            name: "stream_1MB",
+            help: "The same with items of 960,000 bytes, each with a time of its own",
+            stream: Some(Stream::Items { bytes: BULK_BYTES }),
+            metric: Metric::Rate,
+            ..STREAM
+        },
+        Self {
+            name: "stream_first_item",
+            help: "From the beginning of a call to its first item of 100 bytes, one call at a time",
+            stream: Some(Stream::FirstItem),
+            ..STREAM
+        },
+        Self {
+            name: "stream_pingpong",
+            help: "100 bytes there and back in one call, one item at a time",
+            stream: Some(Stream::PingPong),
+            ..STREAM
+        },
     ];
+
+    /// Whether bare sockets do the same.
+    pub(crate) const fn has_floor(&self) -> bool {
+        self.stream.is_none() && self.bulk_bytes == BULK_BYTES
+    }
 }
 
 impl ValueEnum for Scenario {

@@ -35,7 +35,7 @@ impl Stack {
         match self {
             Self::Tonic => (
                 "tonic",
-                "HTTP/2 over TCP, large windows for small calls, adaptive windows for bulk",
+                "HTTP/2 over TCP, large windows for small calls and streams, adaptive windows for uploads",
             ),
             Self::HomaUdp => ("homa+udp", "Homa in UDP datagrams"),
             Self::HomaRaw => ("homa-raw", "Homa as IP protocol 146, from userspace"),
@@ -53,6 +53,11 @@ impl Stack {
                 "Bare TCP: one connection, messages one after the other",
             ),
         }
+    }
+
+    /// Bare sockets, which do not do all.
+    pub(crate) const fn is_floor(self) -> bool {
+        matches!(self, Self::FloorUdp | Self::FloorTcp)
     }
 
     /// Client and server are one process.

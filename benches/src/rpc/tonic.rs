@@ -4,22 +4,28 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::mpsc;
+use tonic::Streaming;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Server};
 
 use super::load::Calls;
 use super::scenario::Scenario;
+use super::service::messages::{ItemsRequest, Payload};
 use super::service::tonic_service::bench_client::BenchClient;
 use super::service::tonic_service::bench_server::BenchServer;
-use super::service::{Service, payload};
+use super::service::tonic_service::streams_client::StreamsClient;
+use super::service::tonic_service::streams_server::StreamsServer;
+use super::service::{Service, payload, payloads};
+use super::stream::Items;
 
 /// HTTP/2 windows for small calls: never the limit.
 const WINDOW_BYTES: u32 = 16 << 20;
 /// Streams at a time: never the limit.
 const STREAMS_MAX: u32 = 4096;
 
-/// How flow control is set. Adaptive windows are the faster choice for bulk, and break down with
-/// hundreds of small calls at a time.
+/// How flow control is set. Adaptive windows are the faster choice for uploads. They break down with
+/// hundreds of small calls at a time, and halve the rate of small items in a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Windows {
     Large,
@@ -59,6 +65,7 @@ pub(crate) fn serve() -> Result<Vec<String>, String> {
         };
         let serving = server
             .add_service(BenchServer::new(Service))
+            .add_service(StreamsServer::new(Service))
             .serve_with_incoming(incoming);
         tokio::spawn(async move {
             if let Err(error) = serving.await {
@@ -102,7 +109,10 @@ impl Connections {
 
 /// Calls over one connection of tonic.
 #[derive(Clone, Debug)]
-pub(crate) struct TonicCalls(BenchClient<Channel>);
+pub(crate) struct TonicCalls {
+    calls: BenchClient<Channel>,
+    streams: StreamsClient<Channel>,
+}
 
 impl TonicCalls {
     async fn connect(uri: &str, windows: Windows) -> Result<Self, String> {
@@ -117,20 +127,43 @@ impl TonicCalls {
             Windows::Adaptive => endpoint.http2_adaptive_window(true),
         };
         let channel = endpoint.connect().await.map_err(|e| e.to_string())?;
-        Ok(Self(BenchClient::new(channel)))
+        Ok(Self {
+            calls: BenchClient::new(channel.clone()),
+            streams: StreamsClient::new(channel),
+        })
     }
 }
 
 impl Calls for TonicCalls {
     async fn echo(&mut self, body: Bytes) -> Result<usize, String> {
-        let reply = self.0.echo(payload(body)).await;
+        let reply = self.calls.echo(payload(body)).await;
         let reply = reply.map_err(|status| status.to_string())?;
         Ok(reply.into_inner().body.len())
     }
 
     async fn upload(&mut self, body: Bytes) -> Result<usize, String> {
-        let reply = self.0.upload(payload(body)).await;
+        let reply = self.calls.upload(payload(body)).await;
         let reply = reply.map_err(|status| status.to_string())?;
         Ok(usize::try_from(reply.into_inner().bytes).unwrap_or(usize::MAX))
+    }
+
+    type Items = Streaming<Payload>;
+
+    async fn items(&mut self, count: u64, bytes: usize) -> Result<Self::Items, String> {
+        let bytes = bytes as u64;
+        let items = self.streams.items(ItemsRequest { count, bytes }).await;
+        Ok(items.map_err(|status| status.to_string())?.into_inner())
+    }
+
+    async fn ping_pong(&mut self, there: mpsc::Receiver<Bytes>) -> Result<Self::Items, String> {
+        let back = self.streams.ping_pong(payloads(there)).await;
+        Ok(back.map_err(|status| status.to_string())?.into_inner())
+    }
+}
+
+impl Items for Streaming<Payload> {
+    async fn next(&mut self) -> Result<Option<usize>, String> {
+        let item = self.message().await.map_err(|status| status.to_string())?;
+        Ok(item.map(|item| item.body.len()))
     }
 }

@@ -83,9 +83,7 @@ impl ResponseFuture {
         let is_unary = info.method.is_none_or(MethodDescriptor::is_unary);
         let call = match body.into_whole() {
             Ok(whole) if is_unary => match whole.message {
-                Some(message) => {
-                    CallFuture::new(channel, UnaryCall::of_http(parts, message, info))
-                }
+                Some(message) => CallFuture::new(channel, UnaryCall::of_http(parts, message, info)),
                 None => CallFuture::failed(channel, no_message()),
             },
             Ok(whole) => CallFuture::streaming(channel, parts, Body::whole(whole), info),
@@ -190,7 +188,6 @@ fn expired(channel: &Shared, path: &PathAndQuery) -> Status {
         path.path()
     ))
 }
-
 
 fn no_message() -> Status {
     Status::unimplemented("the request has no message, a unary call needs one")

@@ -37,7 +37,9 @@ impl Content {
         }
         let is_fragment = header.flags & flag::FRAGMENT != 0;
         if !is_fragment && (header.fragment_offset != 0 || header.total_len != 0) {
-            return Err(FrameError::Content("the fields of a fragment and no FRAGMENT"));
+            return Err(FrameError::Content(
+                "the fields of a fragment and no FRAGMENT",
+            ));
         }
         let flags = header.flags & (flag::MESSAGE | flag::ITEMS | flag::FRAGMENT);
         match (flags, bytes.is_empty()) {

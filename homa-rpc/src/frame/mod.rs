@@ -99,9 +99,9 @@ pub(crate) enum FrameError {
 impl From<FrameError> for Status {
     fn from(error: FrameError) -> Self {
         let code = match error {
-            FrameError::Version(_)
-            | FrameError::Unsupported(_)
-            | FrameError::Extension(_) => Code::Unimplemented,
+            FrameError::Version(_) | FrameError::Unsupported(_) | FrameError::Extension(_) => {
+                Code::Unimplemented
+            }
             FrameError::MetadataTooLong(_) | FrameError::MetadataTooMany => Code::ResourceExhausted,
             _ => Code::Internal,
         };

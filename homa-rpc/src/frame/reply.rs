@@ -60,8 +60,7 @@ impl ReplyPart {
 pub(crate) fn reply_overhead(head: &ReplyHead<'_>) -> Result<usize, Status> {
     let text = head.status.map_or("", Status::message);
     let details = head.status.map_or(0, |status| status.details().len());
-    let metadata_len =
-        section::metadata_len(head.initial)? + section::metadata_len(head.trailing)?;
+    let metadata_len = section::metadata_len(head.initial)? + section::metadata_len(head.trailing)?;
     let extensions_len = usize::from(extensions_len(head.checksum));
     Ok(HEADER_LEN + extensions_len + metadata_len + text.len() + details)
 }
@@ -78,10 +77,7 @@ pub(crate) fn encode_reply(
     for (is_set, flag) in [
         (head.part.end, flag::END),
         (head.part.headers, flag::HEADERS),
-        (
-            head.status.is_some_and(Status::is_refused),
-            flag::REFUSED,
-        ),
+        (head.status.is_some_and(Status::is_refused), flag::REFUSED),
         (head.unknown_call, flag::UNKNOWN_CALL),
         (head.cancel_told, flag::CANCEL_TOLD),
         (head.checksum, flag::CHECKSUM),

@@ -276,7 +276,9 @@ fn decode_part(header: &Header, mut frame: Bytes, carries: bool) -> Result<Part,
     section::take(&mut frame, header.extensions_len.into(), "extensions")?;
     no_reply_sections(header)?;
     if header.path_len != 0 || header.initial_len != 0 {
-        return Err(FrameError::Section("PART or PULL: it has sections of a CALL"));
+        return Err(FrameError::Section(
+            "PART or PULL: it has sections of a CALL",
+        ));
     }
     let part = Part {
         is_pull: !carries || header.credit != 0,
@@ -453,7 +455,12 @@ mod tests {
     fn a_long_message_is_not_copied() {
         let metadata = HeaderMap::new();
         let payload = Bytes::from(vec![7; INLINE_MAX + 1]);
-        let message = encode_call(head(&metadata), Content::Message(payload.clone().into()), MAX).unwrap();
+        let message = encode_call(
+            head(&metadata),
+            Content::Message(payload.clone().into()),
+            MAX,
+        )
+        .unwrap();
         assert_eq!(message.parts().last().unwrap().as_ptr(), payload.as_ptr());
     }
 

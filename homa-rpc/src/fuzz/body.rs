@@ -1,7 +1,7 @@
 //! Bytes as a foreign body.
 
 use std::collections::VecDeque;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -186,7 +186,10 @@ where
         Ok((whole, _)) => return Ok(whole),
         Err(reading) => reading,
     };
-    match reading.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+    match reading
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()))
+    {
         Poll::Ready(result) => result.map(|(whole, _)| whole),
         Poll::Pending => panic!("all frames are there"),
     }

@@ -119,7 +119,10 @@ fn read_part(data: &[u8], part: &Part) {
     };
     assert_eq!(again.content, part.content);
     assert_eq!((again.end, again.credit), (part.end, part.credit));
-    assert_eq!((again.sequence, again.is_pull), (part.sequence, part.is_pull));
+    assert_eq!(
+        (again.sequence, again.is_pull),
+        (part.sequence, part.is_pull)
+    );
 }
 
 /// Reads a reply; if it can be read, writes and reads it again.
@@ -151,7 +154,10 @@ fn read_reply(data: &[u8], call_id: u64) {
     let written = frame::encode_reply(head, reply.content.to_send(), MAX).unwrap();
     let again = frame::decode_reply(written.into_bytes(), Kind::Call, call_id).unwrap();
     assert_eq!(again.content, reply.content);
-    assert_eq!((again.part, again.unknown_call), (reply.part, reply.unknown_call));
+    assert_eq!(
+        (again.part, again.unknown_call),
+        (reply.part, reply.unknown_call)
+    );
     assert_eq!(again.cancel_told, reply.cancel_told);
     assert_same(&again.initial, &reply.initial);
     assert_same(&again.trailing, &reply.trailing);

@@ -228,9 +228,9 @@ impl PendingReply {
         let (initial, trailing) = (&answer.initial, &answer.trailing);
         let status = answer.status.as_ref();
         let head = self.head(ReplyPart::WHOLE, initial, trailing, status);
-        let content = answer.message.map_or(Content::None, |message| {
-            Content::Message(message.into())
-        });
+        let content = answer
+            .message
+            .map_or(Content::None, |message| Content::Message(message.into()));
         frame::encode_reply(head, content, max)
     }
 

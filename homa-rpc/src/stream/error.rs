@@ -14,7 +14,9 @@ pub(crate) enum StreamError {
     AfterEnd,
     #[error("END came {have} bytes into a message of {total} bytes")]
     Truncated { have: u32, total: u32 },
-    #[error("expected byte {want} of a message of {total} bytes, a fragment from byte {have} of {have_total} came")]
+    #[error(
+        "expected byte {want} of a message of {total} bytes, a fragment from byte {have} of {have_total} came"
+    )]
     Fragment {
         want: u32,
         total: u32,

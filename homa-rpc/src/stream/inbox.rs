@@ -74,7 +74,9 @@ impl Inbox {
             });
         }
         self.buffered += cost;
-        self.received = self.received.wrapping_add(u32::try_from(cost).unwrap_or(u32::MAX));
+        self.received = self
+            .received
+            .wrapping_add(u32::try_from(cost).unwrap_or(u32::MAX));
         if early > 0 {
             self.early.insert(sequence, (content, end));
             return Ok(true);

@@ -103,11 +103,7 @@ impl<R> ServerCall<R> {
     ///
     /// # Errors
     /// If its content is against the rules; `to` comes back.
-    pub(crate) fn open(
-        first: First,
-        to: R,
-        content_max: usize,
-    ) -> Result<Self, (StreamError, R)> {
+    pub(crate) fn open(first: First, to: R, content_max: usize) -> Result<Self, (StreamError, R)> {
         Self::open_at(first, to, content_max, 0, 0)
     }
 
@@ -275,7 +271,9 @@ impl<R> ServerCall<R> {
     /// The same, taken out.
     pub(crate) fn take_parked(&mut self) -> impl Iterator<Item = R> + use<R> {
         let parked = std::mem::take(&mut self.parked).into_iter();
-        parked.map(|parked| parked.to).chain(std::mem::take(&mut self.at_once))
+        parked
+            .map(|parked| parked.to)
+            .chain(std::mem::take(&mut self.at_once))
     }
 
     /// The next reply to send.
@@ -353,8 +351,7 @@ impl<R> ServerCall<R> {
         if self.inbox.discards() {
             return self.window.told();
         }
-        self.window
-            .tell(self.inbox.taken(), self.inbox.received())
+        self.window.tell(self.inbox.taken(), self.inbox.received())
     }
 
     fn empty(&mut self, to: R) -> ServerReply<R> {

@@ -316,7 +316,11 @@ impl Driver {
             frame::encode_part(head, content)
         };
         let message = message.with_following(following);
-        Ok(if is_later { message.scheduled() } else { message })
+        Ok(if is_later {
+            message.scheduled()
+        } else {
+            message
+        })
     }
 
     /// Wakes the reader if there is something for it. Some if the call is over.

@@ -157,7 +157,11 @@ impl Future for Opening {
         Poll::Ready(Ok(match (failed, call) {
             (None, Some(call)) => response(headers, ResponseBody::new(call), self.info),
             (Some(status), _) => without_items(headers, status, self.info),
-            (None, None) => without_items(headers, Status::internal("a call was polled twice"), self.info),
+            (None, None) => without_items(
+                headers,
+                Status::internal("a call was polled twice"),
+                self.info,
+            ),
         }))
     }
 }

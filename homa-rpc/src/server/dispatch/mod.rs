@@ -18,6 +18,8 @@ use http::uri::PathAndQuery;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
+use self::handle::handle;
+use self::race::{Outcome, race};
 use super::admission::{CallLimiter, CallPermit};
 use super::cancel::{Cancellable, Cancellations};
 use super::methods::{Method, Methods};
@@ -27,8 +29,6 @@ use super::reply::{Answer, PendingReply};
 use super::router::Route;
 use super::stats::Counters;
 use super::stream::Calls;
-use self::handle::handle;
-use self::race::{Outcome, race};
 use crate::body::{CallService, UnaryCall};
 use crate::call::context::{CallContext, DropReason};
 use crate::call::deadline;

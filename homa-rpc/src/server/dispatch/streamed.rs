@@ -170,8 +170,14 @@ impl<S: CallService + Sync> Dispatcher<S> {
             let mut handler = pin!(Some(CallContext::of(info).scope(handler)));
             let mut gone = gone(&stream);
             let limiter = &shared.limiter;
-            let outcome =
-                race(handler.as_mut(), limiter, info.deadline, cancellable, &mut gone).await;
+            let outcome = race(
+                handler.as_mut(),
+                limiter,
+                info.deadline,
+                cancellable,
+                &mut gone,
+            )
+            .await;
             // Layers that are dropped with it learn why.
             DropReason::scope(outcome.cause(), || handler.set(None));
             outcome

@@ -92,7 +92,10 @@ impl Direction {
                 break;
             }
             let item = self.partial.split_to(5 + len).split_off(5);
-            let expected = self.queue.pop_front().expect("more items than were written");
+            let expected = self
+                .queue
+                .pop_front()
+                .expect("more items than were written");
             assert!(item == expected, "item {} differs", self.read);
             self.read += 1;
         }
@@ -431,7 +434,10 @@ impl World {
     fn check(&mut self) {
         assert!(self.down.ended, "the client waits for ever");
         assert!(self.down.queue.is_empty(), "items were lost");
-        assert!(self.down.partial.is_empty(), "a part of an item was delivered");
+        assert!(
+            self.down.partial.is_empty(),
+            "a part of an item was delivered"
+        );
         let headers = self.client.headers().unwrap();
         assert_eq!(headers["k"], "v");
         let outcome = self.client.outcome().unwrap();
@@ -439,7 +445,10 @@ impl World {
         if self.fails_with.is_none() {
             assert!(self.up.ended && self.up.queue.is_empty());
         }
-        assert!(self.frames.iter().all(Option::is_none), "a frame has no reply");
+        assert!(
+            self.frames.iter().all(Option::is_none),
+            "a frame has no reply"
+        );
     }
 }
 
