@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use homa_rpc::client::CallService;
-use homa_rpc::layer::{Call, Interceptor, InterceptorLayer, Next, around};
+use homa_rpc::layer::{Call, Interceptor, Next, around};
 use homa_rpc::{Body, Code, Request, Response, Status, final_status, try_clone_request};
 use http_body_util::BodyExt;
 use streaming::{Closures, Item, StreamsClient, StreamsServer, items, numbers};

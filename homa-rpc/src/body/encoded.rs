@@ -165,8 +165,14 @@ where
         self.take()
     }
 
+    /// True with the last frame, as far as that is known: the end of a request can leave together with it.
     fn is_end_stream(&self) -> bool {
-        self.source.is_none() && self.end.is_none() && self.long.is_none()
+        let nothing_left = self.source.is_none() && self.long.is_none();
+        nothing_left
+            && match (&self.role, &self.end) {
+                (_, None) | (Role::Request, Some(Ok(()))) => true,
+                (_, Some(_)) => false,
+            }
     }
 }
 
@@ -363,6 +369,28 @@ mod tests {
             let run = 3 * PREFIX_LEN + 1 + SHORT_MAX;
             let expected = [run, PREFIX_LEN, SHORT_MAX + 1, PREFIX_LEN + 3];
             assert_eq!(lengths, expected, "{know}");
+        }
+    }
+
+    #[test]
+    fn the_last_frame_of_a_request_is_known_to_be_the_last_and_an_error_behind_it_is_not_lost() {
+        let body = |message| {
+            let limits = MessageLimits::default().max_encoding_message_size(4);
+            let source = Source([Some(Message::of(None, 1)), message].into());
+            let (codec, context) = (Arc::new(Raw), CallContext::default());
+            Encoded::new(source, codec, limits, Role::Request, context)
+        };
+        let mut cx = task::Context::from_waker(Waker::noop());
+        for (second, is_last) in [
+            (Some(Message::of(None, 4)), true),
+            (Some(Message::of(None, 5)), false),
+            (None, false),
+        ] {
+            let mut body = pin!(body(second));
+            assert!(!body.is_end_stream());
+            let first = body.as_mut().poll_frame(&mut cx);
+            assert!(matches!(first, Poll::Ready(Some(Ok(_)))));
+            assert_eq!(body.is_end_stream(), is_last);
         }
     }
 

@@ -52,9 +52,9 @@ pub trait Interceptor: Send + Sync + 'static {
     /// Ends the call: on a client nothing is sent, on a server the handler is not run.
     fn before(&self, request: Request<()>) -> Result<Request<()>, Status>;
 
-    /// Sees how the call ended, once; of one that streams, with the end of its responses. A call that was given up has the status CANCELLED, or
-    /// DEADLINE_EXCEEDED if that is why; on a server also UNAVAILABLE if that was stopped, and UNKNOWN
-    /// if the handler panicked.
+    /// Sees how the call ended, once; of one that streams, with the end of its responses. A call that was
+    /// given up has the status CANCELLED, or DEADLINE_EXCEEDED if that is why; on a server also
+    /// UNAVAILABLE if that was stopped, and UNKNOWN if the handler panicked.
     fn after(&self, call: &Call, outcome: Result<(), &Status>) {
         let _ = (call, outcome);
     }
