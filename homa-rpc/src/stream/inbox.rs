@@ -88,6 +88,11 @@ impl Inbox {
         Ok(true)
     }
 
+    /// The frame of this number was accepted.
+    pub(super) const fn has_had(&self, sequence: u32) -> bool {
+        ahead(sequence, self.next) < 0
+    }
+
     /// Takes the next frame.
     fn accept(&mut self, content: Content, end: bool) -> Result<(), StreamError> {
         if self.ended {
