@@ -38,6 +38,8 @@ struct State {
     machine: ServerCall<PendingReply>,
     /// The client broke the rules, or the response cannot be sent.
     failed: Option<Status>,
+    /// The client is being told how the call failed.
+    is_aborted: bool,
     /// The right to answer a frame may have been given up.
     may_be_gone: bool,
     reader: Option<Waker>,
@@ -85,6 +87,7 @@ impl Call {
             state: Mutex::new(State {
                 machine,
                 failed: None,
+                is_aborted: false,
                 may_be_gone: true,
                 reader: None,
                 task: None,
@@ -163,7 +166,10 @@ impl Call {
 
     /// The call is over, whatever is unsent.
     pub(super) fn abort(&self, status: Status) {
-        self.lock().machine.abort(status);
+        let mut state = self.lock();
+        state.is_aborted = true;
+        state.machine.abort(status);
+        drop(state);
         self.flush();
     }
 
@@ -171,7 +177,9 @@ impl Call {
     pub(super) fn poll_gone(self: &Arc<Self>, cx: &mut Context<'_>) -> Poll<Gone> {
         let mut state = self.lock();
         register(&mut state.task, cx);
-        if let Some(status) = &state.failed {
+        if let Some(status) = &state.failed
+            && !state.is_aborted
+        {
             return Poll::Ready(Gone::Failed(status.clone()));
         }
         if std::mem::take(&mut state.may_be_gone) {
