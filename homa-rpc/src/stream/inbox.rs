@@ -67,10 +67,10 @@ impl Inbox {
         content: Content,
         end: bool,
     ) -> Result<bool, StreamError> {
-        let early = ahead(sequence, self.next);
-        if early < 0 || self.early.contains_key(&sequence) {
+        if !self.is_new(sequence) {
             return Ok(false);
         }
+        let early = ahead(sequence, self.next);
         if self.ended {
             return Err(StreamError::AfterEnd);
         }
@@ -94,6 +94,11 @@ impl Inbox {
             self.accept(content, end)?;
         }
         Ok(true)
+    }
+
+    /// No frame of this number has come.
+    pub(super) fn is_new(&self, sequence: u32) -> bool {
+        !self.has_had(sequence) && !self.early.contains_key(&sequence)
     }
 
     /// The frame of this number was accepted.
@@ -131,11 +136,14 @@ impl Inbox {
                 total,
             } => self.fragment(piece, offset, total)?,
         }
-        self.ended = end;
         match self.cut {
             Some(Cut { have, total }) if end => Err(StreamError::Truncated { have, total }),
             _ if end && !self.early.is_empty() => Err(StreamError::AfterEnd),
-            _ => Ok(()),
+            _ => {
+                // Last, so that what is against the rules is no end for the reader.
+                self.ended = end;
+                Ok(())
+            }
         }
     }
 

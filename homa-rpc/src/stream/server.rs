@@ -191,14 +191,13 @@ impl<R> ServerCall<R> {
         now: Duration,
     ) -> Result<(), StreamError> {
         let cost = content.cost();
-        let is_new = self.inbox.insert(sequence, content, end)?;
-        if is_new && cost > credit as usize {
+        if cost > credit as usize && self.inbox.is_new(sequence) {
             return Err(StreamError::OverCredit {
                 cost: cost as u64,
                 credit: credit.into(),
             });
         }
-        if is_new {
+        if self.inbox.insert(sequence, content, end)? {
             self.progress = now;
         }
         if let Some(missing) = self.inbox.missing() {

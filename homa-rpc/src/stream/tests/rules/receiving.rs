@@ -107,10 +107,12 @@ fn end_within_a_message_is_no_end() {
     assert_eq!(outcome([last(1, piece(100, 0, 300))]), truncated);
     let parts = [part(1, piece(100, 0, 300)), last(2, Content::None)];
     assert_eq!(outcome(parts), truncated);
+    // Nor for the reader, before the driver tells it.
     let mut server = opened(0);
-    let _error = server.handle(Duration::ZERO, last(1, piece(100, 0, 300)), 1);
+    let refused = server.handle(Duration::ZERO, last(1, piece(100, 0, 300)), 1);
+    assert!(refused.is_err());
     while server.read().is_some() {}
-    assert!(!server.has_ready());
+    assert!(!server.is_read());
 }
 
 #[test]
@@ -121,6 +123,11 @@ fn nothing_follows_end() {
         // What came before END, and stands behind it.
         let before = [part(2, late.clone()), last(1, Content::None)];
         assert_eq!(outcome(before), Err(StreamError::AfterEnd));
+        // The same with a gap, which stays one.
+        let behind = [last(1, Content::None), part(3, late.clone())];
+        assert_eq!(outcome(behind), Err(StreamError::AfterEnd));
+        let before = [part(3, late.clone()), last(1, Content::None)];
+        assert_eq!(outcome(before), Err(StreamError::AfterEnd));
     }
     let again = [last(1, items(&[1])), last(1, items(&[1]))];
     assert_eq!(outcome(again), Ok(()), "a copy is none that follows");
@@ -129,7 +136,7 @@ fn nothing_follows_end() {
         .handle(Duration::ZERO, last(1, Content::None), 1)
         .unwrap();
     server.handle(Duration::ZERO, pull(0), 2).unwrap();
-    assert!(server.has_request() && server.is_read());
+    assert!(server.is_read());
 }
 
 #[test]
@@ -167,6 +174,12 @@ fn what_is_over_the_credit_is_refused_in_order_and_early() {
             }
         }
     }
+    let mut server = opened(0);
+    let refused = server.handle(Duration::ZERO, part(1, items(&[65_532])), 1);
+    assert!(
+        refused.is_err() && server.read().is_none(),
+        "it is not read"
+    );
     // Frames count together, also those that wait for others.
     let parts = [part(2, items(&[40_000])), part(3, items(&[40_000]))];
     assert!(matches!(
