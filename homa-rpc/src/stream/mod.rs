@@ -31,4 +31,4 @@ pub(crate) const FIRST_CREDIT: u32 = 65_536;
 const RUN_MAX: usize = 65_536;
 
 /// Longest piece of a message that does not fit into one frame, in bytes.
-const PIECE_MAX: usize = 131_072;
+const PIECE_MAX: usize = 480_000;
