@@ -1,9 +1,9 @@
 //! Streams and long messages over every wire.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 
-mod support;
 #[path = "support/streaming.rs"]
 mod streaming;
+mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,7 +20,10 @@ use tokio::sync::mpsc;
 const FRAME_MAX: usize = 1_000_000;
 
 fn serve(wire: Wire, closures: Closures) -> (Running, StreamsClient) {
-    let running = run(Server::builder().add_service(closures.server()), wire.pair());
+    let running = run(
+        Server::builder().add_service(closures.server()),
+        wire.pair(),
+    );
     let client = StreamsClient::new(running.channel.clone());
     (running, client)
 }
@@ -153,7 +156,10 @@ async fn a_silent_server_takes_what_the_window_holds(wire: Wire) {
         }
         before = now;
     }
-    assert!(before < 400, "{before} items of 1,000 bytes are on their way");
+    assert!(
+        before < 400,
+        "{before} items of 1,000 bytes are on their way"
+    );
     go.notify_one();
     let reply = call.await.unwrap().unwrap();
     assert_eq!(reply.get_ref().number, 10_000);
@@ -177,16 +183,16 @@ async fn errors_come_behind_the_items(wire: Wire) {
 }
 
 /// Says that it is gone.
-struct Dropped(mpsc::UnboundedSender<()>);
+struct Dropped(mpsc::Sender<()>);
 
 impl Drop for Dropped {
     fn drop(&mut self) {
-        let _gone = self.0.send(());
+        let _gone = self.0.try_send(());
     }
 }
 
 async fn a_handler_is_dropped_with_the_stream(wire: Wire) {
-    let (told, mut dropped) = mpsc::unbounded_channel();
+    let (told, mut dropped) = mpsc::channel(10);
     let closures = Closures::default().list(move |_| {
         let guard = Dropped(told.clone());
         async move {
@@ -248,7 +254,7 @@ async fn long_items_both_ways(wire: Wire) {
 }
 
 async fn a_deadline_ends_a_stream_at_both_ends(wire: Wire) {
-    let (told, mut dropped) = mpsc::unbounded_channel();
+    let (told, mut dropped) = mpsc::channel(10);
     let closures = Closures::default().list(move |_| {
         let guard = Dropped(told.clone());
         async move {

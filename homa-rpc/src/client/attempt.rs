@@ -131,6 +131,10 @@ impl PreparedCall {
 }
 
 /// What a server has said to a whole call.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is the usual one, boxing it would cost an allocation per call"
+)]
 pub(super) enum Answer {
     Whole(UnaryReply),
     /// There is more to come than this.
@@ -204,15 +208,15 @@ impl Future for Attempt {
             cancel.arm(false);
         }
         Poll::Ready(result.map(|frame| {
-            let reply = read_reply(frame, Kind::Call, self.call_id, self.peer)?;
+            let mut reply = read_reply(frame, Kind::Call, self.call_id, self.peer)?;
             if let Some(channel) = &self.learns {
                 channel
                     .resolver
                     .cancels_are_told(self.number, reply.cancel_told);
             }
-            Ok(match reply.whole() {
-                Ok((reply, message)) => Answer::Whole(unary_reply(reply, message, self.peer)),
-                Err(reply) => Answer::More(Box::new(reply)),
+            Ok(match reply.take_whole() {
+                Some(message) => Answer::Whole(unary_reply(reply, message, self.peer)),
+                None => Answer::More(Box::new(reply)),
             })
         }))
     }

@@ -136,19 +136,19 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
-    /// The reply and its message, if it is the whole response to a unary call.
-    pub(crate) fn whole(mut self) -> Result<(Self, Option<Bytes>), Self> {
+    /// The message, if this is the whole response to a unary call; that can have none.
+    pub(crate) fn take_whole(&mut self) -> Option<Option<Bytes>> {
         if !self.part.end || self.part.sequence != 0 {
-            return Err(self);
+            return None;
         }
         match std::mem::take(&mut self.content) {
-            Content::None => Ok((self, None)),
-            Content::Message(message) => Ok((self, Some(message))),
+            Content::None => Some(None),
+            Content::Message(message) => Some(Some(message)),
             content => match content.single_item() {
-                Ok(message) => Ok((self, Some(message))),
+                Ok(message) => Some(Some(message)),
                 Err(content) => {
                     self.content = content;
-                    Err(self)
+                    None
                 }
             },
         }

@@ -232,7 +232,7 @@ where
         let shared = Arc::new(Shared {
             limiter: CallLimiter::new(self.concurrency_limit, self.request_bytes_limit),
             cancellations: Arc::new(Cancellations::default()),
-            calls: Arc::new(Calls::default()),
+            calls: Calls::new(self.request_bytes_limit),
             counters: Counters::default(),
             overload: Overload::default(),
             peer_quota: self.concurrency_limit_per_peer.map(PeerQuota::new),

@@ -24,6 +24,7 @@ pub(super) struct Inbox {
     buffered: usize,
     /// Cost of all that came, modulo 2^32.
     received: u32,
+    received_in_all: usize,
     /// The message of which some came.
     cut: Option<Cut>,
     ended: bool,
@@ -46,6 +47,7 @@ impl Inbox {
             ready: VecDeque::new(),
             buffered: 0,
             received,
+            received_in_all: 0,
             cut: None,
             ended: false,
             discards: false,
@@ -74,6 +76,7 @@ impl Inbox {
             });
         }
         self.buffered += cost;
+        self.received_in_all += cost;
         self.received = self
             .received
             .wrapping_add(u32::try_from(cost).unwrap_or(u32::MAX));
@@ -191,6 +194,16 @@ impl Inbox {
     /// Bytes that are missing of the message of which some came.
     pub(super) fn missing(&self) -> Option<u32> {
         self.cut.map(|cut| cut.total - cut.have)
+    }
+
+    /// Bytes that came of a message that is not whole yet, and its length.
+    pub(super) fn partial(&self) -> Option<(u32, u32)> {
+        self.cut.map(|cut| (cut.have, cut.total))
+    }
+
+    /// Cost of all that came.
+    pub(super) const fn received_in_all(&self) -> usize {
+        self.received_in_all
     }
 
     /// A frame is missing, or a part of a message.

@@ -96,6 +96,8 @@ pub(crate) struct ServerCall<R> {
     heard: Duration,
     /// When the request came nearer to its end.
     progress: Duration,
+    /// The client expects one message, and so sends one.
+    is_single: bool,
 }
 
 impl<R> ServerCall<R> {
@@ -119,6 +121,7 @@ impl<R> ServerCall<R> {
         if let Err(error) = call.receive(sequence, first.content, first.end, Duration::ZERO) {
             return Err((error, to));
         }
+        call.is_single = first.single;
         let credit = match (first.credit, first.single) {
             (0, true) => FIRST_CREDIT,
             (credit, _) => credit,
@@ -146,6 +149,7 @@ impl<R> ServerCall<R> {
             at_once: VecDeque::new(),
             heard: Duration::ZERO,
             progress: Duration::ZERO,
+            is_single: false,
         }
     }
 
@@ -203,11 +207,6 @@ impl<R> ServerCall<R> {
         self.inbox.is_read()
     }
 
-    /// The request has come.
-    pub(crate) const fn has_request(&self) -> bool {
-        self.inbox.is_ended()
-    }
-
     /// There are bytes to read.
     pub(crate) fn has_ready(&self) -> bool {
         self.inbox.has_ready()
@@ -218,9 +217,19 @@ impl<R> ServerCall<R> {
         self.inbox.discard();
     }
 
-    /// Bytes of the request that wait for the reader.
-    pub(crate) const fn buffered(&self) -> usize {
-        self.inbox.buffered()
+    /// Bytes of the request that are held: those that wait for the reader, those of a message that is not whole
+    /// yet, and all of a single message. With the length of the message that is not whole.
+    pub(crate) fn held(&self) -> (usize, Option<usize>) {
+        let buffered = self.inbox.buffered();
+        let (partial, total) = match self.inbox.partial() {
+            Some((have, total)) => (have as usize, Some(total as usize)),
+            None => (0, None),
+        };
+        let held = match self.is_single {
+            true => self.inbox.received_in_all(),
+            false => buffered.max(partial),
+        };
+        (held, total)
     }
 
     /// The handler has returned its response.
@@ -291,14 +300,13 @@ impl<R> ServerCall<R> {
             && self.outbox.len() > 0
             && let Some(at) = self.parked.iter().position(|parked| parked.credit > 0)
             && let Some(parked) = self.parked.get(at)
+            && let Some(taken) = self.outbox.take(parked.credit as usize, false)?
         {
-            if let Some(taken) = self.outbox.take(parked.credit as usize, false)? {
-                let parked = self.parked.remove(at);
-                return Ok(parked.map(|parked| {
-                    let part = self.part(taken.sequence, taken.end);
-                    self.reply(parked.to, part, taken.content)
-                }));
-            }
+            let parked = self.parked.remove(at);
+            return Ok(parked.map(|parked| {
+                let part = self.part(taken.sequence, taken.end);
+                self.reply(parked.to, part, taken.content)
+            }));
         }
         if self.parked.is_empty() {
             return Ok(None);

@@ -83,7 +83,7 @@ impl Shared {
             credit: call.credit,
             single: call.single,
         };
-        let stream = match Stream::open(peer, first, reply) {
+        let stream = match Stream::open(&self.calls, peer, first, reply) {
             Ok(stream) => stream,
             Err((error, reply)) => {
                 self.refuse(reply, Refusal::new(Reason::Malformed, error.into()));
@@ -94,6 +94,7 @@ impl Shared {
             stream.abort(Status::cancelled("another call has the same id").refused());
             return None;
         };
+        stream.count_bytes();
         let mut body = Body::new(RequestBody::new(Arc::clone(&stream)));
         *body.info_mut() = info;
         let mut request = http::Request::new(body);
@@ -128,7 +129,7 @@ impl Shared {
     /// Sends an answer that does not fit into one frame, to the end or until the client is gone.
     pub(super) async fn send_long(&self, peer: SocketAddr, reply: PendingReply, answer: Answer) {
         let call_id = reply.call_id();
-        let stream = Stream::responding(peer, reply);
+        let stream = Stream::responding(&self.calls, peer, reply);
         let Some(_registered) = self.calls.register(peer, call_id, &stream) else {
             stream.abort(Status::cancelled("another call has the same id"));
             return;

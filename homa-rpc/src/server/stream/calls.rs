@@ -6,17 +6,42 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Call;
-
-/// A call, as the server names it.
-type Key = (SocketAddr, u64);
+use super::pending::{Key, Pending};
 
 /// Calls whose frames are taken.
-#[derive(Default)]
 pub(in crate::server) struct Calls {
     calls: Mutex<HashMap<Key, Arc<Call>>>,
+    pending: Mutex<Pending>,
 }
 
 impl Calls {
+    /// None yet. Their requests may hold `bytes_limit` bytes.
+    pub(in crate::server) fn new(bytes_limit: usize) -> Arc<Self> {
+        Arc::new(Self {
+            calls: Mutex::default(),
+            pending: Mutex::new(Pending::new(bytes_limit)),
+        })
+    }
+
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The request of a call holds `held` bytes now; `total` is the length of a message of which it has a part.
+    /// Returns calls for which there is no room, which are to be [ended](Self::end).
+    pub(super) fn hold(&self, key: Key, held: usize, total: Option<usize>) -> Vec<Key> {
+        self.pending().hold(key, held, total)
+    }
+
+    /// Ends calls for which there is no room.
+    pub(super) fn end(&self, without_room: Vec<Key>) {
+        for (peer, call_id) in without_room {
+            if let Some(call) = self.find(peer, call_id) {
+                call.run_out_of_room();
+            }
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<Call>>> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -70,5 +95,6 @@ impl Drop for Registered {
         if let Some(call) = call {
             call.close();
         }
+        self.calls.pending().close(self.key);
     }
 }

@@ -6,6 +6,7 @@
 //! ```
 
 mod calls;
+mod pending;
 mod request;
 mod send;
 
@@ -27,11 +28,16 @@ pub(super) use calls::{Calls, Registered};
 pub(super) use request::RequestBody;
 pub(super) use send::{send, send_message};
 
+/// Requests up to this length, in bytes, are bounded by their number alone.
+const SHORT_MAX: usize = 4096;
+
 /// A call of several frames. The driver of the socket brings its frames, a task of its own runs the handler.
 pub(super) struct Call {
     state: Mutex<State>,
     begun: Instant,
     peer: SocketAddr,
+    call_id: u64,
+    calls: Arc<Calls>,
 }
 
 struct State {
@@ -40,6 +46,10 @@ struct State {
     failed: Option<Status>,
     /// The right to answer a frame may have been given up.
     may_be_gone: bool,
+    /// Bytes of the request that were last said to be held.
+    held: usize,
+    /// Nobody takes frames of this call any more.
+    is_closed: bool,
     reader: Option<Waker>,
     task: Option<Waker>,
 }
@@ -65,32 +75,47 @@ impl Gone {
 impl Call {
     /// A call whose CALL frame has come.
     pub(super) fn open(
+        calls: &Arc<Calls>,
         peer: SocketAddr,
         first: First,
         reply: PendingReply,
     ) -> Result<Arc<Self>, (StreamError, PendingReply)> {
-        let content_max = content_max(&reply);
+        let (content_max, call_id) = (content_max(&reply), reply.call_id());
         let machine = ServerCall::open(first, reply, content_max)?;
-        Ok(Self::of(peer, machine))
+        Ok(Self::of(calls, peer, call_id, machine))
     }
 
     /// A call of one frame whose response needs several.
-    pub(super) fn responding(peer: SocketAddr, reply: PendingReply) -> Arc<Self> {
-        let content_max = content_max(&reply);
-        Self::of(peer, ServerCall::responding(reply, content_max))
+    pub(super) fn responding(
+        calls: &Arc<Calls>,
+        peer: SocketAddr,
+        reply: PendingReply,
+    ) -> Arc<Self> {
+        let (content_max, call_id) = (content_max(&reply), reply.call_id());
+        let machine = ServerCall::responding(reply, content_max);
+        Self::of(calls, peer, call_id, machine)
     }
 
-    fn of(peer: SocketAddr, machine: ServerCall<PendingReply>) -> Arc<Self> {
+    fn of(
+        calls: &Arc<Calls>,
+        peer: SocketAddr,
+        call_id: u64,
+        machine: ServerCall<PendingReply>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(State {
                 machine,
                 failed: None,
                 may_be_gone: true,
+                held: 0,
+                is_closed: false,
                 reader: None,
                 task: None,
             }),
             begun: Instant::now(),
             peer,
+            call_id,
+            calls: Arc::clone(calls),
         })
     }
 
@@ -126,8 +151,36 @@ impl Call {
         let has_news = state.machine.has_ready() || state.machine.is_read();
         let reader = if has_news { state.reader.take() } else { None };
         drop(state);
+        self.count_bytes();
         self.flush();
         wake([reader, task]);
+    }
+
+    /// Says how many bytes of the request are held, if that has changed by much.
+    pub(super) fn count_bytes(&self) {
+        let mut state = self.lock();
+        let (held, total) = state.machine.held();
+        let held = if held > SHORT_MAX { held } else { 0 };
+        if std::mem::replace(&mut state.held, held) == held || state.is_closed {
+            return;
+        }
+        // Under the lock, so that nothing is held for a call that is closed.
+        let without_room = self.calls.hold((self.peer, self.call_id), held, total);
+        drop(state);
+        self.calls.end(without_room);
+    }
+
+    /// There is no room for the request.
+    pub(super) fn run_out_of_room(&self) {
+        let status = Status::resource_exhausted(
+            "the server has no room for the request beside others (`request_bytes_limit`)",
+        );
+        let mut state = self.lock();
+        state.failed.get_or_insert(status);
+        state.machine.discard();
+        let wakers = [state.reader.take(), state.task.take()];
+        drop(state);
+        wake(wakers);
     }
 
     /// Sends the replies that are due.
@@ -233,6 +286,7 @@ impl Call {
         let mut state = self.lock();
         let is_over = Status::cancelled("the call is over");
         state.failed.get_or_insert(is_over);
+        state.is_closed = true;
         let reader = state.reader.take();
         let parked = state.machine.take_parked();
         drop(state);

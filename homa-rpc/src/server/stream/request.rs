@@ -35,6 +35,7 @@ impl http_body::Body for RequestBody {
             // What was read makes room for more, which the client may wait for.
             let tells = state.machine.has_credit_to_tell();
             drop(state);
+            self.call.count_bytes();
             if tells {
                 self.call.flush();
             }

@@ -268,7 +268,7 @@ impl World {
         self.at(delay, event);
     }
 
-    fn to_server(&mut self, frame: usize, bytes: Vec<u8>) {
+    fn arrive_at_server(&mut self, frame: usize, bytes: Vec<u8>) {
         match decode_request(bytes.into()).unwrap() {
             Request::Call(call) => {
                 let first = First {
@@ -303,7 +303,7 @@ impl World {
         self.flush_server();
     }
 
-    fn to_client(&mut self, frame: usize, bytes: Vec<u8>) {
+    fn arrive_at_client(&mut self, frame: usize, bytes: Vec<u8>) {
         let frame = self.frames[frame].take().unwrap();
         let reply = decode_reply(bytes.into(), frame.kind, 1).unwrap();
         self.client.handle(self.now, frame, reply).unwrap();
@@ -387,7 +387,7 @@ impl World {
         let Some(server) = &mut self.server else {
             return;
         };
-        assert!(server.buffered() <= BUFFERED_MAX);
+        assert!(server.held().0 <= BUFFERED_MAX);
         while let Some(chunk) = server.read() {
             self.up.on_read(&chunk);
             if self.slow_reader {
@@ -409,8 +409,8 @@ impl World {
             let ends = self.now < Duration::from_secs(600);
             assert!(ends, "it does not end: {:?}", self.client);
             match event {
-                Event::ToServer { frame, bytes } => self.to_server(frame, bytes),
-                Event::ToClient { frame, bytes } => self.to_client(frame, bytes),
+                Event::ToServer { frame, bytes } => self.arrive_at_server(frame, bytes),
+                Event::ToClient { frame, bytes } => self.arrive_at_client(frame, bytes),
                 Event::ClientWrites => self.client_writes(),
                 Event::ServerWrites => self.server_writes(),
                 Event::ClientReads => self.client_reads(),
