@@ -13,6 +13,7 @@ use homa_transport::Message;
 use http::HeaderMap;
 
 use super::inbox::Inbox;
+use super::outbox::WAITS_MAX;
 use super::window::Window;
 use super::{FIRST_CREDIT, Outbox, StreamError};
 use crate::frame::{Content, Part, ReplyPart};
@@ -293,6 +294,20 @@ impl<R> ServerCall<R> {
         &mut self,
         now: Duration,
     ) -> Result<Option<ServerReply<R>>, StreamError> {
+        let told = self.window.told();
+        let reply = self.next_reply(now)?;
+        if reply.is_some() && self.parked.is_empty() {
+            // The client has had no reason to come back before.
+            self.heard = now;
+        }
+        if self.window.told() != told {
+            // Nor could it go on.
+            self.progress = now;
+        }
+        Ok(reply)
+    }
+
+    fn next_reply(&mut self, now: Duration) -> Result<Option<ServerReply<R>>, StreamError> {
         if let Some(to) = self.at_once.pop_front() {
             return Ok(Some(self.empty(to)));
         }
@@ -402,10 +417,19 @@ impl<R> ServerCall<R> {
         let absent = parked.map_or(self.heard + ABSENT_MAX, |parked| {
             parked.since + PARKED_AGE_MAX
         });
-        match self.inbox.is_incomplete() {
+        match self.waits_for_more() {
             true => absent.min(self.progress + STANDSTILL_MAX),
             false => absent,
         }
+    }
+
+    /// A frame is missing, or a part of a message, and the client could send it.
+    fn waits_for_more(&self) -> bool {
+        let credit = self.window.left(self.inbox.received()) as usize;
+        let has_credit = |missing: u32| credit >= WAITS_MAX.min(missing as usize);
+        self.inbox.is_incomplete()
+            && !self.inbox.discards()
+            && self.inbox.missing().is_none_or(has_credit)
     }
 
     /// What has not come in time.
@@ -413,7 +437,7 @@ impl<R> ServerCall<R> {
         if self.parked.is_empty() && now >= self.heard + ABSENT_MAX {
             return Some(Overdue::ClientGone);
         }
-        (self.inbox.is_incomplete() && now >= self.progress + STANDSTILL_MAX)
+        (self.waits_for_more() && now >= self.progress + STANDSTILL_MAX)
             .then_some(Overdue::Standstill)
     }
 
