@@ -4,11 +4,11 @@
 //! A failure names its seed; `HOMA_TEST_SEEDS=4711..4712` repeats it, `HOMA_TEST_SEEDS=0..1000` tries as many.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 
-mod support;
-#[path = "support/streaming.rs"]
-mod streaming;
 #[path = "support/shapes.rs"]
 mod shapes;
+#[path = "support/streaming.rs"]
+mod streaming;
+mod support;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use futures_util::{StreamExt, future, stream};
 use homa_rpc::{BoxStream, Code, Request, Response, Server, Status, Streaming};
 use homa_transport::sim::{PacketFaults, Random, SimNetwork, Topology};
 use homa_transport::{Config, Socket, Transport, Wire};
-use shapes::{Kind, Plan, Shape};
+use shapes::{Kind, Plan, Shape, Step, Steps};
 use streaming::{Item, Streams, StreamsClient, StreamsServer};
 use support::{Running, run};
 use tokio::task::JoinSet;
@@ -70,13 +70,19 @@ fn single(plan: &Plan) -> Result<Response<Item>, Status> {
 
 /// The responses, and behind them the failure.
 fn many(plan: &Plan) -> BoxStream<Item> {
-    let failure = plan.shape.failure.map(|code| Err(Status::new(code, "planned")));
+    let failure = plan
+        .shape
+        .failure
+        .map(|code| Err(Status::new(code, "planned")));
     let items = plan.responses.writer(plan.shape.responses.clone());
     items.map(Ok).chain(stream::iter(failure)).boxed()
 }
 
 /// Reads requests until those that the plan says were read.
-fn reading(plan: &Plan, requests: Streaming<Item>) -> impl Future<Output = Result<(), Status>> + use<> {
+fn reading(
+    plan: &Plan,
+    requests: Streaming<Item>,
+) -> impl Future<Output = Result<(), Status>> + use<> {
     let (direction, shape) = (plan.requests.clone(), plan.shape.clone());
     async move {
         let (count, pauses) = (shape.requests_taken, shape.request_pauses);
@@ -118,7 +124,10 @@ impl Streams for Planned {
         let responses = match plan.shape.in_turn {
             true => read.chain(many(&plan)).boxed(),
             false => {
-                let failure = plan.shape.failure.map(|code| Err(Status::new(code, "planned")));
+                let failure = plan
+                    .shape
+                    .failure
+                    .map(|code| Err(Status::new(code, "planned")));
                 let items = plan.responses.writer(plan.shape.responses.clone());
                 let both = stream::select(read, items.map(Ok));
                 both.chain(stream::iter(failure)).boxed()
@@ -157,18 +166,24 @@ async fn call(client: StreamsClient, number: usize, plan: &Plan) -> Result<bool,
             return Ok(true);
         }
         Kind::Record => {
-            plan.responses.read(client.record(requests()).await?.get_ref());
+            plan.responses
+                .read(client.record(requests()).await?.get_ref());
             return Ok(true);
         }
         Kind::List => client.list(one()).await?,
         Kind::Chat => client.chat(requests()).await?,
     };
     let (count, pauses) = (shape.responses_taken, shape.response_pauses);
-    plan.responses.reader(responses.into_inner(), count, pauses).await
+    plan.responses
+        .reader(responses.into_inner(), count, pauses)
+        .await
 }
 
 fn prepare<T>(request: &mut Request<T>, number: usize, shape: &Shape) {
-    request.metadata_mut().insert(PLAN, &number.to_string()).unwrap();
+    request
+        .metadata_mut()
+        .insert(PLAN, &number.to_string())
+        .unwrap();
     if let Some(timeout) = shape.deadline {
         request.set_timeout(timeout);
     }
@@ -179,8 +194,13 @@ fn check(plan: &Plan, outcome: &Result<bool, Status>, elapsed: Duration, was_cut
     let shape = &plan.shape;
     if let Some(deadline) = shape.deadline {
         // A reader that does not look at its stream learns nothing of it.
-        let pause = shape.response_pauses.map_or(Duration::ZERO, |(_, pause)| pause);
-        assert!(elapsed <= deadline + pause + LATE_MAX, "{elapsed:?} of {deadline:?}");
+        let pause = shape
+            .response_pauses
+            .map_or(Duration::ZERO, |(_, pause)| pause);
+        assert!(
+            elapsed <= deadline + pause + LATE_MAX,
+            "{elapsed:?} of {deadline:?}"
+        );
     }
     match outcome {
         Ok(false) => {}
@@ -210,7 +230,10 @@ fn world(seed: u64, faults: PacketFaults, planned: Planned) -> (SimNetwork, Runn
         Arc::new(Socket::over(Arc::new(link), Wire::Encapsulated, Config::default()).unwrap())
     };
     let pair = (open(0), open(1));
-    let running = run(Server::builder().add_service(StreamsServer::new(planned)), pair);
+    let running = run(
+        Server::builder().add_service(StreamsServer::new(planned)),
+        pair,
+    );
     (network, running)
 }
 
@@ -263,7 +286,9 @@ async fn settle(running: &Running, handlers: &AtomicUsize) {
 async fn run_world(seed: u64) {
     let mut random = Random::new(seed);
     let calls = 1 + random.index(8);
-    let plans: Vec<Plan> = (0..calls).map(|_| Plan::of(Shape::random(&mut random))).collect();
+    let plans: Vec<Plan> = (0..calls)
+        .map(|_| Plan::of(Shape::random(&mut random)))
+        .collect();
     let plans = Arc::new(plans);
     let handlers = Arc::new(AtomicUsize::new(0));
     let planned = Planned {
@@ -347,5 +372,73 @@ fn streams_of_random_shapes_are_what_a_queue_per_direction_says() {
     for seed in seeds() {
         let _named = Named(seed);
         paused().block_on(run_world(seed));
+    }
+}
+
+/// Items of this length, one after the other.
+fn equal(count: usize, len: usize) -> Steps {
+    let pause = Duration::ZERO;
+    Steps(vec![Step { len, pause }; count])
+}
+
+/// A call without surprises.
+fn plain(kind: Kind, requests: Steps, responses: Steps) -> Shape {
+    Shape {
+        kind,
+        requests,
+        responses,
+        request_pauses: None,
+        response_pauses: None,
+        requests_taken: usize::MAX,
+        in_turn: true,
+        failure: None,
+        responses_taken: usize::MAX,
+        deadline: None,
+    }
+}
+
+/// One call on a network without faults.
+async fn run_one(shape: Shape) {
+    let plan = Plan::of(shape);
+    let handlers = Arc::new(AtomicUsize::new(0));
+    let planned = Planned {
+        plans: Arc::new(vec![plan.clone()]),
+        handlers: Arc::clone(&handlers),
+    };
+    let (_network, running) = world(1, PacketFaults::default(), planned);
+    let client = StreamsClient::new(running.channel.clone()).max_decoding_message_size(8 << 20);
+    let begun = Instant::now();
+    let outcome = call(client, 0, &plan).await;
+    check(&plan, &outcome, begun.elapsed(), false);
+    settle(&running, &handlers).await;
+}
+
+/// A reader that does not read for longer than a client may be silent, at each end.
+#[tokio::test(start_paused = true)]
+async fn a_reader_may_pause_for_long() {
+    for seconds in [9, 11, 14, 16, 24, 26, 40] {
+        for len in [1_000, 60_000, 3_000_000] {
+            let items = equal(9_000_000 / len.max(30_000), len);
+            let behind = items.0.len().div_ceil(4);
+            let pauses = Some((behind, Duration::from_secs(seconds)));
+            let mut shape = plain(Kind::Record, items.clone(), equal(1, 10));
+            shape.request_pauses = pauses;
+            run_one(shape).await;
+            let mut shape = plain(Kind::List, equal(1, 10), items);
+            shape.response_pauses = pauses;
+            run_one(shape).await;
+        }
+    }
+}
+
+/// Nobody waits for the rest of a message that nobody reads.
+#[tokio::test(start_paused = true)]
+async fn a_handler_may_leave_a_message_half_read_and_answer_for_long() {
+    for len in [100, 60_000, 3_000_000] {
+        let mut responses = equal(10, 10);
+        responses.0[5].pause = Duration::from_secs(40);
+        let mut shape = plain(Kind::Chat, equal(5, len), responses);
+        shape.requests_taken = 1;
+        run_one(shape).await;
     }
 }
