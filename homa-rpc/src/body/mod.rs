@@ -17,7 +17,7 @@ mod collect;
 mod deframer;
 mod encoded;
 pub(crate) mod foreign;
-mod prefix;
+pub(crate) mod prefix;
 mod service;
 mod status;
 mod streaming;

@@ -3,13 +3,13 @@
 use crate::message::limits;
 use crate::message::status::Status;
 
-pub(super) const PREFIX_LEN: usize = 5;
+pub(crate) const PREFIX_LEN: usize = 5;
 
 /// The prefix of a message of `len` bytes.
 ///
 /// # Errors
 /// If it has no room for that length.
-pub(super) fn write(len: usize) -> Result<[u8; PREFIX_LEN], Status> {
+pub(crate) fn write(len: usize) -> Result<[u8; PREFIX_LEN], Status> {
     let Ok(len) = u32::try_from(len) else {
         return Err(Status::resource_exhausted(format!(
             "a message of {len} bytes: at most {} bytes can be sent",

@@ -5,13 +5,12 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use http::HeaderMap;
 use http_body::Body as _;
 
 use super::Call;
-use crate::body::{self, Body, End, Whole};
-use crate::frame::ITEM_HEAD_LEN;
+use crate::body::{self, Body, End, Whole, prefix};
 use crate::message::BoxError;
 use crate::message::metadata::Metadata;
 use crate::message::status::Status;
@@ -47,19 +46,17 @@ pub(in crate::server) fn send_message(
     message: &Bytes,
     ending: Ending,
 ) {
-    let mut state = call.lock();
-    state.machine.respond(initial);
-    write_message(&mut state.machine, message);
-    drop(state);
-    call.finish(ending);
+    let written = write_message(call, initial, message).map(|()| ending);
+    call.finish(written.unwrap_or_else(Into::into));
 }
 
-fn write_message<R>(machine: &mut crate::stream::server::ServerCall<R>, message: &Bytes) {
-    let mut head = BytesMut::with_capacity(ITEM_HEAD_LEN);
-    head.put_u8(0);
-    head.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
-    machine.write(head.freeze());
-    machine.write(message.clone());
+fn write_message(call: &Arc<Call>, initial: HeaderMap, message: &Bytes) -> Result<(), Status> {
+    let prefix = prefix::write(message.len())?;
+    let mut state = call.lock();
+    state.machine.respond(initial);
+    state.machine.write(Bytes::copy_from_slice(&prefix));
+    state.machine.write(message.clone());
+    Ok(())
 }
 
 fn write_whole(call: &Arc<Call>, headers: HeaderMap, whole: Whole) -> Result<Ending, Status> {
@@ -78,10 +75,9 @@ fn write_whole(call: &Arc<Call>, headers: HeaderMap, whole: Whole) -> Result<End
         },
         End::Request => return Err(without_status()),
     };
-    let mut state = call.lock();
-    state.machine.respond(headers);
-    if let Some(message) = &whole.message {
-        write_message(&mut state.machine, message);
+    match &whole.message {
+        Some(message) => write_message(call, headers, message)?,
+        None => call.lock().machine.respond(headers),
     }
     Ok(ending)
 }
