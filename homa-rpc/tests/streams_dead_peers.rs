@@ -22,6 +22,9 @@ const CLIENT_LEARNS: Duration = Duration::from_secs(2);
 /// A server drops the handlers of a client that is gone after this time.
 const SERVER_LEARNS: Duration = Duration::from_secs(30);
 
+/// What an idle stream may cost, in packets per second, in both directions together.
+const PACKETS_MAX: f64 = 2.0;
+
 /// Handlers that are there.
 #[derive(Clone, Default)]
 struct Handlers(Arc<AtomicUsize>);
@@ -283,5 +286,25 @@ async fn a_short_cut_harms_no_stream() {
                 assert!(items.message().await.unwrap().is_some());
             }
         }
+    }
+}
+
+/// What an idle stream costs: frames that renew the one that the server keeps, and what shows that peers live.
+#[tokio::test(start_paused = true)]
+async fn idle_streams_cost_few_packets() {
+    const STREAMS: usize = 1_000;
+    const SECONDS: u32 = 120;
+    let world = world(Traffic::Idle);
+    let mut streams = streams(&world, Traffic::Idle, STREAMS).await;
+    sleep(Duration::from_secs(20)).await;
+    let before = world.network.counts().sent;
+    sleep(Duration::from_secs(SECONDS.into())).await;
+    let packets = world.network.counts().sent - before;
+    let per_second = packets as f64 / f64::from(SECONDS) / STREAMS as f64;
+    assert!(per_second <= PACKETS_MAX, "{per_second} packets a second");
+    assert_eq!(world.handlers.count(), STREAMS);
+    for items in &mut streams {
+        let next = timeout(Duration::from_millis(1), items.message()).await;
+        assert!(next.is_err(), "nothing has come");
     }
 }
