@@ -314,7 +314,15 @@ impl ClientCall {
             }
             .into());
         }
-        let is_new = self.inbox.insert(part.sequence, reply.content, part.end)?;
+        let status = match (part.end, &self.outcome) {
+            (false, Some(outcome)) => &outcome.status,
+            _ => &reply.status,
+        };
+        let is_new = match self.inbox.insert(part.sequence, reply.content, part.end) {
+            // What failed may leave a message unfinished.
+            Err(StreamError::Truncated { .. }) if status.is_some() => true,
+            inserted => inserted?,
+        };
         if !is_new {
             return Ok(());
         }
