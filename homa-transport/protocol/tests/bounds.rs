@@ -95,6 +95,7 @@ fn requests_without_room_for_a_record_are_refused_over_udp_and_never_run() {
             let expected = RpcError::Refused {
                 peer: server_addr(),
                 option: Limit::RpcsPerPeer,
+                delivery: Delivery::NotSent,
             };
             assert_eq!(error, expected);
             assert_eq!(error.delivery(), Delivery::NotSent);
