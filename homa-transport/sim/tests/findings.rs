@@ -152,13 +152,6 @@ fn memory_for_incoming_messages_stays_within_its_bound() {
     run(1_185);
 }
 
-/// A request was sent again to a server that had been started meanwhile, whose predecessor had executed it
-/// without a word; the new one refused it, and the call failed as not sent. Found by `worlds`.
-#[test]
-fn a_refusal_by_a_restarted_server_does_not_mean_that_nobody_had_the_request() {
-    run(16_700);
-}
-
 /// The client of a request that had moved to its new port was asked at the old one, to which a late packet had
 /// brought the request back, and taken for dead. Found by `worlds`.
 #[test]

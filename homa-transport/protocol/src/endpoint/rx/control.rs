@@ -18,6 +18,10 @@ const UNKNOWN_MEANS_FORGOTTEN: u32 = 2;
 /// and with no DATA between. Late ones of the time before the response must be rare for that.
 const RESENDS_MEAN_FORGOTTEN: u32 = 3;
 
+/// No process dies and is replaced in less time. A server that says that it is younger than a call by no more
+/// has been there all the time: its word was so long on its way.
+const RESTART_MIN: Duration = Duration::from_millis(50);
+
 impl Endpoint {
     /// Source: homa_incoming.c, `homa_grant_pkt`.
     pub(in crate::endpoint) fn grant(&mut self, now: Instant, key: RpcKey, grant: wire::Grant) {
@@ -257,7 +261,7 @@ impl Endpoint {
         // A server that has just been started need not have had a predecessor, and if it had one, that had
         // shown nothing of the call: the one case in which both may execute it.
         let supposed = !proven && restarted && heard_nothing;
-        liveness.had_predecessor |= supposed;
+        liveness.had_predecessor |= supposed && gap > reach.saturating_add(RESTART_MIN);
         let proven = proven || supposed;
         if proven {
             // Only a chain of proofs from the first packet on is one: a server that has forgotten the call
