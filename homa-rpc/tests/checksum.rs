@@ -238,7 +238,7 @@ async fn a_frame_with_a_checksum_may_be_as_long_as_any() {
 async fn damage_to_any_frame_of_a_long_message_fails_its_call_at_once() {
     let (node, running, client, executed) = damaging();
     let message = Msg {
-        data: vec![7; 1_200_000].into(),
+        data: vec![7; 3_900_000].into(),
     };
     assert!(client.say(message.clone()).await.is_ok());
     // The last ones only say that there is nothing more to say.

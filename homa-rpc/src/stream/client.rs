@@ -320,7 +320,10 @@ impl ClientCall {
         };
         let is_new = match self.inbox.insert(part.sequence, reply.content, part.end) {
             // What failed may leave a message unfinished.
-            Err(StreamError::Truncated { .. }) if status.is_some() => true,
+            Err(StreamError::Truncated { .. }) if status.is_some() => {
+                self.inbox.cut_off();
+                true
+            }
             inserted => inserted?,
         };
         if !is_new {

@@ -239,6 +239,11 @@ impl Inbox {
         self.cut.map(|cut| cut.total - cut.have)
     }
 
+    /// All has come, though a message is not whole.
+    pub(super) const fn cut_off(&mut self) {
+        self.ended = true;
+    }
+
     /// Bytes that came of a message that is not whole yet, and its length.
     pub(super) fn partial(&self) -> Option<(u32, u32)> {
         self.cut.map(|cut| (cut.have, cut.total))
