@@ -34,4 +34,4 @@ const RUN_MAX: usize = 65_536;
 const WAITS_MAX: usize = 32_768;
 
 /// Longest piece of a message that does not fit into one frame, in bytes.
-const PIECE_MAX: usize = 131_072;
+const PIECE_MAX: usize = 480_000;
