@@ -21,7 +21,7 @@ const PROGRESS: Duration = Duration::from_secs(60);
 /// The exit status is 0 if nothing was found, 1 if something was, 2 for wrong arguments.
 #[derive(Parser)]
 struct Options {
-    /// wire, endpoint and world are of the transport, frame, metadata, details and body of homa-rpc
+    /// wire, endpoint and world are of the transport, frame, metadata, details, body and stream of homa-rpc
     #[arg(value_parser = target)]
     target: Target,
     /// How long to try one input after the other, in seconds; all follow from the seed

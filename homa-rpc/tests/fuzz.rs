@@ -23,6 +23,11 @@ fn bodies_cut_anywhere_are_refused_or_read_as_what_they_say() {
 }
 
 #[test]
+fn streams_keep_their_bounds_and_promises_whatever_comes() {
+    TARGETS[4].run_random(10_000, 5);
+}
+
+#[test]
 fn an_input_of_no_bytes_is_one_too() {
     for target in TARGETS {
         (target.run)(&[]);

@@ -77,8 +77,11 @@ async fn read(body: Body, message_max: usize, limit: &'static str) -> Result<Con
             }
         }
     }
-    messages.finish()?;
     let end = end(trailers);
+    // A failure says more than that what it broke off is not whole.
+    if !matches!(end, End::Failed(_)) {
+        messages.finish()?;
+    }
     Ok((Whole { message, end }, info))
 }
 

@@ -18,6 +18,7 @@ mod body;
 mod details;
 mod frame;
 mod metadata;
+mod stream;
 
 use homa_transport::sim::fuzz::{Source, Target};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
@@ -26,9 +27,10 @@ pub use self::body::body;
 pub use self::details::details;
 pub use self::frame::frame;
 pub use self::metadata::metadata;
+pub use self::stream::stream;
 
 /// The targets of this package.
-pub const TARGETS: [Target; 4] = [
+pub const TARGETS: [Target; 5] = [
     Target {
         name: "frame",
         run: frame,
@@ -48,6 +50,11 @@ pub const TARGETS: [Target; 4] = [
         name: "body",
         run: body,
         bytes_max: 512,
+    },
+    Target {
+        name: "stream",
+        run: stream,
+        bytes_max: 1_024,
     },
 ];
 

@@ -38,7 +38,8 @@ stats! {
     calls_refused,
     /// Calls whose handler was dropped because the client gave them up.
     calls_cancelled,
-    /// Calls ended because their client broke the rules of streams, or stopped in the middle of a message.
+    /// Calls ended in the middle of their request: the client broke the rules of streams or stopped within a
+    /// message, or there was no room for the rest.
     calls_broken,
     /// Frames behind the first one of a call that were malformed, or for a call that is not known.
     frames_refused,

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use homa_transport::Message;
 use http::HeaderMap;
 
-use super::inbox::Inbox;
+use super::inbox::{End, Inbox};
 use super::pulls::Pulls;
 use super::serial::{ahead, left};
 use super::{FIRST_CREDIT, Outbox, StreamError};
@@ -86,7 +86,7 @@ impl ClientCall {
     }
 
     /// The same with counters that start elsewhere than at 0, for tests.
-    pub(super) fn new_at(content_max: usize, sequence: u32, bytes: u32) -> Self {
+    pub(crate) fn new_at(content_max: usize, sequence: u32, bytes: u32) -> Self {
         Self {
             outbox: Outbox::new(content_max, sequence),
             send_limit: bytes.wrapping_add(FIRST_CREDIT),
@@ -314,18 +314,11 @@ impl ClientCall {
             }
             .into());
         }
-        let status = match (part.end, &self.outcome) {
-            (false, Some(outcome)) => &outcome.status,
-            _ => &reply.status,
+        let end = match reply.status {
+            Some(_) if part.end => End::Failed,
+            _ => End::whole(part.end),
         };
-        let is_new = match self.inbox.insert(part.sequence, reply.content, part.end) {
-            // What failed may leave a message unfinished.
-            Err(StreamError::Truncated { .. }) if status.is_some() => {
-                self.inbox.cut_off();
-                true
-            }
-            inserted => inserted?,
-        };
+        let is_new = self.inbox.insert(part.sequence, reply.content, end)?;
         if !is_new {
             return Ok(());
         }
@@ -394,5 +387,13 @@ impl ClientCall {
     /// When to look at [`poll_transmit`](Self::poll_transmit) again if nothing happens.
     pub(crate) fn next_timeout(&self) -> Option<Duration> {
         self.again.front().map(|(due, _)| *due)
+    }
+}
+
+#[cfg(any(test, feature = "fuzz"))]
+impl ClientCall {
+    /// Bytes of the response that wait for the reader.
+    pub(crate) const fn buffered(&self) -> usize {
+        self.inbox.buffered()
     }
 }

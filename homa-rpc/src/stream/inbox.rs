@@ -22,7 +22,7 @@ pub(super) struct Inbox {
     /// The number of the next frame.
     next: u32,
     /// Frames that came too early, by their numbers.
-    early: BTreeMap<u32, (Content, bool)>,
+    early: BTreeMap<u32, (Content, End)>,
     /// For the reader: bytes, and what they cost.
     ready: VecDeque<(Bytes, usize)>,
     /// How many of them, at the end, are short.
@@ -37,6 +37,24 @@ pub(super) struct Inbox {
     ended: bool,
     /// Nobody reads what comes.
     discards: bool,
+}
+
+/// What a frame says of the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// More may follow.
+    No,
+    /// All that was to come has.
+    Whole,
+    /// Nothing follows, also not of the message of which some came.
+    Failed,
+}
+
+impl End {
+    /// The end of what nothing fails.
+    pub(super) const fn whole(end: bool) -> Self {
+        if end { Self::Whole } else { Self::No }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +85,7 @@ impl Inbox {
         &mut self,
         sequence: u32,
         content: Content,
-        end: bool,
+        end: End,
     ) -> Result<bool, StreamError> {
         if !self.is_new(sequence) {
             return Ok(false);
@@ -110,7 +128,7 @@ impl Inbox {
     }
 
     /// Takes the next frame.
-    fn accept(&mut self, content: Content, end: bool) -> Result<(), StreamError> {
+    fn accept(&mut self, content: Content, end: End) -> Result<(), StreamError> {
         if self.ended {
             return Err(StreamError::AfterEnd);
         }
@@ -139,15 +157,21 @@ impl Inbox {
                 total,
             } => self.fragment(piece, offset, total)?,
         }
-        match self.cut {
-            Some(Cut { have, total }) if end => Err(StreamError::Truncated { have, total }),
-            _ if end && !self.early.is_empty() => Err(StreamError::AfterEnd),
-            _ => {
-                // Last, so that what is against the rules is no end for the reader.
-                self.ended = end;
-                Ok(())
-            }
+        if end == End::No {
+            return Ok(());
         }
+        if let Some(Cut { have, total }) = self.cut
+            && end == End::Whole
+        {
+            return Err(StreamError::Truncated { have, total });
+        }
+        if !self.early.is_empty() {
+            return Err(StreamError::AfterEnd);
+        }
+        // Last, so that what is against the rules is no end for the reader.
+        self.cut = None;
+        self.ended = true;
+        Ok(())
     }
 
     fn fragment(&mut self, piece: Bytes, offset: u32, total: u32) -> Result<(), StreamError> {
@@ -237,11 +261,6 @@ impl Inbox {
     /// Bytes that are missing of the message of which some came.
     pub(super) fn missing(&self) -> Option<u32> {
         self.cut.map(|cut| cut.total - cut.have)
-    }
-
-    /// All has come, though a message is not whole.
-    pub(super) const fn cut_off(&mut self) {
-        self.ended = true;
     }
 
     /// Bytes that came of a message that is not whole yet, and its length.

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use homa_transport::Message;
 use http::HeaderMap;
 
-use super::inbox::Inbox;
+use super::inbox::{End, Inbox};
 use super::window::Window;
 use super::{FIRST_CREDIT, Outbox, StreamError, WAITS_MAX};
 use crate::frame::{Content, ITEM_HEAD_LEN, Part, ReplyPart};
@@ -117,7 +117,7 @@ impl<R> ServerCall<R> {
     }
 
     /// The same with counters that start elsewhere than at 0, for tests.
-    pub(super) fn open_at(
+    pub(crate) fn open_at(
         first: First,
         to: R,
         content_max: usize,
@@ -201,7 +201,7 @@ impl<R> ServerCall<R> {
                 credit: credit.into(),
             });
         }
-        if self.inbox.insert(sequence, content, end)? {
+        if self.inbox.insert(sequence, content, End::whole(end))? {
             self.progress = now;
         }
         if let Some(missing) = self.inbox.missing() {
@@ -228,12 +228,6 @@ impl<R> ServerCall<R> {
     /// Nobody reads the request any more.
     pub(crate) fn discard(&mut self) {
         self.inbox.discard();
-    }
-
-    /// Bytes of the request that wait for the reader.
-    #[cfg(test)]
-    pub(crate) const fn buffered(&self) -> usize {
-        self.inbox.buffered()
     }
 
     /// Bytes of the request that are held: those that wait for the reader, those of a message that is not whole
@@ -461,6 +455,14 @@ impl<R> ServerCall<R> {
     pub(crate) const fn on_receiving(&mut self, now: Duration) {
         self.heard = now;
         self.progress = now;
+    }
+}
+
+#[cfg(any(test, feature = "fuzz"))]
+impl<R> ServerCall<R> {
+    /// Bytes of the request that wait for the reader.
+    pub(crate) const fn buffered(&self) -> usize {
+        self.inbox.buffered()
     }
 }
 

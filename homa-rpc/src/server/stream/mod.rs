@@ -44,7 +44,7 @@ struct State {
     machine: ServerCall<PendingReply>,
     /// The client broke the rules, or the response cannot be sent.
     failed: Option<Status>,
-    /// The client broke the rules, or stopped in the middle of a message.
+    /// The request was broken off: against the rules, by a standstill, or for want of room.
     is_broken: bool,
     /// The client is being told how the call failed.
     is_aborted: bool,
@@ -188,6 +188,7 @@ impl Call {
         );
         let mut state = self.lock();
         state.failed.get_or_insert(status);
+        state.is_broken = true;
         state.machine.discard();
         let wakers = [state.reader.take(), state.task.take()];
         drop(state);
@@ -288,7 +289,7 @@ impl Call {
         }
     }
 
-    /// The client broke the rules, or stopped in the middle of a message.
+    /// The request was broken off: against the rules, by a standstill, or for want of room.
     pub(super) fn is_broken(&self) -> bool {
         self.lock().is_broken
     }

@@ -242,6 +242,23 @@ fn an_end_outside_of_the_response_is_the_end() {
     assert_eq!(status.code(), Code::Internal, "and not success");
 }
 
+/// A server that ends a call breaks off what it is sending.
+#[test]
+fn a_failure_within_a_message_is_told_and_what_came_of_it_is_no_message() {
+    let (mut client, pull) = confirmed();
+    let cut = reply(1, piece(10_000, 0, 20_000));
+    client.handle(NOW, pull, cut).unwrap();
+    client.stop_deferring();
+    let pull = frames(&mut client, NOW).remove(0);
+    let late = Some(Status::deadline_exceeded("late"));
+    client.handle(NOW, pull, end(2, late)).unwrap();
+    let read: Vec<u8> = std::iter::from_fn(|| client.read()).flatten().collect();
+    assert_eq!(read.len(), 10_005, "whose head says more");
+    let outcome = client.outcome().unwrap();
+    let status = outcome.status.as_ref().unwrap();
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+}
+
 #[test]
 fn a_reply_that_comes_twice_counts_once() {
     let (mut client, pull) = confirmed();
