@@ -77,20 +77,18 @@ async fn streams_pass_a_relay_that_loses_one_datagram_in_twenty() {
 #[tokio::test]
 async fn streams_cross_a_network_that_loses_packets() {
     let test = "streams_cross_a_network_that_loses_packets";
-    for mtu in [1500, 9000] {
-        let layout = Layout {
-            mtu,
-            disturbances: vec![LOSSY; 2],
-            ..Layout::default()
-        };
-        across(test, &layout, async |ends, network| {
-            conformance::streams(&ends).await?;
-            let lost = network.port_counters(0)?.lost + network.port_counters(1)?.lost;
-            assert!(lost > 0, "nothing was lost");
-            Ok(())
-        })
-        .await;
-    }
+    let layout = Layout {
+        disturbances: vec![LOSSY; 2],
+        ..Layout::default()
+    };
+    assert_eq!(layout.mtu, 1500);
+    across(test, &layout, async |ends, network| {
+        conformance::streams(&ends).await?;
+        let lost = network.port_counters(0)?.lost + network.port_counters(1)?.lost;
+        assert!(lost > 0, "nothing was lost");
+        Ok(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -18,6 +18,15 @@ const SERVER_LEARNS: Duration = Duration::from_secs(30);
 /// Streams of a check that are open at the same time.
 const AT_ONCE: u64 = 100;
 
+/// Numbers and lengths of the items of a stream.
+const SHAPES: [(u64, usize); 5] = [
+    (0, 1),
+    (1, 10),
+    (10_000, 100),
+    (100, 20_000),
+    (2, 1_200_000),
+];
+
 /// All kinds of calls with messages of many lengths; a stream that is dropped ends at the server.
 ///
 /// # Errors
@@ -71,7 +80,7 @@ fn expect_item(expected: Item, got: Option<Item>) -> Result<(), Failure> {
 }
 
 async fn long_messages(client: &StreamsClient) -> Result<(), Failure> {
-    for len in [0, 1, 70_000, 999_900, 1_000_000, 3_500_000] {
+    for len in [0, 1, 70_000, 999_900, 1_000_000, 1_500_000] {
         let item = Item::of(0, len);
         let reply = client.say(item.clone()).await?.into_inner();
         expect_item(item, Some(reply))?;
@@ -80,13 +89,7 @@ async fn long_messages(client: &StreamsClient) -> Result<(), Failure> {
 }
 
 async fn downloads(client: &StreamsClient) -> Result<(), Failure> {
-    for (count, len) in [
-        (0, 1),
-        (1, 10),
-        (10_000, 100),
-        (100, 20_000),
-        (3, 3_000_000),
-    ] {
+    for (count, len) in SHAPES {
         let request = Item::of(count, len);
         let mut items = client.list(request.clone()).await?.into_inner();
         for number in 0..count {
@@ -102,13 +105,7 @@ async fn downloads(client: &StreamsClient) -> Result<(), Failure> {
 }
 
 async fn uploads(client: &StreamsClient) -> Result<(), Failure> {
-    for (count, len) in [
-        (0, 1),
-        (1, 10),
-        (10_000, 100),
-        (100, 20_000),
-        (3, 3_000_000),
-    ] {
+    for (count, len) in SHAPES {
         let requests = stream::iter(0..count).map(move |number| Item::of(number, len));
         let reply = client.record(requests).await?.into_inner();
         expect("the number of requests", count, reply.number)?;
