@@ -66,8 +66,10 @@ fn every_program_helps_on_stdout() {
     for program in [
         GREETER,
         env!("CARGO_BIN_EXE_auth"),
+        env!("CARGO_BIN_EXE_chat"),
         env!("CARGO_BIN_EXE_json"),
         env!("CARGO_BIN_EXE_keyvalue"),
+        env!("CARGO_BIN_EXE_routeguide"),
     ] {
         for arguments in [&["--help"][..], &["-h"], &["server", "--help"]] {
             let ended = run(program, arguments);

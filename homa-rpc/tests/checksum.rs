@@ -6,6 +6,7 @@ mod support;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use homa_rpc::{Channel, ChannelBuilder, Code, Delivery, Response, Server, Status};
 use support::frames::{self, Raw, RawReply};
@@ -223,10 +224,48 @@ async fn a_frame_with_a_checksum_may_be_as_long_as_any() {
     // Tag and length of the field take four bytes.
     let room = max - 64 - "/test.Echo/Say".len() - 8 - 4;
     let text = |len: usize| Msg::of(&"x".repeat(len));
+    let sent = || running.client.stats().requests_sent;
     assert!(client.say(text(room)).await.is_ok());
-    let status = client.say(text(room + 1)).await.unwrap_err();
-    assert_eq!(status.code(), Code::ResourceExhausted);
-    assert!(status.message().contains("1000001"), "{status}");
+    assert_eq!(sent(), 1);
+    // One byte more needs several frames, each with a checksum.
+    let reply = client.say(text(room + 1)).await.unwrap();
+    assert!(reply.into_inner() == text(room + 1));
+    assert!(sent() > 2, "{}", sent());
+}
+
+/// A bit of each frame in turn is flipped, of a call that takes several.
+#[tokio::test]
+async fn damage_to_any_frame_of_a_long_message_fails_its_call_at_once() {
+    let (node, running, client, executed) = damaging();
+    let message = Msg {
+        data: vec![7; 3_900_000].into(),
+    };
+    assert!(client.say(message.clone()).await.is_ok());
+    // The last ones only say that there is nothing more to say.
+    let frames = usize::try_from(running.client.stats().requests_sent).unwrap() - 8;
+    assert!(frames > 10, "{frames}");
+    for (flips, skips) in [
+        (&node.flips_sent, &node.flips_sent_skip),
+        (&node.flips_received, &node.flips_received_skip),
+    ] {
+        for frame in 0..frames {
+            let begun = Instant::now();
+            // Of the flags, of the sequence number, and behind the header.
+            for bit in [2 * 8 + 1, 17 * 8, 66 * 8] {
+                skips.store(frame, Ordering::Relaxed);
+                flips.store(bit, Ordering::Relaxed);
+                let status = client.say(message.clone()).await;
+                flips.store(NO_BIT, Ordering::Relaxed);
+                let status = status.map(|_| format!("frame {frame}, bit {bit}"));
+                let status = status.unwrap_err();
+                assert_eq!(status.code(), Code::Internal, "{status}");
+            }
+            assert!(begun.elapsed() < Duration::from_secs(5), "frame {frame}");
+        }
+    }
+    let before = executed.load(Ordering::Relaxed);
+    assert!(client.say(message).await.is_ok());
+    assert_eq!(executed.load(Ordering::Relaxed), before + 1);
 }
 
 on_every_wire!(

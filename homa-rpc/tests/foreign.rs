@@ -10,10 +10,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use homa_rpc::codegen::BoxFuture;
 use homa_rpc::server::NamedService;
-use homa_rpc::{Body, Channel, Code, Request, Response, Server};
+use homa_rpc::{Body, Channel, Code, Request, Response, Server, Status};
 use http_body_util::{BodyExt, Full};
-use support::{Msg, Wire, echo, frames, handler, run};
+use support::{Msg, Running, Wire, echo, frames, handler, run};
 use tower::{Service, ServiceExt};
+
+/// A message of no bytes.
+const MESSAGE: &[u8] = b"\0\0\0\0\0";
 
 fn grpc_request(body: &'static [u8]) -> http::Request<Full<Bytes>> {
     http::Request::post("/test.Echo/Say")
@@ -55,19 +58,48 @@ async fn a_foreign_stub_gets_errors_in_the_headers(wire: Wire) {
     assert!(body.to_bytes().is_empty());
 }
 
-async fn malformed_foreign_requests_are_errors_of_the_channel(wire: Wire) {
+/// How a call ended, whoever says so.
+async fn outcome<B>(response: http::Response<B>) -> Code
+where
+    B: http_body::Body<Error = Status>,
+{
+    let (parts, body) = response.into_parts();
+    let body = match body.collect().await {
+        Ok(body) => body,
+        Err(status) => return status.code(),
+    };
+    let trailers = body.trailers().unwrap_or(&parts.headers);
+    let code = trailers["grpc-status"].to_str().unwrap().parse().unwrap();
+    Code::new(code).unwrap()
+}
+
+/// What is no gRPC body is an error of the channel, and nothing is sent, not even that the call was given up.
+async fn foreign_requests_cut_short_are_errors_of_the_channel(wire: Wire) {
+    let running = wire.run_echo(echo());
+    for body in [b"\0\0\0".as_slice(), b"\0\0\0\0\x01"] {
+        let call = running.channel.clone().oneshot(grpc_request(body));
+        let status = call.await.unwrap_err();
+        assert_eq!(status.code(), Code::Internal, "{body:?}: {status}");
+        assert_eq!(status.delivery(), homa_rpc::Delivery::NotSent);
+    }
+    assert!(running.echo().say(Msg::of("x")).await.is_ok());
+    assert_eq!(running.server.stats().requests_received, 1);
+}
+
+/// A channel does not know which methods stream, so that the server says what it expected.
+async fn foreign_requests_of_another_number_of_messages_are_refused_by_the_server(wire: Wire) {
     let running = wire.run_echo(echo());
     for (body, code) in [
         (b"".as_slice(), Code::Unimplemented),
-        (b"\0\0\0", Code::Internal),
-        (b"\0\0\0\0\x01", Code::Internal),
         (b"\0\0\0\0\0\0\0\0\0\0", Code::Unimplemented),
+        // Compressed.
         (b"\x01\0\0\0\0", Code::Unimplemented),
+        (b"\0\0\0\0\0", Code::Ok),
     ] {
         let call = running.channel.clone().oneshot(grpc_request(body));
-        assert_eq!(call.await.unwrap_err().code(), code, "{body:?}");
+        assert_eq!(outcome(call.await.unwrap()).await, code, "{body:?}");
     }
-    assert_eq!(running.client.stats().requests_sent, 0);
+    assert_eq!(running.monitor.stats().handlers_spawned, 4);
 }
 
 #[tokio::test(start_paused = true)]
@@ -201,25 +233,49 @@ impl Service<http::Request<Body>> for Watch {
     }
 }
 
-async fn a_stream_that_does_not_end_is_unimplemented_on_either_side(wire: Wire) {
+async fn a_response_that_does_not_end_is_a_stream_and_unimplemented_where_one_message_was_expected(
+    wire: Wire,
+) {
     let running = run(Server::builder().add_service(Watch), wire.pair());
     let status = running.echo().say(Msg::default()).await.unwrap_err();
     assert_eq!(status.code(), Code::Unimplemented, "{status}");
     assert!(status.message().contains("a stream came"), "{status}");
-    let sent = running.client.stats().requests_sent;
+    all_done(&running).await;
+    // A stub that knows nothing of the kind sees what has come, and that there may be more.
+    let call = running.channel.clone().oneshot(grpc_request(MESSAGE));
+    let mut body = call.await.unwrap().into_body();
+    let first = body.frame().await.unwrap().unwrap();
+    assert_eq!(first.into_data().unwrap(), MESSAGE);
+    assert!(!http_body::Body::is_end_stream(&body));
+    let next = tokio::time::timeout(Duration::from_millis(50), body.frame());
+    assert!(next.await.is_err(), "the watch waits");
+    drop(body);
+    all_done(&running).await;
+}
+
+async fn a_request_that_does_not_end_is_unimplemented_where_one_message_was_expected(wire: Wire) {
+    let running = wire.run_echo(echo());
     let request = http::Request::post("/test.Echo/Say");
-    let request = request.body(FirstOnly(Some(Bytes::from_static(b"\0\0\0\0\0"))));
-    let call = running.channel.clone().oneshot(request.unwrap());
-    let status = call.await.unwrap_err();
-    assert_eq!(status.code(), Code::Unimplemented, "{status}");
-    assert_eq!(status.delivery(), homa_rpc::Delivery::NotSent);
-    assert_eq!(running.client.stats().requests_sent, sent);
+    let request = request.body(FirstOnly(Some(Bytes::from_static(MESSAGE))));
+    let response = running.channel.clone().oneshot(request.unwrap()).await;
+    let code = outcome(response.unwrap()).await;
+    assert_eq!(code, Code::Unimplemented);
+    all_done(&running).await;
+}
+
+/// Waits until the server has no call in progress any more.
+async fn all_done(running: &Running) {
+    while running.monitor.stats().calls_in_progress > 0 {
+        tokio::task::yield_now().await;
+    }
 }
 
 on_every_wire!(
     a_foreign_stub_gets_grpc_as_http,
     a_foreign_stub_gets_errors_in_the_headers,
-    malformed_foreign_requests_are_errors_of_the_channel,
+    foreign_requests_cut_short_are_errors_of_the_channel,
+    foreign_requests_of_another_number_of_messages_are_refused_by_the_server,
     foreign_services_are_served_and_their_outcome_understood,
-    a_stream_that_does_not_end_is_unimplemented_on_either_side,
+    a_response_that_does_not_end_is_a_stream_and_unimplemented_where_one_message_was_expected,
+    a_request_that_does_not_end_is_unimplemented_where_one_message_was_expected,
 );

@@ -27,40 +27,89 @@ fn encoded_as(len: usize) -> Msg {
     message
 }
 
-async fn a_request_may_fill_a_frame_and_not_more(wire: Wire) {
+async fn a_request_that_fills_a_frame_is_one_and_a_longer_one_takes_several(wire: Wire) {
     let running = wire.run_echo(handler(async |request: Request<Msg>| {
         let len = request.get_ref().data.len();
         Ok(Response::new(Msg::of(&len.to_string())))
     }));
     let fits = FRAME_MAX - REQUEST_OVERHEAD;
-    for len in [fits - 1, fits] {
+    for len in [fits - 1, fits, fits + 1, FRAME_MAX, FRAME_MAX + 1] {
+        let before = running.client.stats().requests_sent;
         let reply = running.echo().say(encoded_as(len)).await.unwrap();
         assert_eq!(reply.get_ref().text(), (len - 4).to_string());
+        let sent = running.client.stats().requests_sent - before;
+        assert_eq!(sent == 1, len <= fits, "{sent} frames for {len} bytes");
     }
-    let before = running.client.stats().requests_sent;
-    let status = running.echo().say(encoded_as(fits + 1)).await.unwrap_err();
-    assert_eq!(status.code(), Code::ResourceExhausted);
-    assert_eq!(status.delivery(), Delivery::NotSent);
-    assert!(status.message().contains("1000001"), "{status}");
-    assert!(status.message().contains("1000000"), "{status}");
-    assert_eq!(running.client.stats().requests_sent, before);
 }
 
-async fn a_response_may_fill_a_frame_and_not_more(wire: Wire) {
+async fn a_response_that_fills_a_frame_is_one_and_a_longer_one_takes_several(wire: Wire) {
     let running = wire.run_echo(handler(async |request: Request<Msg>| {
         let len: usize = request.get_ref().text().parse().unwrap();
         Ok(Response::new(encoded_as(len)))
     }));
     let fits = FRAME_MAX - RESPONSE_OVERHEAD;
-    for len in [fits - 1, fits] {
+    for len in [fits - 1, fits, fits + 1, FRAME_MAX, FRAME_MAX + 1] {
+        let before = running.client.stats().requests_sent;
         let reply = running.echo().say(Msg::of(&len.to_string())).await;
-        assert_eq!(reply.unwrap().get_ref().data.len(), len - 4);
+        assert!(reply.unwrap().into_inner() == encoded_as(len));
+        let sent = running.client.stats().requests_sent - before;
+        assert_eq!(sent == 1, len <= fits, "{sent} frames for {len} bytes");
     }
-    let request = Msg::of(&(fits + 1).to_string());
-    let status = running.echo().say(request).await.unwrap_err();
+}
+
+/// What nobody has set a limit for is decoded up to 4 MiB, as in gRPC.
+async fn messages_over_4_mib_are_refused_by_who_decodes_them_unless_it_is_told_otherwise(
+    wire: Wire,
+) {
+    const MAX: usize = 4 * 1024 * 1024;
+    /// Tag and length of the field.
+    const HEAD: usize = 5;
+    let long = |len: usize| Msg {
+        data: vec![7; len - HEAD].into(),
+    };
+    let service = || {
+        handler(async |request: Request<Msg>| {
+            let asked = request.get_ref().data.first_chunk::<8>();
+            let asked = asked.map_or(0, |asked| u64::from_be_bytes(*asked));
+            Ok(Response::new(Msg {
+                data: vec![7; usize::try_from(asked).unwrap()].into(),
+            }))
+        })
+    };
+    let asks = |len: usize| Msg {
+        data: Bytes::copy_from_slice(&(len as u64 - HEAD as u64).to_be_bytes()),
+    };
+    let running = wire.run_echo(handler(async |request: Request<Msg>| {
+        let len = request.get_ref().data.len();
+        Ok(Response::new(Msg::of(&len.to_string())))
+    }));
+    let reply = running.echo().say(long(MAX)).await.unwrap();
+    assert_eq!(reply.get_ref().text(), (MAX - HEAD).to_string());
+    let status = running.echo().say(long(MAX + 1)).await.unwrap_err();
+    assert_over_default(&status, MAX + 1);
+
+    let running = wire.run_echo(service());
+    let reply = running.echo().say(asks(MAX)).await.unwrap();
+    assert_eq!(reply.get_ref().data.len(), MAX - HEAD);
+    let status = running.echo().say(asks(MAX + 1)).await.unwrap_err();
+    assert_over_default(&status, MAX + 1);
+
+    // With the limit raised on both sides, both ways.
+    let server = Server::builder().add_service(echo().max_decoding_message_size(2 * MAX));
+    let running = run(server, wire.pair());
+    let client = EchoClient::new(running.channel.clone()).max_decoding_message_size(2 * MAX);
+    let reply = client.say(long(2 * MAX)).await.unwrap();
+    assert!(reply.into_inner() == long(2 * MAX));
+    let status = client.say(long(2 * MAX + 1)).await.unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted);
-    assert!(status.message().contains("1000001"), "{status}");
-    assert!(status.message().contains("1000000"), "{status}");
+    assert!(status.message().contains("8388609"), "{status}");
+}
+
+fn assert_over_default(status: &Status, len: usize) {
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    for part in [&len.to_string(), "4194304", "max_decoding_message_size"] {
+        assert!(status.message().contains(part), "{status}");
+    }
 }
 
 async fn a_status_too_long_for_a_frame_becomes_one_that_says_so(wire: Wire) {
@@ -434,8 +483,9 @@ on_every_wire!(
     a_limit_for_a_method_that_is_not_served_is_an_error_that_names_it,
     message_limits_of_one_call_take_the_place_of_those_of_the_client,
     a_message_over_the_limit_is_not_even_encoded,
-    a_request_may_fill_a_frame_and_not_more,
-    a_response_may_fill_a_frame_and_not_more,
+    a_request_that_fills_a_frame_is_one_and_a_longer_one_takes_several,
+    a_response_that_fills_a_frame_is_one_and_a_longer_one_takes_several,
+    messages_over_4_mib_are_refused_by_who_decodes_them_unless_it_is_told_otherwise,
     a_status_too_long_for_a_frame_becomes_one_that_says_so,
     metadata_over_its_limit_is_refused_on_either_side,
     message_limits_hold_on_each_side_and_name_the_option,

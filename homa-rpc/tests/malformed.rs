@@ -14,6 +14,7 @@ use support::{EchoClient, Msg, Wire, echo};
 
 const UNIMPLEMENTED: u8 = 12;
 const INTERNAL: u8 = 13;
+const UNAVAILABLE: u8 = 14;
 
 fn full_call() -> Raw {
     Raw {
@@ -71,21 +72,13 @@ async fn an_unknown_version_is_unimplemented_naming_both(wire: Wire) {
     assert_ne!(reply.flags & frames::REFUSED, 0);
 }
 
-async fn what_is_specified_but_not_built_is_unimplemented(wire: Wire) {
+async fn what_must_be_understood_and_is_not_is_unimplemented(wire: Wire) {
     let running = wire.run_echo(echo());
     let server = running.server.local_addr();
-    let streaming = frames::MESSAGE | frames::SINGLE;
     let cases = [
+        // The flag of a compressed message.
         Raw {
-            kind: frames::PART,
-            ..Raw::call()
-        },
-        Raw {
-            kind: frames::PULL,
-            ..Raw::call()
-        },
-        Raw {
-            flags: streaming,
+            flags: Raw::call().flags | 0x0004,
             ..Raw::call()
         },
         Raw {
@@ -99,6 +92,78 @@ async fn what_is_specified_but_not_built_is_unimplemented(wire: Wire) {
         assert_eq!(reply.code, UNIMPLEMENTED, "{frame:?}: {reply:?}");
         assert_eq!(reply.kind, frame.kind | 0x80);
         assert_ne!(reply.flags & frames::REFUSED, 0);
+    }
+}
+
+async fn frames_for_a_call_that_nobody_knows_say_so(wire: Wire) {
+    let running = wire.run_echo(echo());
+    let server = running.server.local_addr();
+    for frame in [Raw::items(5, 1, &[b"x"]), Raw::pull(5, 1_000)] {
+        let reply = frames::send(&running.client, server, frame.bytes()).await;
+        let reply = reply.unwrap();
+        assert_eq!(reply.code, UNAVAILABLE, "{frame:?}: {reply:?}");
+        assert_eq!(reply.kind, frame.kind | 0x80);
+        assert_eq!(reply.call_id, 5);
+        assert!(reply.has(frames::UNKNOWN_CALL | frames::END));
+        // The call may have been executed, so it is not one that was turned away.
+        assert_eq!(reply.flags & frames::REFUSED, 0);
+    }
+    assert_eq!(running.monitor.stats().handlers_spawned, 0);
+}
+
+/// A unary method is called by frames of a stream, as bridges do that do not know the kind.
+async fn a_unary_call_may_come_as_a_stream_of_one_item(wire: Wire) {
+    let running = wire.run_echo(echo());
+    let server = running.server.local_addr();
+    let message = Raw::call().message;
+    let item = [&[0, 0, 0, 0, 4], message.as_slice()].concat();
+    let single = frames::SINGLE;
+    // As one item or one message in the CALL, with END in the CALL or behind it, with SINGLE and without.
+    let items = frames::MESSAGE | frames::ITEMS;
+    for (id, flags, section) in [
+        (1, items | frames::END, &item),
+        (2, items | frames::END | single, &item),
+        (3, frames::MESSAGE | frames::END, &message),
+        (4, items, &item),
+        (5, frames::MESSAGE | single, &message),
+        (6, 0, &vec![]),
+    ] {
+        let call = Raw {
+            flags,
+            message: section.clone(),
+            ..Raw::open(id, b"/test.Echo/Say", 1_000)
+        };
+        let answering = frames::send(&running.client, server, call.bytes());
+        let ending = async {
+            let mut acks = Vec::new();
+            for part in match id {
+                1..=3 => vec![],
+                6 => vec![Raw::items(id, 1, &[&message]).end()],
+                _ => vec![
+                    Raw {
+                        kind: frames::PART,
+                        sequence: 1,
+                        ..Raw::open(id, b"", 0)
+                    }
+                    .end(),
+                ],
+            } {
+                let ack = frames::send(&running.client, server, part.bytes()).await;
+                acks.push(ack.unwrap());
+            }
+            acks
+        };
+        // The CALL goes first.
+        let (reply, acks) = tokio::join!(biased; answering, ending);
+        let reply = reply.unwrap();
+        assert_eq!(reply.code, 0, "{id}: {reply:?}");
+        assert!(reply.has(frames::MESSAGE | frames::END), "{id}: {reply:?}");
+        let is_items = reply.flags & frames::ITEMS != 0;
+        assert_eq!(reply.message, *if is_items { &item } else { &message });
+        for ack in acks {
+            assert_eq!((ack.code, ack.kind), (0, frames::PART | 0x80));
+            assert!(ack.message.is_empty() && !ack.has(frames::END));
+        }
     }
 }
 
@@ -148,6 +213,18 @@ async fn contents_that_make_no_sense_are_internal(wire: Wire) {
         },
         Raw {
             extensions: vec![0, 1, 0],
+            ..Raw::call()
+        },
+        Raw {
+            sequence: 1,
+            ..Raw::call()
+        },
+        Raw {
+            total_len: 4,
+            ..Raw::call()
+        },
+        Raw {
+            flags: frames::ITEMS | frames::END,
             ..Raw::call()
         },
     ];
@@ -297,7 +374,9 @@ on_every_wire!(
     a_frame_by_the_specification_is_understood_and_answered_by_it,
     every_truncation_and_bit_flip_gets_a_reply_and_the_socket_goes_on,
     an_unknown_version_is_unimplemented_naming_both,
-    what_is_specified_but_not_built_is_unimplemented,
+    what_must_be_understood_and_is_not_is_unimplemented,
+    frames_for_a_call_that_nobody_knows_say_so,
+    a_unary_call_may_come_as_a_stream_of_one_item,
     contents_that_make_no_sense_are_internal,
     a_good_reply_made_by_hand_is_understood,
     truncated_replies_are_internal_and_flipped_bits_do_no_harm,

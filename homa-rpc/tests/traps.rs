@@ -205,27 +205,34 @@ async fn a_late_message_for_a_finished_call_creates_none(wire: Wire) {
     let call = Raw::call();
     let reply = frames::send(&running.client, server, call.bytes()).await;
     assert_eq!(reply.unwrap().code, 0);
-    for kind in [frames::PART, frames::PULL, frames::CANCEL] {
-        let late = Raw {
-            kind,
-            flags: frames::END,
-            path: b"",
-            message: vec![],
-            ..call.clone()
-        };
-        let reply = frames::send(&running.client, server, late.bytes())
-            .await
-            .unwrap();
-        assert_eq!(reply.call_id, call.call_id);
-        let done = if kind == frames::CANCEL {
-            0
-        } else {
-            Code::Unimplemented.number()
-        };
-        assert_eq!(reply.code, done, "kind {kind}");
+    let id = call.call_id;
+    let part = Raw::items(id, 1, &[b"late"]);
+    let cancel = Raw {
+        kind: frames::CANCEL,
+        ..Raw::open(id, b"", 0)
+    };
+    let end = Raw {
+        kind: frames::PART,
+        ..Raw::open(id, b"", 0)
+    };
+    for late in [
+        part.clone(),
+        part.end(),
+        end.end(),
+        Raw::pull(id, 0),
+        Raw::pull(id, 65_536),
+    ] {
+        let reply = frames::send(&running.client, server, late.bytes());
+        let reply = reply.await.unwrap();
+        assert_eq!((reply.kind, reply.call_id), (late.kind | 0x80, id));
+        assert_eq!(reply.code, Code::Unavailable.number(), "{late:?}");
+        assert!(reply.has(frames::UNKNOWN_CALL | frames::END), "{reply:?}");
         assert!(reply.message.is_empty());
     }
+    let reply = frames::send(&running.client, server, cancel.bytes()).await;
+    assert_eq!(reply.unwrap().code, 0);
     all_done(&running).await;
+    assert_eq!(running.monitor.stats().handlers_spawned, 1);
     assert!(running.echo().say(Msg::of("x")).await.is_ok());
 }
 

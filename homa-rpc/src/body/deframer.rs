@@ -5,7 +5,11 @@ use bytes::{Buf, Bytes};
 use super::prefix::{self, PREFIX_LEN};
 use crate::message::status::Status;
 
-/// Takes messages out of data frames. One that lies within a frame is not copied.
+/// A piece of a message shorter than this is copied at once, in bytes: kept as it is, it would keep all of the
+/// memory that it is a part of.
+const KEPT_MIN: usize = 4096;
+
+/// Takes messages out of data frames. One that lies within a frame is not copied, others are once.
 ///
 /// Memory grows with what has come, not with what a prefix announces.
 #[derive(Debug)]
@@ -21,8 +25,11 @@ pub(crate) struct Deframer {
     head_len: usize,
     /// Length of the message whose prefix is complete.
     announced: Option<usize>,
-    /// The begin of that message, of earlier frames.
-    joined: Vec<u8>,
+    /// The begin of that message, of earlier frames, and its length.
+    pieces: Vec<Bytes>,
+    pieces_len: usize,
+    /// Short pieces behind these.
+    short: Vec<u8>,
 }
 
 impl Deframer {
@@ -35,7 +42,9 @@ impl Deframer {
             head: [0; PREFIX_LEN],
             head_len: 0,
             announced: None,
-            joined: Vec::new(),
+            pieces: Vec::new(),
+            pieces_len: 0,
+            short: Vec::new(),
         }
     }
 
@@ -63,23 +72,52 @@ impl Deframer {
                 None => return Ok(None),
             },
         };
-        if self.joined.is_empty() && self.rest.len() >= len {
+        if self.pieces_len == 0 && self.rest.len() >= len {
             self.announced = None;
             return Ok(Some(self.rest.split_to(len)));
         }
-        let more = self.take(len - self.joined.len());
-        let needed = self.joined.len() + more.len();
-        if needed > self.joined.capacity() {
-            // Doubled, so that bytes are moved but once in the mean; never more than the message has.
-            let capacity = len.min(needed * 2);
-            self.joined.reserve_exact(capacity - self.joined.len());
-        }
-        self.joined.extend_from_slice(&more);
-        if self.joined.len() < len {
+        let more = self.take(len - self.pieces_len);
+        self.keep(more, len);
+        if self.pieces_len < len {
             return Ok(None);
         }
         self.announced = None;
-        Ok(Some(std::mem::take(&mut self.joined).into()))
+        Ok(Some(self.join()))
+    }
+
+    /// Keeps a piece of a message of `len` bytes.
+    fn keep(&mut self, piece: Bytes, len: usize) {
+        let left = len - self.pieces_len;
+        self.pieces_len += piece.len();
+        if piece.len() < KEPT_MIN {
+            let needed = self.short.len() + piece.len();
+            if needed > self.short.capacity() {
+                // Doubled, so that bytes are moved but once in the mean; never more than the message has.
+                let capacity = (self.short.len() + left).min(needed * 2);
+                self.short.reserve_exact(capacity - self.short.len());
+            }
+            self.short.extend_from_slice(&piece);
+            return;
+        }
+        if !self.short.is_empty() {
+            self.pieces.push(std::mem::take(&mut self.short).into());
+        }
+        self.pieces.push(piece);
+    }
+
+    /// The message of which all pieces are there.
+    fn join(&mut self) -> Bytes {
+        if self.pieces.is_empty() {
+            self.pieces_len = 0;
+            return std::mem::take(&mut self.short).into();
+        }
+        let mut joined = Vec::with_capacity(self.pieces_len);
+        for piece in self.pieces.drain(..) {
+            joined.extend_from_slice(&piece);
+        }
+        joined.append(&mut self.short);
+        self.pieces_len = 0;
+        joined.into()
     }
 
     /// True if nothing is left: neither a message nor a part of one.
@@ -95,7 +133,7 @@ impl Deframer {
         match self.announced {
             Some(len) => Err(Status::internal(format!(
                 "a gRPC body ends within a message: its prefix says {len} bytes, {} have come",
-                self.joined.len()
+                self.pieces_len
             ))),
             None if self.head_len > 0 => Err(Status::internal(format!(
                 "a gRPC body ends within the prefix of a message: expected {PREFIX_LEN} bytes, {} have come",
@@ -198,7 +236,7 @@ mod tests {
         let mut deframer = Deframer::new(usize::MAX, "limit");
         deframer.push(Bytes::from_static(b"\0\xff\xff\xff\xff12345678"));
         assert_eq!(deframer.next().unwrap(), None);
-        assert!(deframer.joined.capacity() <= 16);
+        assert!(deframer.short.capacity() <= 16);
     }
 
     #[test]
@@ -210,7 +248,7 @@ mod tests {
             if let Some(message) = deframer.next().unwrap() {
                 assert_eq!(message, [7; 1000].as_slice());
             }
-            assert!(deframer.joined.capacity() <= 1000);
+            assert!(deframer.short.capacity() <= 1000);
         }
     }
 

@@ -38,6 +38,10 @@ stats! {
     calls_refused,
     /// Calls whose handler was dropped because the client gave them up.
     calls_cancelled,
+    /// Calls ended because their client broke the rules of streams, or stopped in the middle of a message.
+    calls_broken,
+    /// Frames behind the first one of a call that were malformed, or for a call that is not known.
+    frames_refused,
     /// Calls whose deadline passed while their handler ran.
     calls_expired,
     /// Calls ended because the server was stopped.

@@ -300,6 +300,12 @@ impl ClientCall {
         if !carries {
             return Ok(());
         }
+        if part.end && self.inbox.has_had(part.sequence) {
+            // It is no part of the response: the server could not read the frame, or dropped it.
+            let outside =
+                || Status::internal("the server ended the call with a frame that came before");
+            return Err(reply.status.unwrap_or_else(outside));
+        }
         let cost = reply.content.cost();
         if cost > allowed as usize {
             return Err(StreamError::OverCredit {
@@ -314,7 +320,10 @@ impl ClientCall {
         };
         let is_new = match self.inbox.insert(part.sequence, reply.content, part.end) {
             // What failed may leave a message unfinished.
-            Err(StreamError::Truncated { .. }) if status.is_some() => true,
+            Err(StreamError::Truncated { .. }) if status.is_some() => {
+                self.inbox.cut_off();
+                true
+            }
             inserted => inserted?,
         };
         if !is_new {

@@ -12,6 +12,11 @@ use crate::frame::{Content, ITEM_HEAD_LEN};
 /// A frame that came so many numbers too early is against the rules.
 const EARLY_MAX: i32 = 64;
 
+/// Chunks shorter than this are short, in bytes.
+const SHORT: usize = 256;
+/// So many short chunks in a row become one.
+const SHORT_MAX: usize = 64;
+
 /// Frames that have arrived.
 pub(super) struct Inbox {
     /// The number of the next frame.
@@ -20,6 +25,8 @@ pub(super) struct Inbox {
     early: BTreeMap<u32, (Content, bool)>,
     /// For the reader: bytes, and what they cost.
     ready: VecDeque<(Bytes, usize)>,
+    /// How many of them, at the end, are short.
+    short: usize,
     /// Cost of what waits here.
     buffered: usize,
     /// Cost of all that came, modulo 2^32.
@@ -45,6 +52,7 @@ impl Inbox {
             next: first,
             early: BTreeMap::new(),
             ready: VecDeque::new(),
+            short: 0,
             buffered: 0,
             received,
             received_in_all: 0,
@@ -61,10 +69,10 @@ impl Inbox {
         content: Content,
         end: bool,
     ) -> Result<bool, StreamError> {
-        let early = ahead(sequence, self.next);
-        if early < 0 || self.early.contains_key(&sequence) {
+        if !self.is_new(sequence) {
             return Ok(false);
         }
+        let early = ahead(sequence, self.next);
         if self.ended {
             return Err(StreamError::AfterEnd);
         }
@@ -89,6 +97,16 @@ impl Inbox {
             self.accept(content, end)?;
         }
         Ok(true)
+    }
+
+    /// No frame of this number has come.
+    pub(super) fn is_new(&self, sequence: u32) -> bool {
+        !self.has_had(sequence) && !self.early.contains_key(&sequence)
+    }
+
+    /// The frame of this number was accepted.
+    pub(super) const fn has_had(&self, sequence: u32) -> bool {
+        ahead(sequence, self.next) < 0
     }
 
     /// Takes the next frame.
@@ -121,11 +139,14 @@ impl Inbox {
                 total,
             } => self.fragment(piece, offset, total)?,
         }
-        self.ended = end;
         match self.cut {
             Some(Cut { have, total }) if end => Err(StreamError::Truncated { have, total }),
             _ if end && !self.early.is_empty() => Err(StreamError::AfterEnd),
-            _ => Ok(()),
+            _ => {
+                // Last, so that what is against the rules is no end for the reader.
+                self.ended = end;
+                Ok(())
+            }
         }
     }
 
@@ -153,14 +174,36 @@ impl Inbox {
         if self.discards {
             self.buffered -= cost;
         } else if !chunk.is_empty() {
+            self.short = match chunk.len() < SHORT {
+                true => self.short + 1,
+                false => 0,
+            };
             self.ready.push_back((chunk, cost));
+            if self.short == SHORT_MAX {
+                self.join();
+            }
         }
+    }
+
+    /// Makes one chunk of the short ones at the end: each takes far more memory than it has bytes.
+    fn join(&mut self) {
+        let first = self.ready.len().saturating_sub(self.short);
+        let len = self.ready.range(first..).map(|(chunk, _)| chunk.len());
+        let mut joined = BytesMut::with_capacity(len.sum());
+        let mut costs = 0;
+        for (chunk, cost) in self.ready.drain(first..) {
+            joined.put(chunk);
+            costs += cost;
+        }
+        self.ready.push_back((joined.freeze(), costs));
+        self.short = 0;
     }
 
     /// The next bytes for the reader.
     pub(super) fn pop(&mut self) -> Option<Bytes> {
         let (chunk, cost) = self.ready.pop_front()?;
         self.buffered -= cost;
+        self.short = self.short.min(self.ready.len());
         Some(chunk)
     }
 
@@ -196,6 +239,11 @@ impl Inbox {
         self.cut.map(|cut| cut.total - cut.have)
     }
 
+    /// All has come, though a message is not whole.
+    pub(super) const fn cut_off(&mut self) {
+        self.ended = true;
+    }
+
     /// Bytes that came of a message that is not whole yet, and its length.
     pub(super) fn partial(&self) -> Option<(u32, u32)> {
         self.cut.map(|cut| (cut.have, cut.total))
@@ -206,9 +254,9 @@ impl Inbox {
         self.received_in_all
     }
 
-    /// A frame is missing, or a part of a message.
-    pub(super) fn is_incomplete(&self) -> bool {
-        self.cut.is_some() || !self.early.is_empty()
+    /// A frame has not come that those behind it had to come after.
+    pub(super) fn has_gap(&self) -> bool {
+        !self.early.is_empty()
     }
 
     /// All has come.

@@ -30,5 +30,8 @@ pub(crate) const FIRST_CREDIT: u32 = 65_536;
 /// Items are put together into frames of up to this length, in bytes, unless credit ends before.
 const RUN_MAX: usize = 65_536;
 
+/// An item up to this length, head included, waits for credit as a whole rather than being cut.
+const WAITS_MAX: usize = 32_768;
+
 /// Longest piece of a message that does not fit into one frame, in bytes.
-const PIECE_MAX: usize = 131_072;
+const PIECE_MAX: usize = 480_000;

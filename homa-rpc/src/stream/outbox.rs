@@ -6,11 +6,9 @@ use std::fmt;
 use bytes::{BufMut, Bytes, BytesMut};
 use homa_transport::Message;
 
-use super::{PIECE_MAX, RUN_MAX, StreamError};
+use super::{PIECE_MAX, RUN_MAX, StreamError, WAITS_MAX};
 use crate::frame::{Content, ITEM_HEAD_LEN};
 
-/// An item up to this length, head included, waits for credit as a whole rather than being cut.
-pub(super) const WAITS_MAX: usize = 32_768;
 /// Slices shorter than this are copied together: a slice more costs more than to copy so little.
 const COPIED_MAX: usize = 1_024;
 

@@ -2,10 +2,13 @@
 
 /// What a pull brings at first, in bytes.
 const BYTES_FIRST: u32 = 65_536;
-/// The same at most.
-const BYTES_MAX: u32 = 131_072;
 /// Pulls at a time, at most.
 const COUNT_MAX: u32 = 8;
+/// What all pulls together bring, at most, in bytes.
+const WINDOW_MAX: u32 = 1 << 21;
+/// Pulls for a message that is longer than all of them bring: so many, for as much each.
+const LONG_COUNT: u32 = 4;
+const LONG_BYTES: u32 = 480_000;
 /// No pull for less than this, in bytes.
 const BYTES_MIN: u32 = 4_096;
 
@@ -65,9 +68,11 @@ impl Pulls {
         self.credit -= credit;
         self.with_credit -= u32::from(credit > 0);
         let cost = u32::try_from(cost).unwrap_or(u32::MAX);
-        if cost >= credit / 2 && cost > 0 {
-            self.grow();
-        } else if self.target > 1 && cost < credit / 4 {
+        // A run of items is that long at most, whatever the credit.
+        let full = credit.min(BYTES_FIRST);
+        if cost >= full / 2 && cost > 0 {
+            self.grow(cost >= credit / 2);
+        } else if self.target > 1 && cost < full / 4 {
             self.target -= 1;
         }
     }
@@ -75,16 +80,20 @@ impl Pulls {
     /// A message is on its way of which so many bytes are missing.
     pub(super) fn expect(&mut self, missing: u32) {
         if missing > self.bytes.saturating_mul(self.target) {
-            self.target = COUNT_MAX;
-            self.bytes = BYTES_MAX;
+            self.target = LONG_COUNT;
+            self.bytes = LONG_BYTES;
         }
     }
 
-    fn grow(&mut self) {
+    /// The server fills what it gets; `all_of_it` if more credit would be used too.
+    fn grow(&mut self, all_of_it: bool) {
+        if self.bytes.saturating_mul(2 * self.target) > WINDOW_MAX {
+            return;
+        }
         if self.target < COUNT_MAX {
-            self.target = (self.target * 2).min(COUNT_MAX);
-        } else {
-            self.bytes = (self.bytes * 2).min(BYTES_MAX);
+            self.target *= 2;
+        } else if all_of_it {
+            self.bytes *= 2;
         }
     }
 }

@@ -13,10 +13,9 @@ use homa_transport::Message;
 use http::HeaderMap;
 
 use super::inbox::Inbox;
-use super::outbox::WAITS_MAX;
 use super::window::Window;
-use super::{FIRST_CREDIT, Outbox, StreamError};
-use crate::frame::{Content, Part, ReplyPart};
+use super::{FIRST_CREDIT, Outbox, StreamError, WAITS_MAX};
+use crate::frame::{Content, ITEM_HEAD_LEN, Part, ReplyPart};
 use crate::message::status::Status;
 
 /// Frames of a call that are kept unanswered, at most.
@@ -75,6 +74,13 @@ struct Parked<R> {
     since: Duration,
 }
 
+impl<R> Parked<R> {
+    /// The reply may carry an item, or a piece of one.
+    const fn takes_items(&self) -> bool {
+        self.credit as usize >= ITEM_HEAD_LEN
+    }
+}
+
 #[derive(Debug)]
 enum Headers {
     Waiting,
@@ -93,9 +99,9 @@ pub(crate) struct ServerCall<R> {
     parked: VecDeque<Parked<R>>,
     /// To be answered at once.
     at_once: VecDeque<R>,
-    /// When the last frame came.
+    /// When a frame came or was answered last: a client that has its answer needs a moment for the next frame.
     heard: Duration,
-    /// When the request came nearer to its end.
+    /// When the request came nearer to its end, or the client was told that it may send more.
     progress: Duration,
     /// The client expects one message, and so sends one.
     is_single: bool,
@@ -119,7 +125,13 @@ impl<R> ServerCall<R> {
         bytes: u32,
     ) -> Result<Self, (StreamError, R)> {
         let mut call = Self::new(content_max, sequence, bytes);
-        if let Err(error) = call.receive(sequence, first.content, first.end, Duration::ZERO) {
+        let credit = match first.end {
+            // What is whole in its frame needs no credit: it has come.
+            true => u32::MAX,
+            false => FIRST_CREDIT,
+        };
+        let received = call.receive(sequence, first.content, first.end, credit, Duration::ZERO);
+        if let Err(error) = received {
             return Err((error, to));
         }
         call.is_single = first.single;
@@ -157,8 +169,9 @@ impl<R> ServerCall<R> {
     /// A frame behind the CALL has come.
     pub(crate) fn handle(&mut self, now: Duration, part: Part, to: R) -> Result<(), StreamError> {
         self.heard = now;
+        let credit = self.window.left(self.inbox.received());
         let received = match part.carries {
-            true => self.receive(part.sequence, part.content, part.end, now),
+            true => self.receive(part.sequence, part.content, part.end, credit, now),
             false => Ok(()),
         };
         if part.is_pull {
@@ -178,18 +191,17 @@ impl<R> ServerCall<R> {
         sequence: u32,
         content: Content,
         end: bool,
+        credit: u32,
         now: Duration,
     ) -> Result<(), StreamError> {
-        let credit = self.window.left(self.inbox.received());
         let cost = content.cost();
-        let is_new = self.inbox.insert(sequence, content, end)?;
-        if is_new && cost > credit as usize {
+        if cost > credit as usize && self.inbox.is_new(sequence) {
             return Err(StreamError::OverCredit {
                 cost: cost as u64,
                 credit: credit.into(),
             });
         }
-        if is_new {
+        if self.inbox.insert(sequence, content, end)? {
             self.progress = now;
         }
         if let Some(missing) = self.inbox.missing() {
@@ -216,6 +228,12 @@ impl<R> ServerCall<R> {
     /// Nobody reads the request any more.
     pub(crate) fn discard(&mut self) {
         self.inbox.discard();
+    }
+
+    /// Bytes of the request that wait for the reader.
+    #[cfg(test)]
+    pub(crate) const fn buffered(&self) -> usize {
+        self.inbox.buffered()
     }
 
     /// Bytes of the request that are held: those that wait for the reader, those of a message that is not whole
@@ -265,6 +283,7 @@ impl<R> ServerCall<R> {
         if !self.outbox.is_end_sent() {
             self.ending = Some(status.into());
             self.outbox.abort();
+            self.inbox.discard();
         }
     }
 
@@ -296,12 +315,10 @@ impl<R> ServerCall<R> {
     ) -> Result<Option<ServerReply<R>>, StreamError> {
         let told = self.window.told();
         let reply = self.next_reply(now)?;
-        if reply.is_some() && self.parked.is_empty() {
-            // The client has had no reason to come back before.
+        if reply.is_some() {
             self.heard = now;
         }
-        if self.window.told() != told {
-            // Nor could it go on.
+        if told != self.window.told() {
             self.progress = now;
         }
         Ok(reply)
@@ -313,7 +330,7 @@ impl<R> ServerCall<R> {
         }
         if !matches!(self.headers, Headers::Waiting)
             && self.outbox.len() > 0
-            && let Some(at) = self.parked.iter().position(|parked| parked.credit > 0)
+            && let Some(at) = self.parked.iter().position(Parked::takes_items)
             && let Some(parked) = self.parked.get(at)
             && let Some(taken) = self.outbox.take(parked.credit as usize, false)?
         {
@@ -417,19 +434,18 @@ impl<R> ServerCall<R> {
         let absent = parked.map_or(self.heard + ABSENT_MAX, |parked| {
             parked.since + PARKED_AGE_MAX
         });
-        match self.waits_for_more() {
+        match self.is_incomplete() {
             true => absent.min(self.progress + STANDSTILL_MAX),
             false => absent,
         }
     }
 
-    /// A frame is missing, or a part of a message, and the client could send it.
-    fn waits_for_more(&self) -> bool {
-        let credit = self.window.left(self.inbox.received()) as usize;
-        let has_credit = |missing: u32| credit >= WAITS_MAX.min(missing as usize);
-        self.inbox.is_incomplete()
-            && !self.inbox.discards()
-            && self.inbox.missing().is_none_or(has_credit)
+    /// The client owes the rest of a message, and may send it.
+    fn is_incomplete(&self) -> bool {
+        let left = self.window.left(self.inbox.received());
+        let may_send = |missing: u32| left as usize >= WAITS_MAX.min(missing as usize);
+        !self.inbox.discards()
+            && (self.inbox.has_gap() || self.inbox.missing().is_some_and(may_send))
     }
 
     /// What has not come in time.
@@ -437,7 +453,7 @@ impl<R> ServerCall<R> {
         if self.parked.is_empty() && now >= self.heard + ABSENT_MAX {
             return Some(Overdue::ClientGone);
         }
-        (self.waits_for_more() && now >= self.progress + STANDSTILL_MAX)
+        (self.is_incomplete() && now >= self.progress + STANDSTILL_MAX)
             .then_some(Overdue::Standstill)
     }
 

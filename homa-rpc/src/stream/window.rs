@@ -4,7 +4,7 @@ use super::FIRST_CREDIT;
 use super::serial::{ahead, left};
 
 /// Largest window, in bytes.
-const SIZE_MAX: u32 = 1 << 20;
+const SIZE_MAX: u32 = 1 << 21;
 
 /// The window of one call. Numbers of bytes are counted from the start of the call, modulo 2^32.
 #[derive(Debug)]

@@ -13,9 +13,13 @@ pub const CANCEL: u8 = 4;
 
 pub const MESSAGE: u16 = 0x0001;
 pub const END: u16 = 0x0002;
+pub const FRAGMENT: u16 = 0x0008;
+pub const ITEMS: u16 = 0x0010;
 pub const SINGLE: u16 = 0x0020;
 pub const CANCEL_FRAME: u16 = 0x0040;
 pub const REFUSED: u16 = 0x0080;
+pub const UNKNOWN_CALL: u16 = 0x0100;
+pub const HEADERS: u16 = 0x0200;
 pub const CANCEL_TOLD: u16 = 0x1000;
 pub const CHECKSUM: u16 = 0x2000;
 /// Flags that who does not know them ignores.
@@ -29,7 +33,11 @@ pub struct Raw {
     pub flags: u16,
     pub code: u8,
     pub call_id: u64,
+    pub sequence: u32,
+    pub credit: u32,
     pub time_or_load: u64,
+    pub fragment_offset: u32,
+    pub total_len: u32,
     pub path: &'static [u8],
     pub extensions: Vec<u8>,
     pub initial: Vec<u8>,
@@ -48,7 +56,11 @@ impl Raw {
             flags: MESSAGE | END | SINGLE,
             code: 0,
             call_id: 0x1122_3344_5566_7788,
+            sequence: 0,
+            credit: 0,
             time_or_load: 0,
+            fragment_offset: 0,
+            total_len: 0,
             path: b"/test.Echo/Say",
             extensions: vec![],
             initial: vec![],
@@ -56,6 +68,64 @@ impl Raw {
             status_message: vec![],
             details: vec![],
             message: b"\x0a\x02hi".to_vec(),
+        }
+    }
+
+    /// A good CALL of the test service that has nothing of its request, and takes `credit` bytes in reply.
+    pub fn open(call_id: u64, path: &'static [u8], credit: u32) -> Self {
+        Self {
+            flags: 0,
+            call_id,
+            credit,
+            path,
+            message: vec![],
+            ..Self::call()
+        }
+    }
+
+    /// A PULL of `credit` bytes for the call `call_id`.
+    pub fn pull(call_id: u64, credit: u32) -> Self {
+        Self {
+            kind: PULL,
+            ..Self::open(call_id, b"", credit)
+        }
+    }
+
+    /// A PART with these stream items.
+    pub fn items(call_id: u64, sequence: u32, items: &[&[u8]]) -> Self {
+        let mut message = Vec::new();
+        for item in items {
+            message.push(0);
+            message.extend(u32::try_from(item.len()).unwrap().to_be_bytes());
+            message.extend_from_slice(item);
+        }
+        Self {
+            kind: PART,
+            flags: MESSAGE | ITEMS,
+            sequence,
+            message,
+            ..Self::open(call_id, b"", 0)
+        }
+    }
+
+    /// A PART with this piece of a message of `total` bytes.
+    pub fn fragment(call_id: u64, sequence: u32, piece: &[u8], offset: u32, total: u32) -> Self {
+        Self {
+            kind: PART,
+            flags: MESSAGE | FRAGMENT,
+            sequence,
+            fragment_offset: offset,
+            total_len: total,
+            message: piece.to_vec(),
+            ..Self::open(call_id, b"", 0)
+        }
+    }
+
+    /// The same with END.
+    pub fn end(self) -> Self {
+        Self {
+            flags: self.flags | END,
+            ..self
         }
     }
 
@@ -89,9 +159,11 @@ impl Raw {
         out.extend(self.flags.to_be_bytes());
         out.extend([self.code, 0, 0, 0]);
         out.extend(self.call_id.to_be_bytes());
-        out.extend([0; 8]);
+        out.extend(self.sequence.to_be_bytes());
+        out.extend(self.credit.to_be_bytes());
         out.extend(self.time_or_load.to_be_bytes());
-        out.extend([0; 8]);
+        out.extend(self.fragment_offset.to_be_bytes());
+        out.extend(self.total_len.to_be_bytes());
         let short = |len: usize| u16::try_from(len).unwrap().to_be_bytes();
         let long = |len: usize| u32::try_from(len).unwrap().to_be_bytes();
         out.extend(short(self.path.len()));
@@ -135,12 +207,19 @@ pub struct RawReply {
     pub flags: u16,
     pub code: u8,
     pub call_id: u64,
+    pub sequence: u32,
+    pub credit: u32,
     pub extensions: Vec<u8>,
     pub status_message: String,
     pub message: Vec<u8>,
 }
 
 impl RawReply {
+    /// Whether it has all of these flags.
+    pub fn has(&self, flags: u16) -> bool {
+        self.flags & flags == flags
+    }
+
     pub fn read(frame: &[u8]) -> Self {
         let long = |at: usize| u32::from_be_bytes(frame[at..at + 4].try_into().unwrap()) as usize;
         let extensions_len = usize::from(u16::from_be_bytes([frame[42], frame[43]]));
@@ -154,6 +233,8 @@ impl RawReply {
             flags: u16::from_be_bytes([frame[2], frame[3]]),
             code: frame[4],
             call_id: u64::from_be_bytes(frame[8..16].try_into().unwrap()),
+            sequence: u32::from_be_bytes(frame[16..20].try_into().unwrap()),
+            credit: u32::from_be_bytes(frame[20..24].try_into().unwrap()),
             extensions: frame[64..64 + extensions_len].to_vec(),
             status_message: String::from_utf8(status).unwrap(),
             message: frame[message_at..].to_vec(),

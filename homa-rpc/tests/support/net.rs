@@ -33,8 +33,12 @@ pub struct Node {
     pub carries_cancel: AtomicBool,
     /// The bit of each message sent as a client that is flipped on its way, or [`NO_BIT`].
     pub flips_sent: AtomicUsize,
+    /// So many messages are spared before that, and one is hit; `usize::MAX`: all are hit.
+    pub flips_sent_skip: AtomicUsize,
     /// The same of each response.
     pub flips_received: AtomicUsize,
+    /// The same of each response.
+    pub flips_received_skip: AtomicUsize,
     inner: Mutex<Inner>,
 }
 
@@ -76,7 +80,9 @@ pub fn node() -> Arc<Node> {
         me: me.clone(),
         carries_cancel: AtomicBool::new(true),
         flips_sent: AtomicUsize::new(NO_BIT),
+        flips_sent_skip: AtomicUsize::new(usize::MAX),
         flips_received: AtomicUsize::new(NO_BIT),
+        flips_received_skip: AtomicUsize::new(usize::MAX),
         inner: Mutex::default(),
     });
     let mut nodes = NODES.lock().unwrap();
@@ -87,7 +93,19 @@ pub fn node() -> Arc<Node> {
 }
 
 /// The message with one of its bits flipped.
-fn flip(message: Bytes, bit: &AtomicUsize) -> Bytes {
+fn flip(message: Bytes, bit: &AtomicUsize, skip: &AtomicUsize) -> Bytes {
+    // What gives a call up is spared.
+    if message.get(1) == Some(&4) {
+        return message;
+    }
+    match skip.load(Ordering::Relaxed) {
+        usize::MAX => {}
+        0 => skip.store(usize::MAX - 1, Ordering::Relaxed),
+        more => {
+            skip.store(more - 1, Ordering::Relaxed);
+            return message;
+        }
+    }
     let bit = bit.load(Ordering::Relaxed);
     let mut bytes = message.to_vec();
     if let Some(byte) = bytes.get_mut(bit / 8) {
@@ -107,7 +125,9 @@ impl Node {
         let Some(slot) = inner.calls.get_mut(&call) else {
             return;
         };
-        slot.result = Some(result.map(|response| flip(response, &self.flips_received)));
+        slot.result = Some(
+            result.map(|response| flip(response, &self.flips_received, &self.flips_received_skip)),
+        );
         let waker = slot.waker.take();
         drop(inner);
         if let Some(waker) = waker {
@@ -176,10 +196,12 @@ impl Transport for Node {
         match server.filter(|server| !server.inner.lock().unwrap().closed) {
             Some(server) => {
                 let me = self.me.upgrade().unwrap();
-                let at =
-                    server
-                        .clone()
-                        .deliver(me, rpc, flip(request.into_bytes(), &self.flips_sent));
+                let request = flip(
+                    request.into_bytes(),
+                    &self.flips_sent,
+                    &self.flips_sent_skip,
+                );
+                let at = server.clone().deliver(me, rpc, request);
                 if let Some(slot) = self.inner.lock().unwrap().calls.get_mut(&rpc) {
                     slot.server = Some((server, at));
                 }

@@ -89,8 +89,19 @@ pub struct Config {
     /// use the kernel module, unless `timeout_ticks` is raised at those.
     ///
     /// An RPC that gets no nearer to its end in thirty times this ends, whatever is said of it, unless the
-    /// server's application holds it.
+    /// server's application holds it. While it does, over UDP, its client hears of the server once in this
+    /// time, and learns within twice this time of its death. On protocol 146 it asks about each call every
+    /// 2.5 s, and learns of a death within that and this time.
     pub timeout: Duration,
+    /// Silence of a client over UDP after which its RPCs end, requests in service among them, once
+    /// `timeout_resends` went unanswered. Less than twice `timeout` counts as that: clients that merely wait
+    /// are heard once in `timeout`. A client whose process ends is known to be gone when it is asked, after 1.25
+    /// times `timeout`, if its host says so (ICMP).
+    ///
+    /// Default 2 s. Kernel: none (requests are never cancelled). A client that is stopped for longer than this
+    /// less `timeout` may lose the calls that its servers work on. On protocol 146 it does not count: there
+    /// `timeout` does, and requests in service end if their client asks nothing for ten times that.
+    pub client_timeout: Duration,
     /// RESENDs that must have gone unanswered, each from a timer run of its own, before an RPC
     /// fails. A process that was stopped for a while thus asks again before it gives up.
     ///
@@ -230,6 +241,7 @@ impl Default for Config {
             adaptive_cutoffs: None,
             resend_interval: Duration::from_millis(5),
             timeout: Duration::from_secs(1),
+            client_timeout: Duration::from_secs(2),
             timeout_resends: 10,
             need_ack_delay: Duration::from_millis(25),
             freeze: false,
@@ -328,6 +340,7 @@ impl Config {
         for (field, value) in [
             ("resend_interval", self.resend_interval),
             ("timeout", self.timeout),
+            ("client_timeout", self.client_timeout),
             ("need_ack_delay", self.need_ack_delay),
             ("delivered_memory", self.delivered_memory),
         ] {

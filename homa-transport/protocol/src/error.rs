@@ -141,13 +141,16 @@ pub enum RpcError {
         /// The peer.
         peer: SocketAddr,
     },
-    /// The peer has too many calls in progress and will never execute this request.
+    /// The peer has too many calls in progress and will never execute this request. One that was at its address
+    /// before may have, if it was restarted while the call was on its way.
     #[error("{peer} refuses the call: it has as many in progress as it takes ({option})")]
     Refused {
         /// The peer.
         peer: SocketAddr,
         /// The peer's limit.
         option: Limit,
+        /// Whether one before it can have had the request.
+        delivery: Delivery,
     },
     /// The peer announced a response longer than a message can be.
     #[error("{peer} answered with a message of {len} bytes, over the limit of {max} bytes")]
@@ -263,7 +266,6 @@ impl RpcError {
             | Self::MessageTooLong { .. }
             | Self::TooManyRpcs { .. }
             | Self::TooManyPeers { .. }
-            | Self::Refused { .. }
             | Self::TooManyBytes { .. }
             | Self::BadAddress { .. } => Delivery::NotSent,
             Self::TimedOut { .. }
@@ -273,6 +275,7 @@ impl RpcError {
             | Self::ResponseTooLong { .. }
             | Self::Stale => Delivery::Unknown,
             Self::Unreachable { delivery, .. }
+            | Self::Refused { delivery, .. }
             | Self::System { delivery, .. }
             | Self::Closed { delivery, .. } => *delivery,
         }

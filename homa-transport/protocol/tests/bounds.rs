@@ -95,6 +95,7 @@ fn requests_without_room_for_a_record_are_refused_over_udp_and_never_run() {
             let expected = RpcError::Refused {
                 peer: server_addr(),
                 option: Limit::RpcsPerPeer,
+                delivery: Delivery::NotSent,
             };
             assert_eq!(error, expected);
             assert_eq!(error.delivery(), Delivery::NotSent);
@@ -441,4 +442,34 @@ fn what_is_reported_of_a_host_ends_its_rpcs_on_all_ports_where_hosts_are_known_b
         assert_eq!(outcomes(Wire::Encapsulated, reason), [0]);
     }
     assert_eq!(outcomes(Wire::Native, Unreachable::Port), [0]);
+}
+
+/// What one before it had, a server that was started meanwhile cannot say.
+#[test]
+fn a_refusal_by_a_server_that_was_restarted_does_not_mean_that_nobody_had_the_request() {
+    let mut pair = Pair::new();
+    pair.answer = Box::new(|_| None);
+    // The first server has the request and dies without a word.
+    pair.fate = Box::new(|sent| match sent.from {
+        Side::Server => Fate::Drop,
+        Side::Client => Fate::Deliver,
+    });
+    pair.call(pattern(10, 0), 1);
+    pair.run_for(Duration::from_millis(200));
+    assert_eq!(pair.open.len(), 1);
+    let config = Config {
+        rpcs_max: 1,
+        ..Config::default()
+    };
+    let port = server_addr().port();
+    pair.server = Endpoint::new(config, Wire::Encapsulated, port, 0x9999).unwrap();
+    pair.server.set_serving(true);
+    pair.server.handle_timeout(pair.now);
+    pair.fate = Box::new(|_| Fate::Deliver);
+    // The next one is full at once.
+    pair.call(pattern(20, 0), 2);
+    pair.run_for(Duration::from_secs(1));
+    let error = pair.outcomes[&1].clone().unwrap_err();
+    assert!(matches!(error, RpcError::Refused { .. }), "{error:?}");
+    assert_eq!(error.delivery(), Delivery::Unknown);
 }

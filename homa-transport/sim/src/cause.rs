@@ -30,7 +30,9 @@ pub(super) struct Causes {
     /// Damaged packets may be delivered, so that contents prove nothing.
     pub(super) lenient: bool,
     /// Hosts may fall silent, and be taken for dead.
-    pub(super) disturbed: bool,
+    disturbed: bool,
+    /// Hosts may fall silent, or the network for good: a server may notice that before a client does.
+    pub(super) may_fall_silent: bool,
     /// Nothing worse happens than losses of a tenth.
     calm: bool,
     /// Packets may be so late that what they say of an RPC was true before its request came.
@@ -48,6 +50,7 @@ impl Causes {
         Self {
             lenient: faults.damaged == Damaged::Delivered,
             disturbed: is_disturbed(scenario),
+            may_fall_silent: is_disturbed(scenario) || scenario.goes_bad,
             calm: is_calm(scenario),
             late: faults.hold_up_max >= scenario.config.resend_interval
                 && faults.reordering + faults.duplication > 0,

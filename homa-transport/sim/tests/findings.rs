@@ -152,6 +152,20 @@ fn memory_for_incoming_messages_stays_within_its_bound() {
     run(1_185);
 }
 
+/// The client of a request that had moved to its new port was asked at the old one, to which a late packet had
+/// brought the request back, and taken for dead. Found by `worlds`.
+#[test]
+fn a_client_at_rest_is_asked_at_the_port_where_it_is_heard() {
+    run(24_842);
+}
+
+/// A client whose calls rest says nothing at its new port for a second: its responses were given up meanwhile.
+/// Found by `worlds`.
+#[test]
+fn responses_to_a_client_at_rest_outlast_a_change_of_its_port() {
+    run(16_995);
+}
+
 /// The calls to a peer counted against the bound of its calls to us: two hosts that had as many calls
 /// to each other as that refused each other for ever. Found by the fuzz target `endpoint`.
 #[test]

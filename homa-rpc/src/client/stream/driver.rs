@@ -116,7 +116,10 @@ impl Driver {
 
     /// Drives the call to its end.
     pub(super) async fn run(&mut self) {
-        self.arm_cancel();
+        if self.body.is_none() {
+            // The server has the call already.
+            self.arm_cancel();
+        }
         loop {
             match poll_fn(|cx| self.poll(cx)).await {
                 Step::Done => break,
@@ -136,6 +139,7 @@ impl Driver {
         .await;
     }
 
+    /// From now on the server has to be told when the call is given up.
     fn arm_cancel(&mut self) {
         if let Ok(home) = self.home() {
             let checksums = self.prepared.channel.checksums;
@@ -232,7 +236,6 @@ impl Driver {
                 self.socket = transport::pinned(&route.socket, route.peer);
                 self.route = route;
                 self.call_id = next_call_id();
-                self.arm_cancel();
                 if let Err(status) = self.send(frame) {
                     self.fail(status);
                 }
@@ -287,8 +290,11 @@ impl Driver {
     }
 
     fn send(&mut self, frame: ClientFrame) -> Result<(), Status> {
-        self.attempts += usize::from(frame.kind == Kind::Call);
         let message = self.encode(&frame)?;
+        if frame.kind == Kind::Call {
+            self.attempts += 1;
+            self.arm_cancel();
+        }
         let call = transport::call(Arc::clone(&self.socket), self.route.peer, message);
         self.rpcs.push(Box::pin(async move { (frame, call.await) }));
         Ok(())
@@ -387,9 +393,12 @@ impl Driver {
     }
 
     /// Ends the call. The RPCs on their way are given up, and the server is told.
-    fn fail(&mut self, status: Status) -> Step {
+    fn fail(&mut self, mut status: Status) -> Step {
         self.rpcs.clear();
         self.body = None;
+        if self.attempts == 0 && self.cancel.is_none() {
+            status = status.with_delivery(Delivery::NotSent);
+        }
         let mut state = self.call.lock();
         state.failed.get_or_insert(status);
         let reader = state.reader.take();

@@ -114,6 +114,7 @@ impl Shared {
     /// A PART or PULL has come.
     pub(super) fn go_on(&self, peer: SocketAddr, frame: Bytes, mut reply: PendingReply) {
         let Some(stream) = self.calls.find(peer, reply.call_id()) else {
+            self.counters.frames_refused.add_one();
             return reply.send_unknown_call();
         };
         let error = match frame::decode_request(frame) {
@@ -121,6 +122,7 @@ impl Shared {
             Ok(Request::Call(_) | Request::Cancel) => FrameError::Kind(0),
             Err(error) => error,
         };
+        self.counters.frames_refused.add_one();
         tracing::debug!(%peer, %error, "a frame of a call was refused");
         reply.doubt(&error);
         reply.send(Status::from(error).into());
@@ -185,11 +187,14 @@ impl<S: CallService + Sync> Dispatcher<S> {
         };
         if let Outcome::BrokenOff(why, status) = outcome {
             let path = uri.path_and_query();
-            let told = path.and_then(|path| shared.broken_off(why, path));
-            if let Some(status) = status.or(told) {
+            let told = status.or_else(|| path.and_then(|path| shared.broken_off(why, path)));
+            if let Some(status) = told {
                 stream.abort(status);
                 shared.until_over(&stream).await;
             }
+        }
+        if stream.is_broken() {
+            shared.counters.calls_broken.add_one();
         }
         drop((registered, permit, entered));
     }

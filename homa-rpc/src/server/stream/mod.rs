@@ -44,6 +44,10 @@ struct State {
     machine: ServerCall<PendingReply>,
     /// The client broke the rules, or the response cannot be sent.
     failed: Option<Status>,
+    /// The client broke the rules, or stopped in the middle of a message.
+    is_broken: bool,
+    /// The client is being told how the call failed.
+    is_aborted: bool,
     /// The right to answer a frame may have been given up.
     may_be_gone: bool,
     /// Bytes of the request that were last said to be held.
@@ -106,6 +110,8 @@ impl Call {
             state: Mutex::new(State {
                 machine,
                 failed: None,
+                is_broken: false,
+                is_aborted: false,
                 may_be_gone: true,
                 held: 0,
                 is_closed: false,
@@ -142,11 +148,16 @@ impl Call {
         }
         let now = self.now();
         let mut state = self.lock();
+        let due = state.machine.next_timeout();
         let handled = state.machine.handle(now, part, reply);
-        let task = handled.is_err().then(|| state.task.take()).flatten();
+        let is_sooner = state.machine.next_timeout() < due;
+        let task = (handled.is_err() || is_sooner)
+            .then(|| state.task.take())
+            .flatten();
         if let Err(error) = handled {
             tracing::debug!(%error, "a frame of a call was refused");
             state.failed.get_or_insert(error.into());
+            state.is_broken = true;
         }
         let has_news = state.machine.has_ready() || state.machine.is_read();
         let reader = if has_news { state.reader.take() } else { None };
@@ -216,7 +227,10 @@ impl Call {
 
     /// The call is over, whatever is unsent.
     pub(super) fn abort(&self, status: Status) {
-        self.lock().machine.abort(status);
+        let mut state = self.lock();
+        state.is_aborted = true;
+        state.machine.abort(status);
+        drop(state);
         self.flush();
     }
 
@@ -224,7 +238,9 @@ impl Call {
     pub(super) fn poll_gone(self: &Arc<Self>, cx: &mut Context<'_>) -> Poll<Gone> {
         let mut state = self.lock();
         register(&mut state.task, cx);
-        if let Some(status) = &state.failed {
+        if let Some(status) = &state.failed
+            && !state.is_aborted
+        {
             return Poll::Ready(Gone::Failed(status.clone()));
         }
         if std::mem::take(&mut state.may_be_gone) {
@@ -258,6 +274,7 @@ impl Call {
             state.machine.on_receiving(now);
             return None;
         }
+        state.is_broken |= overdue == Some(Overdue::Standstill);
         drop(state);
         match overdue {
             Some(Overdue::ClientGone) => Some(Gone::Client),
@@ -269,6 +286,11 @@ impl Call {
                 None
             }
         }
+    }
+
+    /// The client broke the rules, or stopped in the middle of a message.
+    pub(super) fn is_broken(&self) -> bool {
+        self.lock().is_broken
     }
 
     /// Ready when how the call ended is on its way.

@@ -279,6 +279,9 @@ impl Endpoint {
             id,
             peer: peer_key,
             peer_links: Links::default(),
+            at_rest: false,
+            rest_links: Links::default(),
+            moved_from: None,
             addr: peer,
             local: None,
             birth: self.births,
@@ -329,6 +332,7 @@ impl Endpoint {
         let message = self.check_message(message, Some(peer))?;
         let out = self.out_message(peer, message, packet_bytes, few);
         self.charge_outbound(rpc, out.length());
+        self.end_rest(rpc);
         if let Some(entry) = self.table.get_mut(rpc) {
             entry.state = State::Responding;
             entry.out = Some(out);
@@ -356,7 +360,9 @@ impl Endpoint {
         } else if entry.state == State::InService {
             entry.state = State::Abandoned;
             entry.liveness.heard = now;
+            self.end_rest(rpc);
             self.set_timer(rpc, now + self.config.timeout);
+            self.say_abandoned(rpc);
         }
     }
 

@@ -71,6 +71,7 @@ impl Endpoint {
     /// Removes an RPC from every table. A request that was delivered is remembered from now on; until
     /// now it was here.
     pub(in crate::endpoint) fn remove(&mut self, key: RpcKey) -> Option<Rpc> {
+        self.end_rest(key);
         let peer = self.table.get(key)?.peer;
         let peer_list = &mut self.peers.get_mut(peer)?.rpc_list;
         let mut rpc = self.table.remove(key, peer_list)?;

@@ -7,6 +7,7 @@ pub(in crate::endpoint) mod peer;
 pub(in crate::endpoint) mod probe_rate;
 pub(in crate::endpoint) mod replay_memory;
 pub(in crate::endpoint) mod replay_window;
+pub(in crate::endpoint) mod rest;
 pub(in crate::endpoint) mod round_trip;
 pub(in crate::endpoint) mod start_habit;
 pub(in crate::endpoint) mod table;

@@ -13,6 +13,7 @@ use crate::endpoint::messages::grant_delay::GrantDelay;
 use crate::endpoint::peers::address_validation::AddressValidation;
 use crate::endpoint::peers::black_hole::BlackHole;
 use crate::endpoint::peers::probe_rate::ProbeRate;
+use crate::endpoint::peers::rest::Rest;
 use crate::endpoint::peers::round_trip::RoundTrip;
 use crate::list::{Links, List};
 use crate::units::Instant;
@@ -47,6 +48,8 @@ pub(crate) struct Peer {
     pub(in crate::endpoint) receiving: usize,
     /// When bytes of a request last came from it, by the clock of the memory of delivered requests.
     pub(in crate::endpoint) request_advanced: Option<Instant>,
+    /// Those of them that rest.
+    pub(in crate::endpoint) rest: Rest,
     /// The same RPCs as in `rpcs`, oldest first.
     pub(in crate::endpoint) rpc_list: List<RpcKey>,
     /// Its place among the peers without RPCs, if it is one.
@@ -206,6 +209,21 @@ impl Peer {
         let asked_for = now.saturating_since(probing.first.max(self.heard));
         let dead = probing.runs >= runs && probing.runs > 0 && asked_for >= timeout;
         dead.then(|| (now.saturating_since(self.heard), probing.runs))
+    }
+
+    /// The same of a peer with which RPCs rest, which is asked when it has been silent for long: that means
+    /// that it is dead after `silence` in all. `timeout`: that of others.
+    pub(in crate::endpoint) fn dead_at_rest(
+        &self,
+        now: Instant,
+        silence: Duration,
+        (timeout, runs): (Duration, u32),
+    ) -> Option<(Duration, u32)> {
+        let probing = &self.probing;
+        let silent = now.saturating_since(self.heard);
+        let asked_for = now.saturating_since(probing.first.max(self.heard));
+        let asked = probing.runs >= runs && asked_for >= timeout / 2;
+        (asked && silent >= silence).then_some((silent, probing.runs))
     }
 
     /// Owes an ack; returns the acks to send at once if there were too many to wait.

@@ -12,6 +12,7 @@ use crate::endpoint::peers::address_validation::AddressValidation;
 use crate::endpoint::peers::black_hole::BlackHole;
 use crate::endpoint::peers::peer::{Peer, PeerKey, Probing};
 use crate::endpoint::peers::probe_rate::ProbeRate;
+use crate::endpoint::peers::rest::Rest;
 use crate::endpoint::peers::round_trip::RoundTrip;
 use crate::endpoint::peers::start_habit::Habit;
 use crate::list::{Links, List};
@@ -146,6 +147,7 @@ impl PeerTable {
             served: 0,
             receiving: 0,
             request_advanced: None,
+            rest: Rest::default(),
             rpc_list: List::default(),
             idle_links: Links::default(),
             host_links: Links::default(),

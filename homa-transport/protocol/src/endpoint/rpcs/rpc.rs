@@ -46,6 +46,12 @@ pub(crate) struct Rpc {
     pub(crate) peer: PeerKey,
     /// Its place among the RPCs with that peer.
     pub(in crate::endpoint) peer_links: Links<RpcKey>,
+    /// Nobody asks about it, as long as the peer lives: see `timers/rest.rs`.
+    pub(in crate::endpoint) at_rest: bool,
+    /// Its place among those at rest with that peer.
+    pub(in crate::endpoint) rest_links: Links<RpcKey>,
+    /// Of a served RPC: its peer before the client's port changed last.
+    pub(in crate::endpoint) moved_from: Option<PeerKey>,
     /// Address and Homa port of the other end.
     pub(crate) addr: SocketAddr,
     /// Our address as the peer knows it, once a packet has come.
@@ -99,6 +105,8 @@ pub(crate) struct Liveness {
     pub(crate) asks: u32,
     /// BUSYs in a row.
     pub(crate) busy: u32,
+    /// It was at rest when the silence began.
+    pub(crate) rested: bool,
     /// The server has said since then that it has sent the whole response.
     pub(crate) told_all_sent: bool,
     /// The other end has shown that it has this RPC: DATA, GRANT or BUSY came.
@@ -107,6 +115,8 @@ pub(crate) struct Liveness {
     pub(crate) unknown_replies: u32,
     /// Last time at which the server certainly did not have the request.
     pub(crate) not_delivered_at: Instant,
+    /// The request was sent again to a server that was started meanwhile: one before it may have executed it.
+    pub(crate) had_predecessor: bool,
     /// A RESEND was sent since the last RPC_UNKNOWN that counted.
     pub(crate) asked_since_unknown: bool,
     /// RESENDs for a request that came after part of its response, on separate RESENDs of our own, with
@@ -131,10 +141,12 @@ impl Liveness {
             asked: now,
             asks: 0,
             busy: 0,
+            rested: false,
             told_all_sent: false,
             known_to_peer: false,
             unknown_replies: 0,
             not_delivered_at: now,
+            had_predecessor: false,
             asked_since_unknown: false,
             resends_of_request: 0,
             asked_since_resend: false,
@@ -162,6 +174,7 @@ impl Liveness {
         self.quiet_since = now;
         self.unanswered = 0;
         self.known_to_peer = true;
+        self.rested = false;
         self.told_all_sent = false;
         self.unknown_replies = 0;
     }

@@ -122,6 +122,22 @@ impl RpcTable {
         to.push_back(&mut self.rpcs, |rpc| &mut rpc.peer_links, key);
     }
 
+    /// Appends an RPC to the list of those at rest with its peer. It is in none.
+    pub(in crate::endpoint) fn rest(&mut self, key: RpcKey, list: &mut List<RpcKey>) {
+        list.push_back(&mut self.rpcs, |rpc| &mut rpc.rest_links, key);
+        if let Some(rpc) = self.rpcs.get_mut(key) {
+            rpc.at_rest = true;
+        }
+    }
+
+    /// Takes an RPC from that list.
+    pub(in crate::endpoint) fn end_rest(&mut self, key: RpcKey, list: &mut List<RpcKey>) {
+        list.remove(&mut self.rpcs, |rpc| &mut rpc.rest_links, key);
+        if let Some(rpc) = self.rpcs.get_mut(key) {
+            rpc.at_rest = false;
+        }
+    }
+
     /// The RPCs of a peer's list, oldest first.
     pub(crate) fn of_peer(&self, peer_list: &List<RpcKey>) -> Vec<RpcKey> {
         peer_list.keys(&self.rpcs, |rpc| &rpc.peer_links)

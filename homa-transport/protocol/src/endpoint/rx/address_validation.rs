@@ -21,7 +21,7 @@ use crate::endpoint::peers::token::AddressTokens;
 use crate::endpoint::profile::rules::Rule;
 use crate::endpoint::rpcs::rpc::Rpc;
 use crate::endpoint::{Endpoint, RpcKey};
-use crate::units::Instant;
+use crate::units::{Instant, Priority};
 use crate::wire::{Packet, Resend, Tokens};
 
 /// More than the length of a packet that asks for something, in bytes.
@@ -86,7 +86,8 @@ impl Endpoint {
         let Some(peer) = self.peers.get_mut(key) else {
             return;
         };
-        if std::mem::replace(&mut peer.validation.told, told) == told {
+        let before = std::mem::replace(&mut peer.validation.told, told);
+        if before == told {
             return;
         }
         // Once in an epoch, so the walk is paid for by the RPCs' own packets.
@@ -97,6 +98,9 @@ impl Endpoint {
                 self.strangers -= usize::from(std::mem::take(&mut rpc.counted_as_stranger));
             }
             self.release_held(key);
+        }
+        if before != 0 {
+            self.on_renewed(arrival.now, key);
         }
     }
 
@@ -163,14 +167,25 @@ impl Endpoint {
             return;
         };
         rpc.liveness.on_ask(now);
-        let resend = Resend {
-            offset: 0,
-            length: Some(1),
-            priority,
-        };
         self.stats.resends_sent += 1;
-        self.send_about(key, Packet::Resend(resend));
+        self.send_about(key, first_byte(priority));
     }
+
+    /// The same at another address of the client, to which `shown` is to be shown.
+    pub(in crate::endpoint) fn ask_elsewhere(&mut self, key: RpcKey, to: SocketAddr, shown: u64) {
+        let question = first_byte(self.config.highest_priority());
+        self.stats.resends_sent += 1;
+        self.send_about_to(key, (to, shown), question);
+    }
+}
+
+/// Asks for the first byte, which shows that the other end is there.
+const fn first_byte(priority: Priority) -> Packet<'static> {
+    Packet::Resend(Resend {
+        offset: 0,
+        length: Some(1),
+        priority,
+    })
 }
 
 /// Who sent a packet.

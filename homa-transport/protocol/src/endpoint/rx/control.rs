@@ -7,7 +7,7 @@ use crate::endpoint::arrival::Arrival;
 use crate::endpoint::profile::rules::Rule;
 use crate::endpoint::rpcs::rpc::{Rpc, State};
 use crate::endpoint::{Endpoint, RpcKey};
-use crate::error::{Limit, RpcError};
+use crate::error::{Delivery, Limit, RpcError};
 use crate::units::Instant;
 use crate::wire::{self, AckEntry, Acks, Busy, Packet, Refusal, Resend, Unknown};
 
@@ -17,6 +17,10 @@ const UNKNOWN_MEANS_FORGOTTEN: u32 = 2;
 /// RESENDs for a request whose response is under way that mean the same, each after a RESEND of our own
 /// and with no DATA between. Late ones of the time before the response must be rare for that.
 const RESENDS_MEAN_FORGOTTEN: u32 = 3;
+
+/// No process dies and is replaced in less time. A server that says that it is younger than a call by no more
+/// has been there all the time: its word was so long on its way.
+const RESTART_MIN: Duration = Duration::from_millis(50);
 
 impl Endpoint {
     /// Source: homa_incoming.c, `homa_grant_pkt`.
@@ -49,12 +53,26 @@ impl Endpoint {
         let Some(rpc) = self.table.get_mut(key) else {
             return;
         };
+        if self.validates && busy == Busy::Unexplained {
+            // Nobody works for it: what is known of the peer does not speak for it any more.
+            return self.wake_call(now, key);
+        }
         if let Busy::Refused(refusal) = busy
             && self.validates
             && rpc.state == State::Outgoing
         {
             let (peer, option) = (rpc.addr, limit_of(refusal));
-            return self.fail(key, RpcError::Refused { peer, option });
+            let delivery = if rpc.liveness.had_predecessor {
+                Delivery::Unknown
+            } else {
+                Delivery::NotSent
+            };
+            let error = RpcError::Refused {
+                peer,
+                option,
+                delivery,
+            };
+            return self.fail(key, error);
         }
         // A server that waits for room, or for the rest of the request, does not hold it.
         if rpc.is_client() && busy != Busy::Waiting {
@@ -62,6 +80,11 @@ impl Endpoint {
         }
         rpc.liveness.on_busy(now, self.validates);
         self.start_answered(key);
+        if busy == Busy::Working {
+            self.rest_call(key);
+        } else {
+            self.wake_call(now, key);
+        }
     }
 
     /// Source: homa_incoming.c, `homa_resend_pkt`.
@@ -91,6 +114,14 @@ impl Endpoint {
         }
         // The first byte alone is asked for to hear that we are there, not because it is missing.
         let proof = self.validates && (resend.offset, resend.length) == (0, Some(1));
+        let rests = |rpc: &Rpc| rpc.at_rest && rpc.is_client();
+        if self.table.get(key).is_some_and(rests) {
+            if proof {
+                // The server asks whether we still wait, which a question of our own says.
+                return self.request_missing(arrival.now, key);
+            }
+            self.wake_call(arrival.now, key);
+        }
         let pause = if proof {
             Duration::ZERO
         } else {
@@ -102,7 +133,8 @@ impl Endpoint {
         };
         let mut busy = Busy::Working;
         let data_follows = match (entry.state, entry.out.as_mut()) {
-            (State::Abandoned, _) => return,
+            // Over UDP its client has to see that we live, and that nobody works for this call.
+            (State::Abandoned, _) => return self.say_abandoned(key),
             (State::Incoming, _) => return self.request_asked_for_again(key),
             // The same seen from the other end: a client that misses part of a response has the rest.
             (State::Receiving, _) if resend.length.is_some() => {
@@ -209,6 +241,13 @@ impl Endpoint {
             reach
         };
         let pause = self.copy_pause(key);
+        self.wake_call(arrival.now, key);
+        if let Some(rpc) = self.table.get(key)
+            && rpc.liveness.known_to_peer
+        {
+            // What it had forgotten of this call it may have of others.
+            self.wake_calls(arrival.now, rpc.peer);
+        }
         let Some(rpc) = self.table.get_mut(key) else {
             return;
         };
@@ -221,7 +260,9 @@ impl Endpoint {
         let proven = gap < reach && (self.validates || heard_nothing);
         // A server that has just been started need not have had a predecessor, and if it had one, that had
         // shown nothing of the call: the one case in which both may execute it.
-        let proven = proven || (restarted && heard_nothing);
+        let supposed = !proven && restarted && heard_nothing;
+        liveness.had_predecessor |= supposed && gap > reach.saturating_add(RESTART_MIN);
+        let proven = proven || supposed;
         if proven {
             // Only a chain of proofs from the first packet on is one: a server that has forgotten the call
             // says the same again.
@@ -298,6 +339,7 @@ impl Endpoint {
     /// is asked for after a silence as long as the server's delay. The first time, what was asked or heard
     /// before does not put that off.
     fn need_ack_of_incomplete(&mut self, now: Instant, key: RpcKey) {
+        self.wake_call(now, key);
         let Some(rpc) = self.table.get_mut(key) else {
             return;
         };

@@ -110,6 +110,7 @@ impl Endpoint {
         }
         rpc.local.get_or_insert(arrival.local);
         if rpc.is_client() {
+            self.wake_call(arrival.now, key);
             self.measure_resends(key);
         }
         let Some(rpc) = self.table.get(key) else {

@@ -27,7 +27,9 @@ impl Endpoint {
             return;
         }
         if let Some(to) = self.peers.find_or_insert(arrival.peer, arrival.now) {
+            self.end_rest(key);
             self.move_rpc(key, to, arrival.peer);
+            self.set_timer(key, arrival.now + self.config.resend_interval);
             self.stats.rpcs_moved += 1;
         }
     }
@@ -38,6 +40,7 @@ impl Endpoint {
         };
         let from = std::mem::replace(&mut rpc.peer, to);
         rpc.addr = addr;
+        rpc.moved_from = Some(from);
         let (birth, receiving) = (rpc.birth, rpc.state == State::Receiving);
         let (inbound, outbound) = (rpc.charged, rpc.out.as_ref().map_or(0, |out| out.length()));
         let (room, grant) = (rpc.waits_for_room, rpc.waits_for_grant);

@@ -10,7 +10,7 @@ use crate::endpoint::profile::rules::Rule;
 use crate::endpoint::rx::address_validation::Sender;
 use crate::endpoint::{Endpoint, Event, RpcKey};
 use crate::units::Instant;
-use crate::wire::{self, Data, Header, Malformed, Packet, Tokens};
+use crate::wire::{self, Busy, Data, Header, Malformed, Packet, Tokens};
 
 impl Endpoint {
     /// Takes a packet that `peer` sent to our address `local`. Whatever is wrong with it is counted.
@@ -133,10 +133,26 @@ impl Endpoint {
         if let Some(peer) = peer {
             peer.on_heard(now);
         }
+        // Over UDP an unexplained BUSY is no answer: it comes unasked.
+        let unasked = self.validates && matches!(packet, Packet::Busy(Busy::Unexplained));
         if !matches!(packet, Packet::RpcUnknown(_))
+            && !unasked
             && let Some(entry) = rpc.and_then(|key| self.table.get_mut(key))
         {
             entry.liveness.on_heard(now, self.config.delivered_memory);
+        }
+        let answers = match packet {
+            Packet::Busy(_) => !unasked,
+            Packet::Grant(_) | Packet::RpcUnknown(_) => true,
+            _ => false,
+        };
+        if let Some(peer) = arrival.known_peer
+            && arrival.id.is_client()
+            && answers
+        {
+            self.on_answered(now, peer);
+        } else if let Some(key) = rpc {
+            self.heard_at_rest(key);
         }
     }
 

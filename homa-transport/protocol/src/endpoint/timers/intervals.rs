@@ -13,6 +13,8 @@ const RESENDS_AT_ONCE: u32 = 4;
 const INTERVAL_MAX: Duration = Duration::from_millis(100);
 /// Longest interval between RESENDs that are answered with BUSY.
 const BUSY_INTERVAL_MAX: Duration = Duration::from_millis(500);
+/// A peer that is known to be at work is asked again after this part of a timeout if it does not answer.
+const AGAIN_PARTS: u32 = 20;
 /// A response that waits for a grant for so long asks its client whether it is still there.
 const STALLED: Duration = Duration::from_millis(50);
 
@@ -36,12 +38,13 @@ impl Endpoint {
         let silence = peer.map_or(usual, |peer| peer.grant_delay.silence(usual));
         let waiting = peer.map_or(0, |peer| {
             if rpc.is_client() {
-                peer.called()
+                peer.called().saturating_sub(peer.rest.calls_count)
             } else {
                 peer.served()
             }
         });
-        let interval = spread_out(rpc, silence, waiting);
+        let again = self.config.timeout / AGAIN_PARTS;
+        let interval = spread_out(rpc, (silence, again), waiting, self.wire);
         if self.wire == Wire::Native && rpc.is_client() && !rpc.liveness.known_to_peer {
             // Only what a server says twice within its memory proves that it never had the request.
             return interval.min(self.config.delivered_memory / 2).max(usual);
@@ -77,15 +80,31 @@ impl Endpoint {
 }
 
 /// The interval of an RPC beside which `waiting` others wait for the same peer.
-fn spread_out(rpc: &Rpc, silence: Duration, waiting: usize) -> Duration {
+fn spread_out(
+    rpc: &Rpc,
+    (silence, again): (Duration, Duration),
+    waiting: usize,
+    wire: Wire,
+) -> Duration {
     let liveness = &rpc.liveness;
     let spread = SPREAD.saturating_mul(u32::try_from(waiting).unwrap_or(u32::MAX));
     let spread = spread.min(SPREAD_MAX);
-    if liveness.busy > 0 {
-        let base = silence.max((SPREAD_BUSY * spread).min(BUSY_INTERVAL_LIMIT));
-        let most = (SPREAD_BUSY_MAX * spread).clamp(BUSY_INTERVAL_MAX, BUSY_INTERVAL_LIMIT);
-        return backed_off(base, liveness.busy, 1, most);
-    }
-    let base = silence.max(spread);
+    let at_work = liveness.busy > 0 || liveness.rested;
+    let base = match (at_work, liveness.unanswered) {
+        (true, 0) => {
+            let base = silence.max((SPREAD_BUSY * spread).min(BUSY_INTERVAL_LIMIT));
+            let most = match wire {
+                // There calls do not rest.
+                Wire::Native => BUSY_INTERVAL_LIMIT,
+                Wire::Encapsulated => {
+                    (SPREAD_BUSY_MAX * spread).clamp(BUSY_INTERVAL_MAX, BUSY_INTERVAL_LIMIT)
+                }
+            };
+            return backed_off(base, liveness.busy, 1, most);
+        }
+        // One question in a long time: no hurry, the answer may be on its way.
+        (true, _) => silence.max(spread).max(again),
+        (false, _) => silence.max(spread),
+    };
     backed_off(base, liveness.unanswered, RESENDS_AT_ONCE, INTERVAL_MAX)
 }

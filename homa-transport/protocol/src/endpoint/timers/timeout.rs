@@ -13,20 +13,24 @@ use crate::wire::{Packet, Resend, Unknown};
 /// RESENDs for one message at a time; the rest of its gaps has to wait for the next time.
 const GAPS_AT_ONCE: usize = 64;
 /// An RPC ends when nothing was heard of it for this many timeouts, even if its peer lives.
-const RPC_TIMEOUTS: u32 = 10;
+pub(in crate::endpoint) const RPC_TIMEOUTS: u32 = 10;
 /// An RPC ends when it has come no nearer to its end for this many timeouts, whatever is said of it.
 const STANDSTILL_TIMEOUTS: u32 = 30;
 
 /// What to do about an RPC whose timer came up.
-enum TimeoutAction {
+pub(in crate::endpoint) enum TimeoutAction {
     /// Nothing before this time.
     Wait(Instant),
+    /// Nothing: another RPC at rest with the same peer is looked after.
+    Rest,
     /// Ask the peer for what is missing.
     Ask,
     /// Ask the client whether it has the response.
     NeedAck,
     /// Ask the client to show that it is there.
     Prove,
+    /// Ask the client of a request in service whether it is there.
+    AskClient,
     /// Nothing was heard of it for too long, though its peer lives.
     GiveUp,
     /// The peer was silent for so long, so many requests unanswered.
@@ -79,6 +83,14 @@ impl Endpoint {
                 self.ask_for_proof(now, key);
                 now + self.config.resend_interval
             }
+            TimeoutAction::AskClient => match self.ask_peer(now, key) {
+                Err(again) => again,
+                Ok(()) => {
+                    self.ask_client(now, key);
+                    now + self.config.resend_interval
+                }
+            },
+            TimeoutAction::Rest => return,
             TimeoutAction::GiveUp => return self.give_up(now, key),
             TimeoutAction::Forgotten => {
                 if let Some(peer) = self.table.get(key).map(|rpc| rpc.addr) {
@@ -110,15 +122,16 @@ impl Endpoint {
     }
 
     /// The peer has not answered in all this time: its RPCs end, and what is known of it goes. Requests
-    /// in service go on; nothing was asked about them, and a client that was only stopped for a while
-    /// still waits for them (see `waiting_client`).
+    /// in service go on for a while longer; on protocol 146 nothing is asked about them at all (see
+    /// `waiting_client`).
     fn peer_dead(&mut self, peer: PeerKey, silent: Duration, resends: u32) {
         self.stats.peers_given_up += 1;
+        let gone = self.validates && silent >= self.silence_of_client();
         for key in self.rpcs_of(peer) {
             let Some(rpc) = self.table.get(key) else {
                 continue;
             };
-            if matches!(rpc.state, State::InService | State::Abandoned) {
+            if !gone && matches!(rpc.state, State::InService | State::Abandoned) {
                 continue;
             }
             if rpc.is_client() {
@@ -142,6 +155,12 @@ impl Endpoint {
     }
 
     fn timeout_action(&mut self, now: Instant, key: RpcKey) -> TimeoutAction {
+        let rests = |rpc: &Rpc| rpc.at_rest && rpc.is_client();
+        if self.table.get(key).is_some_and(rests)
+            && let Some(timeout_action) = self.call_at_rest(now, key)
+        {
+            return timeout_action;
+        }
         if let Some(timeout_action) = self.action_without_asking(now, key) {
             return timeout_action;
         }
@@ -151,10 +170,15 @@ impl Endpoint {
         let config = &self.config;
         if let Some(peer) = self.peers.get(rpc.peer)
             && let Some((silent, resends)) = peer.dead(now, config.timeout, config.timeout_resends)
+            // A client whose calls rest is heard now and then only, at a new port of a NAT perhaps.
+            && (rpc.is_client() || !self.validates || silent >= self.silence_of_client())
         {
             return TimeoutAction::PeerDead(rpc.peer, silent, resends);
         }
         let liveness = &rpc.liveness;
+        if let Some((silent, resends)) = self.dead_server_at_rest(now, rpc) {
+            return TimeoutAction::PeerDead(rpc.peer, silent, resends);
+        }
         let own_silence = now.saturating_since(liveness.heard);
         if liveness.unanswered >= config.timeout_resends
             && own_silence >= config.timeout.saturating_mul(RPC_TIMEOUTS)
@@ -173,7 +197,7 @@ impl Endpoint {
             liveness.asked
         };
         match (now >= last + interval, asks_ack) {
-            (false, _) => TimeoutAction::Wait(last + interval),
+            (false, _) => TimeoutAction::Wait(self.next_look(now, rpc, last + interval)),
             (true, true) => TimeoutAction::NeedAck,
             (true, false) => TimeoutAction::Ask,
         }
@@ -199,6 +223,9 @@ impl Endpoint {
         if rpc.waits_for_room.is_some() {
             return Some(rpc.liveness.waiting_client(now, config.timeout));
         }
+        if rpc.state == State::InService && self.validates && (proven || rpc.at_rest) {
+            return self.request_at_rest(now, key);
+        }
         let sending = rpc.out.as_ref().is_some_and(|out| out.is_sendable());
         let own_silence = now.saturating_since(rpc.liveness.heard);
         match rpc.state {
@@ -217,8 +244,14 @@ impl Endpoint {
             State::Incoming | State::Receiving if rpc.is_granting() => {
                 Some(rpc.liveness.waiting_client(now, config.timeout))
             }
-            State::InService | State::Abandoned => {
-                Some(rpc.liveness.waiting_client(now, config.timeout))
+            State::InService => Some(rpc.liveness.waiting_client(now, config.timeout)),
+            State::Abandoned => {
+                let quiet = own_silence >= config.timeout;
+                let timeout_action = rpc.liveness.waiting_client(now, config.timeout);
+                if quiet {
+                    self.say_abandoned(key);
+                }
+                Some(timeout_action)
             }
             State::Outgoing | State::Responding | State::Incoming | State::Receiving => None,
         }
@@ -346,6 +379,7 @@ impl Endpoint {
         // all of it: the report may be late, about an earlier RPC with a server that is back since.
         let liveness = &rpc.liveness;
         let first_packets = liveness.unanswered == 0 && !liveness.known_to_peer;
+        let first_packets = first_packets && !liveness.had_predecessor;
         let peer_heard = self.peers.get(rpc.peer).map(|peer| peer.heard);
         let quiet = peer_heard.is_some_and(|heard| heard <= liveness.born);
         let certain = report.about == Some(rpc.id) && first_packets && quiet;

@@ -305,6 +305,28 @@ impl Endpoint {
         self.queue_control(control);
     }
 
+    /// Queues one to another validated address of the client of an RPC.
+    pub(in crate::endpoint) fn send_about_to(
+        &mut self,
+        key: RpcKey,
+        (to, shown): (SocketAddr, u64),
+        packet: Packet<'static>,
+    ) {
+        let Some(rpc) = self.table.get(key) else {
+            return;
+        };
+        let (from, id) = (rpc.local, rpc.id);
+        self.queue_control(Control {
+            to,
+            peer: self.peers.find(to),
+            from,
+            id,
+            shown,
+            validated: true,
+            packet,
+        });
+    }
+
     /// Queues the answer to a packet.
     pub(in crate::endpoint) fn reply(&mut self, arrival: &Arrival, packet: Packet<'static>) {
         self.queue_control(Control {

@@ -1,0 +1,139 @@
+//! Servers that break the rules of streams, by replies made by hand: the call fails with a status that says why.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
+
+#[path = "support/streaming.rs"]
+mod streaming;
+mod support;
+
+use std::sync::Arc;
+
+use futures_util::stream;
+use homa_rpc::Code;
+use streaming::StreamsClient;
+use support::Wire;
+use support::frames::{self, Raw};
+use tokio::sync::mpsc;
+use tokio::task::yield_now;
+
+const UNAVAILABLE: u8 = 14;
+
+/// An empty item.
+const EMPTY: &[u8] = b"";
+
+/// What a hostile server replies to the pulls of a stream, and the words of the status.
+type Reply = (&'static str, fn(u64, u32) -> Raw);
+
+fn reply_items(id: u64, kind: u8, sequence: u32, items: &[&[u8]]) -> Raw {
+    Raw {
+        kind: kind | 0x80,
+        ..Raw::items(id, sequence, items)
+    }
+}
+
+const REPLIES: [Reply; 9] = [
+    ("over the credit", |id, credit| {
+        let long = vec![0; credit as usize];
+        reply_items(id, frames::PULL, 1, &[&long])
+    }),
+    ("too far ahead", |id, _| {
+        reply_items(id, frames::PULL, 100, &[EMPTY])
+    }),
+    ("expected byte 0", |id, _| Raw {
+        kind: frames::PULL | 0x80,
+        ..Raw::fragment(id, 1, &[0; 10], 1, 100)
+    }),
+    ("END came 10 bytes into", |id, _| {
+        let cut = Raw {
+            kind: frames::PULL | 0x80,
+            ..Raw::fragment(id, 1, &[0; 10], 0, 100)
+        };
+        cut.end()
+    }),
+    ("does not end with an item", |id, _| Raw {
+        message: b"\0\0\0\0\x05abc".to_vec(),
+        ..reply_items(id, frames::PULL, 1, &[])
+    }),
+    ("a frame that came before", |id, _| Raw {
+        flags: frames::END,
+        message: vec![],
+        ..reply_items(id, frames::PULL, 0, &[])
+    }),
+    ("does not know this call", |id, _| Raw {
+        code: UNAVAILABLE,
+        flags: frames::END | frames::UNKNOWN_CALL,
+        status_message: b"does not know this call".to_vec(),
+        message: vec![],
+        ..reply_items(id, frames::PULL, 0, &[])
+    }),
+    ("kind 0x82", |id, _| {
+        reply_items(id, frames::PART, 1, &[EMPTY])
+    }),
+    ("a status and no END", |id, _| Raw {
+        code: 5,
+        flags: 0,
+        message: vec![],
+        ..reply_items(id, frames::PULL, 1, &[])
+    }),
+];
+
+/// Answers a CALL with headers and each PULL by `reply`, and tells of the frames that came.
+fn hostile(
+    server: &Arc<dyn homa_transport::Transport>,
+    reply: fn(u64, u32) -> Raw,
+) -> mpsc::UnboundedReceiver<u8> {
+    let (seen, kinds) = mpsc::unbounded_channel();
+    let sink = move |incoming: homa_transport::Incoming| {
+        let frame = &incoming.message;
+        let id = u64::from_be_bytes(frame[8..16].try_into().unwrap());
+        let credit = u32::from_be_bytes(frame[20..24].try_into().unwrap());
+        let _gone = seen.send(frame[1]);
+        let reply = match frame[1] {
+            frames::CALL => Raw {
+                kind: frames::CALL | 0x80,
+                flags: frames::HEADERS,
+                credit: 65_536,
+                ..Raw::open(id, b"", 0)
+            },
+            frames::CANCEL => Raw {
+                kind: frames::CANCEL | 0x80,
+                ..Raw::open(id, b"", 0)
+            }
+            .end(),
+            _ => reply(id, credit),
+        };
+        let _stale = incoming.responder.respond(reply.bytes().into());
+    };
+    server.serve(Arc::new(sink)).unwrap();
+    kinds
+}
+
+async fn a_server_that_breaks_the_rules_ends_the_call_and_the_status_names_it(wire: Wire) {
+    for (words, reply) in REPLIES {
+        let (client, server) = wire.pair();
+        let mut kinds = hostile(&server, reply);
+        let uri = format!("homa+udp://{}", server.local_addr());
+        let channel = homa_rpc::Channel::builder().socket(client).build(&uri);
+        let client = StreamsClient::new(channel.unwrap());
+        // The headers may have been seen before.
+        let status = match client.chat(stream::pending()).await {
+            Ok(response) => response.into_inner().message().await.unwrap_err(),
+            Err(status) => status,
+        };
+        let code = match words {
+            "does not know this call" => Code::Unavailable,
+            _ => Code::Internal,
+        };
+        assert_eq!(status.code(), code, "{words}: {status}");
+        assert!(status.message().contains(words), "{words}: {status}");
+        // The server is told, and nothing follows.
+        while kinds.recv().await.unwrap() != frames::CANCEL {}
+        for _ in 0..100 {
+            yield_now().await;
+        }
+        assert!(kinds.is_empty(), "{words}");
+    }
+}
+
+on_every_wire! {
+    a_server_that_breaks_the_rules_ends_the_call_and_the_status_names_it,
+}
