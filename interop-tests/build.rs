@@ -51,6 +51,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     homa_rpc_build::configure()
         .bytes(".")
         .compile_protos(&["../proto/bench/bench.proto"], &["../proto"])?;
+    homa_rpc_build::configure().bytes(".").compile_protos(
+        &["../homa-rpc/tests/support/streams.proto"],
+        &["../homa-rpc/tests/support"],
+    )?;
     every_form(&out, Path::new(awkward))
 }
 

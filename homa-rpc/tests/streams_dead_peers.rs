@@ -23,7 +23,7 @@ const CLIENT_LEARNS: Duration = Duration::from_secs(2);
 const SERVER_LEARNS: Duration = Duration::from_secs(30);
 
 /// What an idle stream may cost, in packets per second, in both directions together.
-const PACKETS_MAX: f64 = 2.0;
+const PACKETS_MAX: f64 = 0.3;
 
 /// Handlers that are there.
 #[derive(Clone, Default)]

@@ -10,7 +10,8 @@
 //! - [`echo`]: the server and client that the checks use;
 //! - [`options`]: what command lines have in common;
 //! - [`relay`]: a bad network for UDP, without any privileges;
-//! - [`skip`]: tests that cannot run say so.
+//! - [`skip`]: tests that cannot run say so;
+//! - [`streams`]: a service with a method of each kind.
 
 pub mod conformance;
 pub mod echo;
@@ -20,6 +21,7 @@ pub mod network;
 pub mod options;
 pub mod relay;
 pub mod skip;
+pub mod streams;
 pub mod wire;
 
 /// Google's long-running operations and locations, with all that they import.

@@ -16,7 +16,7 @@ use super::streaming::Item;
 
 /// Bytes written and not yet read never exceed this and two items: the window, or what the pulls bring, what
 /// waits to be sent, and what a decoder has.
-const HELD_MAX: usize = (1 << 20) + 4 * 131_072;
+const HELD_MAX: usize = (2 << 20) + 4 * 131_072;
 
 /// Which method.
 #[derive(Clone, Copy, Debug, PartialEq)]

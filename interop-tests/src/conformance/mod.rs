@@ -2,12 +2,14 @@
 //!
 //! [`sizes`] and [`concurrency`] need a client alone, so they work against any echo server, in another
 //! process or of another implementation. The others also hold the server: [`once`],
-//! [`at_most_once`], [`peer_death`], [`restart`], [`silence`], [`priorities`].
+//! [`at_most_once`], [`peer_death`], [`restart`], [`silence`], [`priorities`]. [`streams`] and
+//! [`stream_death`] put calls of homa-rpc through them.
 
 mod ends;
 mod messages;
 mod once;
 mod priorities;
+mod streams;
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -24,6 +26,7 @@ pub use ends::{peer_death, restart, silence};
 pub use messages::{Load, SIZES, concurrency, sizes};
 pub use once::{at_most_once, once};
 pub use priorities::priorities;
+pub use streams::{stream_death, streams, streams_through};
 
 /// Time after which a check that should have ended is taken to hang: far above what the slowest machine
 /// needs, since it proves nothing else.
@@ -59,6 +62,9 @@ pub enum Failure {
         /// Bytes before the first that differs.
         same: usize,
     },
+    /// A call failed that should not have.
+    #[error("a call failed: {0}")]
+    Status(#[from] homa_rpc::Status),
     /// Something happened that should not.
     #[error("expected {expected}, got {got}")]
     Unexpected {
