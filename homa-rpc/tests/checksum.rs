@@ -6,7 +6,7 @@ mod support;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use homa_rpc::{Channel, ChannelBuilder, Code, Delivery, Response, Server, Status};
 use support::frames::{self, Raw, RawReply};
@@ -249,7 +249,7 @@ async fn damage_to_any_frame_of_a_long_message_fails_its_call_at_once() {
         (&node.flips_received, &node.flips_received_skip),
     ] {
         for frame in 0..frames {
-            let begun = Instant::now();
+            let begun = tokio::time::Instant::now();
             // Of the flags, of the sequence number, and behind the header.
             for bit in [2 * 8 + 1, 17 * 8, 66 * 8] {
                 skips.store(frame, Ordering::Relaxed);

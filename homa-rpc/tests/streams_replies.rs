@@ -1,4 +1,5 @@
-//! Servers that break the rules of streams, by replies made by hand: the call fails with a status that says why.
+//! Servers that break the rules of streams, by replies made by hand, or give up: the call fails with a status that
+//! says why.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 
 #[path = "support/streaming.rs"]
@@ -6,12 +7,13 @@ mod streaming;
 mod support;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use futures_util::stream;
-use homa_rpc::Code;
-use streaming::StreamsClient;
-use support::Wire;
+use futures_util::{StreamExt, stream};
+use homa_rpc::{Code, Response, Server};
+use streaming::{Closures, Item, StreamsClient};
 use support::frames::{self, Raw};
+use support::{Wire, run};
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
 
@@ -80,13 +82,13 @@ const REPLIES: [Reply; 9] = [
 fn hostile(
     server: &Arc<dyn homa_transport::Transport>,
     reply: fn(u64, u32) -> Raw,
-) -> mpsc::UnboundedReceiver<u8> {
-    let (seen, kinds) = mpsc::unbounded_channel();
+) -> mpsc::Receiver<u8> {
+    let (seen, kinds) = mpsc::channel(1_000);
     let sink = move |incoming: homa_transport::Incoming| {
         let frame = &incoming.message;
         let id = u64::from_be_bytes(frame[8..16].try_into().unwrap());
         let credit = u32::from_be_bytes(frame[20..24].try_into().unwrap());
-        let _gone = seen.send(frame[1]);
+        let _gone = seen.try_send(frame[1]);
         let reply = match frame[1] {
             frames::CALL => Raw {
                 kind: frames::CALL | 0x80,
@@ -134,6 +136,26 @@ async fn a_server_that_breaks_the_rules_ends_the_call_and_the_status_names_it(wi
     }
 }
 
+/// A server that is stopped while a long message is on its way to a client that does not read.
+async fn a_failure_within_a_message_is_what_the_call_tells(wire: Wire) {
+    let closures = Closures::default().list(async |_| {
+        let long = stream::iter([Ok(Item::long(4_000_000))]);
+        Ok(Response::new(long.boxed()))
+    });
+    let server = Server::builder()
+        .drain_timeout(Duration::from_millis(50))
+        .add_service(closures.server());
+    let mut running = run(server, wire.pair());
+    let client = StreamsClient::new(running.channel.clone());
+    let mut list = client.list(Item::number(1)).await.unwrap().into_inner();
+    running.stop();
+    let _stopped = (&mut running.task).await.unwrap();
+    let status = list.message().await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    assert!(!status.message().contains("within a message"), "{status}");
+}
+
 on_every_wire! {
+    a_failure_within_a_message_is_what_the_call_tells,
     a_server_that_breaks_the_rules_ends_the_call_and_the_status_names_it,
 }

@@ -13,7 +13,7 @@ use crate::frame::Content;
 const CONTENT_MAX: usize = 200_000;
 
 /// What waits for a reader, at most: a window and a frame.
-const BUFFERED_MAX: usize = (1 << 20) + 1_000_000;
+const BUFFERED_MAX: usize = (1 << 21) + 1_000_000;
 
 /// Does what the bytes say to a call of several frames, at both ends or at one of them. Nothing may be lost,
 /// doubled or cut, and what is held stays within its bounds.

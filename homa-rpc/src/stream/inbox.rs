@@ -25,7 +25,7 @@ pub(super) struct Inbox {
     early: BTreeMap<u32, (Content, End)>,
     /// For the reader: bytes, and what they cost.
     ready: VecDeque<(Bytes, usize)>,
-    /// How many of them, at the end, are short.
+    /// How many short ones came behind the last long one, whether they were read or not.
     short: usize,
     /// Cost of what waits here.
     buffered: usize,
@@ -227,7 +227,6 @@ impl Inbox {
     pub(super) fn pop(&mut self) -> Option<Bytes> {
         let (chunk, cost) = self.ready.pop_front()?;
         self.buffered -= cost;
-        self.short = self.short.min(self.ready.len());
         Some(chunk)
     }
 

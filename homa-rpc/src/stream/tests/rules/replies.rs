@@ -130,17 +130,23 @@ fn credit_is_of_no_use_behind_the_end_of_the_request() {
 }
 
 #[test]
-fn items_take_the_frame_with_credit_and_words_the_one_without() {
-    let mut server = parked();
-    server.handle(NOW, pull(1_000), 1).unwrap();
-    server.respond(HeaderMap::new());
-    assert_eq!(one(&mut server).to, 0, "headers");
-    server.handle(NOW, pull(0), 2).unwrap();
-    server.write(run(&[10]));
-    let reply = one(&mut server);
-    assert_eq!((reply.to, reply.content.cost_to_send()), (1, 15));
-    server.finish(Ending::default());
-    assert_eq!(one(&mut server).to, 2, "END");
+fn items_take_a_frame_with_credit_and_words_one_without_whichever_is_older() {
+    for (first, second) in [(0, 1_000), (1_000, 0)] {
+        let mut server = opened(first);
+        server.handle(NOW, pull(second), 1).unwrap();
+        let (without, with) = if first == 0 { (0, 1) } else { (1, 0) };
+        server.respond(HeaderMap::new());
+        assert_eq!(one(&mut server).to, without, "headers");
+        server.handle(NOW, pull(0), 2).unwrap();
+        server.write(run(&[10]));
+        let reply = one(&mut server);
+        assert_eq!((reply.to, reply.content.cost_to_send()), (with, 15));
+        server.handle(NOW, pull(9), 3).unwrap();
+        server.finish(Ending::default());
+        let due = replies(&mut server, NOW);
+        assert_eq!(answered(&due), [2, 3], "END, and what is left");
+        assert!(due[0].part.end);
+    }
 }
 
 #[test]
