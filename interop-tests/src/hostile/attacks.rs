@@ -70,7 +70,7 @@ pub(super) enum Sender {
 }
 
 /// All attacks.
-pub const ATTACKS: [Attack; 11] = [
+pub const ATTACKS: [Attack; 12] = [
     Attack {
         name: "mutated",
         about: "recorded packets with bits turned over, cut or made longer",
@@ -112,6 +112,13 @@ pub const ATTACKS: [Attack; 11] = [
         burst: false,
         excused: false,
         shot: Some(malformed_frames),
+    },
+    Attack {
+        name: "stalled-uploads",
+        about: "first pieces of messages of 1 to 4 MB, and nothing more",
+        burst: false,
+        excused: false,
+        shot: Some(stalled_uploads),
     },
     Attack {
         name: "sizes",
@@ -268,6 +275,11 @@ fn malformed_frames(scene: &mut Scene<'_>) -> Shot {
     if scene.number.is_multiple_of(2) {
         return Shot::Message(frame);
     }
+    stranger(forge::request(scene.target, new_id(scene), &frame))
+}
+
+fn stalled_uploads(scene: &mut Scene<'_>) -> Shot {
+    let frame = frames::first_piece(scene.random);
     stranger(forge::request(scene.target, new_id(scene), &frame))
 }
 

@@ -10,6 +10,14 @@ const MESSAGE: &[u8] = b"\x0a\x07hostile";
 const CALL: u8 = 1;
 /// MESSAGE, END, SINGLE.
 const UNARY: u16 = 0x0023;
+/// MESSAGE, FRAGMENT, SINGLE: a piece of the one message.
+const PIECE: u16 = 0x0029;
+/// Offset of the total length of a message of which a frame has a piece.
+const TOTAL_AT: usize = 36;
+/// Bytes of a piece at most: the frame fits one packet.
+const PIECE_BYTES_MAX: usize = 1_200;
+/// Length of a message that comes in pieces, in bytes: the default limit at most.
+const TOTAL: std::ops::RangeInclusive<usize> = 1 << 20..=4 << 20;
 /// Offsets of the lengths of sections that have four bytes.
 const LENGTHS_AT: [usize; 5] = [44, 48, 52, 56, 60];
 /// Lengths that lie where readers go wrong.
@@ -24,20 +32,36 @@ const LENGTHS: [u32; 6] = [
 
 /// A good CALL with this initial metadata.
 fn call(call_id: u64, metadata: &[u8]) -> Vec<u8> {
+    call_with(UNARY, call_id, metadata, MESSAGE)
+}
+
+/// A CALL with the first piece of a message.
+pub(super) fn first_piece(random: &mut Random) -> Vec<u8> {
+    let len = 1 + random.below(PIECE_BYTES_MAX);
+    let piece = random.bytes(len);
+    let mut frame = call_with(PIECE, random.next(), b"", &piece);
+    let total = TOTAL.start() + random.below(TOTAL.end() - TOTAL.start());
+    if let Some(field) = frame.get_mut(TOTAL_AT..TOTAL_AT + 4) {
+        field.copy_from_slice(&u32::try_from(total).unwrap_or(u32::MAX).to_be_bytes());
+    }
+    frame
+}
+
+fn call_with(flags: u16, call_id: u64, metadata: &[u8], message: &[u8]) -> Vec<u8> {
     let mut frame = vec![1, CALL];
-    frame.extend(UNARY.to_be_bytes());
+    frame.extend(flags.to_be_bytes());
     frame.extend([0; 4]);
     frame.extend(call_id.to_be_bytes());
     frame.extend([0; 24]);
     frame.extend(u16::try_from(PATH.len()).unwrap_or_default().to_be_bytes());
     frame.extend([0; 2]);
-    for length in [metadata.len(), 0, 0, 0, MESSAGE.len()] {
+    for length in [metadata.len(), 0, 0, 0, message.len()] {
         frame.extend(u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
     }
     debug_assert_eq!(frame.len(), HEADER_BYTES);
     frame.extend(PATH);
     frame.extend(metadata);
-    frame.extend(MESSAGE);
+    frame.extend(message);
     frame
 }
 
@@ -105,6 +129,19 @@ mod tests {
         for _ in 0..10_000 {
             let len = hostile(&mut random).len();
             assert!((1..=5_000).contains(&len), "{len}");
+        }
+    }
+
+    #[test]
+    fn a_first_piece_says_that_more_follows() {
+        let mut random = Random::new(6);
+        for _ in 0..1_000 {
+            let frame = first_piece(&mut random);
+            assert_eq!(&frame[..4], [1, 1, 0, 0x29]);
+            let total = u32::from_be_bytes(frame[36..40].try_into().unwrap()) as usize;
+            let piece = frame.len() - HEADER_BYTES - PATH.len();
+            assert!((1..=PIECE_BYTES_MAX).contains(&piece), "{piece}");
+            assert!(piece < total && TOTAL.contains(&total), "{total}");
         }
     }
 

@@ -16,7 +16,7 @@ const SECONDS_MAX: f64 = 86_400.0;
 #[derive(Args, Clone, Debug, PartialEq)]
 pub struct Plan {
     /// Attacks, one after the other, with commas between them: mutated, forged, forged-observed, unfinished,
-    /// max-length, frames, sizes, replays, burst, unreachable, burst-unreachable, or all
+    /// max-length, frames, stalled-uploads, sizes, replays, burst, unreachable, burst-unreachable, or all
     #[arg(long = "attack", value_name = "NAMES", value_parser = attacks, default_value = "all")]
     pub attacks: Attacks,
     /// udp or raw; raw needs root, and has a network namespace of its own
