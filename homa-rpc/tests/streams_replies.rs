@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use homa_rpc::{Code, Response, Server};
-use streaming::{Closures, Item, StreamsClient};
+use streaming::{Closures, Item, StreamsClient, items, numbers};
 use support::frames::{self, Raw};
 use support::{Wire, run};
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
+use tokio::time::timeout;
 
 const UNAVAILABLE: u8 = 14;
 
@@ -155,7 +156,43 @@ async fn a_failure_within_a_message_is_what_the_call_tells(wire: Wire) {
     assert!(!status.message().contains("within a message"), "{status}");
 }
 
+/// Metadata over the limit, before the items and behind them: the server says so, and is done with the call.
+async fn a_reply_that_cannot_be_made_ends_the_call_at_both_ends(wire: Wire) {
+    for is_initial in [true, false] {
+        let closures = Closures::default().list(move |_| async move {
+            let value = "v".repeat(homa_rpc::metadata::BYTES_MAX);
+            let mut response = Response::new(items(0..3).boxed());
+            if is_initial {
+                let for_ever = response.into_inner().chain(stream::pending());
+                response = Response::new(for_ever.boxed());
+                response.metadata_mut().insert("k", &value).unwrap();
+            } else {
+                let trailing = response.trailing_metadata_mut();
+                trailing.insert("k", &value).unwrap();
+            }
+            Ok(response)
+        });
+        let server = Server::builder().add_service(closures.server());
+        let running = run(server, wire.pair());
+        let client = StreamsClient::new(running.channel.clone());
+        let status = match client.list(Item::number(1)).await {
+            Ok(list) => numbers(&mut list.into_inner()).await.unwrap_err(),
+            Err(status) => status,
+        };
+        assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+        assert!(status.message().contains("65536 bytes"), "{status}");
+        let done = async {
+            while running.monitor.stats().calls_in_progress > 0 {
+                yield_now().await;
+            }
+        };
+        let in_time = timeout(Duration::from_secs(5), done).await;
+        assert!(in_time.is_ok(), "the call is still in progress");
+    }
+}
+
 on_every_wire! {
+    a_reply_that_cannot_be_made_ends_the_call_at_both_ends,
     a_failure_within_a_message_is_what_the_call_tells,
     a_server_that_breaks_the_rules_ends_the_call_and_the_status_names_it,
 }

@@ -281,6 +281,13 @@ impl<R> ServerCall<R> {
         }
     }
 
+    /// A reply could not be made, and the client was told so as the end of the call.
+    pub(crate) fn on_failure_told(&mut self) {
+        self.inbox.discard();
+        self.outbox.abort();
+        let _end = self.outbox.take_end();
+    }
+
     /// How the call ended is on its way to the client.
     pub(crate) const fn is_over(&self) -> bool {
         self.outbox.is_end_sent()

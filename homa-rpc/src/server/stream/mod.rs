@@ -213,10 +213,15 @@ impl Call {
             let has_room = was >= send::UNSENT_MAX && state.machine.unsent() < send::UNSENT_MAX;
             let task = (is_over || has_room).then(|| state.task.take()).flatten();
             drop(state);
-            if let Err(status) = PendingReply::send_part(reply) {
-                self.lock().failed.get_or_insert(status);
-            }
             wake([task]);
+            if let Err(status) = PendingReply::send_part(reply) {
+                let mut state = self.lock();
+                state.failed.get_or_insert(status);
+                state.machine.on_failure_told();
+                let task = state.task.take();
+                drop(state);
+                wake([task]);
+            }
         }
     }
 
