@@ -1,17 +1,21 @@
 //! Stubs and services that are not ours: gRPC as HTTP, with bodies of any type.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 
+#[path = "support/streaming.rs"]
+mod streaming;
 mod support;
 
 use std::convert::Infallible;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use homa_rpc::codegen::BoxFuture;
 use homa_rpc::server::NamedService;
 use homa_rpc::{Body, Channel, Code, Request, Response, Server, Status};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, BodyStream, Full};
+use streaming::{Closures, Item, StreamsClient};
 use support::{Msg, Running, Wire, echo, frames, handler, run};
 use tower::{Service, ServiceExt};
 
@@ -263,6 +267,102 @@ async fn a_request_that_does_not_end_is_unimplemented_where_one_message_was_expe
     all_done(&running).await;
 }
 
+/// A body of these frames, each of which comes a while after the one before.
+fn slow_body(
+    chunks: Vec<Bytes>,
+) -> impl http_body::Body<Data = Bytes, Error = Infallible> + Send + 'static {
+    let frames = stream::iter(chunks).then(|chunk| async {
+        tokio::task::yield_now().await;
+        Ok(http_body::Frame::data(chunk))
+    });
+    http_body_util::StreamBody::new(Box::pin(frames))
+}
+
+/// Stubs that know of a channel only what tower says, as those that tonic generates.
+async fn a_foreign_stub_streams_both_ways(wire: Wire) {
+    let service = Closures::default().server();
+    let running = run(Server::builder().add_service(service), wire.pair());
+    let mut content = BytesMut::new();
+    for len in [0, 1, 300, 40_000, 1_200_000, 2] {
+        let item = prost::Message::encode_to_vec(&Item::long(len));
+        content.put_u8(0);
+        content.put_u32(u32::try_from(item.len()).unwrap());
+        content.extend_from_slice(&item);
+    }
+    let content = content.freeze();
+    for cut in [7, 50_000, content.len()] {
+        // The first three items for the finest cut.
+        let end = if cut == 7 {
+            3 * 5 + 3 + 303
+        } else {
+            content.len()
+        };
+        let sent = content.slice(..end);
+        let chunks = sent.chunks(cut).map(Bytes::copy_from_slice).collect();
+        let request = http::Request::post("/test.streams.Streams/Chat");
+        let request = request.body(slow_body(chunks)).unwrap();
+        let response = running.channel.clone().oneshot(request).await.unwrap();
+        assert!(response.headers().get("grpc-status").is_none());
+        let body = response.into_body().collect().await.unwrap();
+        assert_eq!(body.trailers().unwrap()["grpc-status"], "0");
+        assert!(body.to_bytes() == sent, "cut each {cut} bytes");
+    }
+}
+
+/// A service of which nothing is known but its name, that lists what it was asked with.
+#[derive(Clone)]
+struct ForeignStreams;
+
+impl NamedService for ForeignStreams {
+    const NAME: &'static str = "test.streams.Streams";
+}
+
+impl Service<http::Request<Body>> for ForeignStreams {
+    type Response = http::Response<http_body_util::combinators::BoxBody<Bytes, Status>>;
+    type Error = Infallible;
+    type Future = BoxFuture<Self::Response, Infallible>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        Box::pin(async move {
+            let frames = BodyStream::new(request.into_body()).map_ok(|frame| {
+                let data = frame.into_data().unwrap_or_default();
+                http_body::Frame::data(data)
+            });
+            let mut trailers = http::HeaderMap::new();
+            trailers.insert("grpc-status", "0".parse().unwrap());
+            let trailers = stream::iter([Ok(http_body::Frame::trailers(trailers))]);
+            let body = http_body_util::StreamBody::new(frames.chain(trailers));
+            Ok(http::Response::new(BodyExt::boxed(body)))
+        })
+    }
+}
+
+async fn a_foreign_service_streams_to_stubs_of_ours(wire: Wire) {
+    let server = Server::builder().add_service(ForeignStreams);
+    let running = run(server, wire.pair());
+    let client = StreamsClient::new(running.channel.clone());
+    let lens = [0, 300, 1_200_000, 5];
+    let requests = stream::iter(lens).map(Item::long);
+    let mut echoed = client.chat(requests).await.unwrap().into_inner();
+    for len in lens {
+        let item = echoed.message().await.unwrap();
+        assert!(item == Some(Item::long(len)), "{len}");
+    }
+    assert_eq!(echoed.message().await.unwrap(), None);
+    let mut list = client.list(Item::number(3)).await.unwrap().into_inner();
+    assert_eq!(list.message().await.unwrap(), Some(Item::number(3)));
+    assert_eq!(list.message().await.unwrap(), None);
+    let reply = client.record(stream::iter([Item::number(4)])).await;
+    assert_eq!(reply.unwrap().into_inner(), Item::number(4));
+    let two = stream::iter([1, 2]).map(Item::number);
+    let status = client.record(two).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unimplemented, "{status}");
+}
+
 /// Waits until the server has no call in progress any more.
 async fn all_done(running: &Running) {
     while running.monitor.stats().calls_in_progress > 0 {
@@ -271,6 +371,8 @@ async fn all_done(running: &Running) {
 }
 
 on_every_wire!(
+    a_foreign_stub_streams_both_ways,
+    a_foreign_service_streams_to_stubs_of_ours,
     a_foreign_stub_gets_grpc_as_http,
     a_foreign_stub_gets_errors_in_the_headers,
     foreign_requests_cut_short_are_errors_of_the_channel,

@@ -10,16 +10,20 @@ use super::status::Status;
 pub(crate) const DECODING_LIMIT: &str = "`max_decoding_message_size`";
 
 /// Name of the bound in errors where no option limits a message.
-pub(crate) const FRAME_LIMIT: &str = "the longest message of the transport";
+pub(crate) const LENGTH_LIMIT: &str = "the longest message that gRPC has";
+
+/// Longest message that can be sent, in bytes: its length has 32 bits.
+const LENGTH_MAX: usize = u32::MAX as usize;
 
 /// Name of the option in errors.
 const ENCODING_LIMIT: &str = "`max_encoding_message_size`";
 
 /// Longest messages that a client or a service decodes and encodes, in bytes. In a stream each item is a
-/// message of its own.
+/// message of its own. A message over a limit is RESOURCE_EXHAUSTED, which names the option and both lengths.
 ///
-/// Whatever these say, a message must also fit into one frame of the transport (1,000,000 bytes
-/// with the header).
+/// A message that does not fit into one message of the transport travels in several. Whatever these say, it has at
+/// most 4 GiB - 1 bytes. What a server holds of requests in all is bounded by
+/// [`request_bytes_limit`](crate::ServerBuilder::request_bytes_limit).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MessageLimits {
     decoding: usize,
@@ -78,7 +82,8 @@ impl MessageLimits {
     }
 
     pub(crate) fn check_encoding(&self, len: usize) -> Result<(), Status> {
-        check(len, self.encoding, ENCODING_LIMIT)
+        check(len, self.encoding, ENCODING_LIMIT)?;
+        check(len, LENGTH_MAX, LENGTH_LIMIT)
     }
 }
 
@@ -90,4 +95,45 @@ pub(crate) fn check(len: usize, max: usize, option: &str) -> Result<(), Status> 
         )));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::status::Code;
+
+    /// Messages of so many bytes, none of which is ever made.
+    struct Huge;
+
+    impl Codec for Huge {
+        type Encode = usize;
+        type Decode = ();
+
+        fn encode(&self, _len: usize) -> Result<Bytes, Status> {
+            panic!("encoded")
+        }
+
+        fn encoded_len(&self, len: &usize) -> Option<usize> {
+            Some(*len)
+        }
+
+        fn decode(&self, _bytes: Bytes) -> Result<(), Status> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_message_of_4_gib_is_refused_before_it_is_encoded_whatever_the_option_says() {
+        for limits in [
+            MessageLimits::default(),
+            MessageLimits::default().max_encoding_message_size(LENGTH_MAX + 1),
+        ] {
+            let status = limits.encode(&Huge, LENGTH_MAX + 1).unwrap_err();
+            assert_eq!(status.code(), Code::ResourceExhausted);
+            for part in ["4294967296", "4294967295", LENGTH_LIMIT] {
+                assert!(status.message().contains(part), "{status}");
+            }
+            assert!(limits.check_encoding(LENGTH_MAX).is_ok());
+        }
+    }
 }

@@ -13,7 +13,7 @@ use super::super::router::{Route, Router};
 use super::super::unary::Replying;
 use crate::body::{self, Body, CallService, End, UnaryCall, UnaryReply, Whole};
 use crate::message::BoxError;
-use crate::message::limits::FRAME_LIMIT;
+use crate::message::limits::LENGTH_LIMIT;
 use crate::message::status::Status;
 
 /// Layers, router and handler, to the end of the response's body. `route` is the service of the call, if
@@ -77,7 +77,7 @@ where
         let answer = contents.and_then(|whole| answer(parts, whole));
         answer.unwrap_or_else(|status| status.of_handler().into())
     };
-    match body::take_or_read(body, message_max, FRAME_LIMIT) {
+    match body::take_or_read(body, message_max, LENGTH_LIMIT) {
         Ok((whole, _)) => Ok(finish(parts, Ok(whole))),
         Err(reading) => Err(Box::pin(async move {
             finish(parts, reading.await.map(|(whole, _)| whole))

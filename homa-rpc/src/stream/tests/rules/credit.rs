@@ -193,6 +193,26 @@ fn a_writer_stops_when_nobody_reads_and_goes_on_when_somebody_does() {
     assert_eq!(read, 1_000_000);
 }
 
+/// Short items fill the window to its last byte, and so does a long one whose piece is worth it.
+#[test]
+fn credit_is_used_up_to_the_last_byte() {
+    for before in [32_768, 32_769, 65_536 - 1_024] {
+        let mut pair = Pair::new(0, 0);
+        pair.client.write(run(&[before - 5]));
+        pair.client.write(run(&[100_000]));
+        pair.settle();
+        // What is left is a piece if it has 32,768 bytes.
+        let expected = if before == 32_768 { 65_536 } else { before };
+        assert_eq!(pair.server.buffered(), expected, "{before}");
+    }
+    let mut pair = Pair::new(0, 0);
+    for _ in 0..100 {
+        pair.client.write(run(&[1_019]));
+    }
+    pair.settle();
+    assert_eq!(pair.server.buffered(), 65_536);
+}
+
 /// Credit that is told late, or twice, takes nothing away.
 #[test]
 fn credit_never_shrinks() {
