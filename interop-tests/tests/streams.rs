@@ -1,7 +1,5 @@
 //! Streams over every wire, on this host and through networks that lose packets or are cut.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use homa_interop::conformance::{self, Ends, Failure};
 use homa_interop::network::{Disturbance, Layout, Network};
 use homa_interop::relay::UdpRelay;

@@ -4,7 +4,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use homa_interop::conformance::patient;
@@ -12,7 +12,7 @@ use homa_interop::skip;
 use homa_interop::streams::{Item, StreamServer, StreamsClient, client, open_streams};
 use homa_interop::wire::{OpenError, Uri};
 use homa_rpc::{Code, Streaming};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 /// What tells a process which part it has.
 const URI: &str = "HOMA_TEST_URI";
