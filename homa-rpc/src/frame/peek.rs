@@ -18,6 +18,8 @@ pub(crate) struct Peek<'a> {
     pub(crate) is_whole: bool,
     /// What stands where the path of a CALL does.
     path: &'a [u8],
+    /// Bytes of the frame without its message, or its piece of one.
+    pub(crate) head_len: usize,
 }
 
 impl<'a> Peek<'a> {
@@ -28,6 +30,8 @@ impl<'a> Peek<'a> {
         };
         let path_len = frame.get(40..).and_then(|rest| rest.first_chunk());
         let path_len = path_len.map_or(0, |len| u16::from_be_bytes(*len));
+        let message_len = frame.get(60..).and_then(|rest| rest.first_chunk());
+        let message_len = message_len.map_or(0, |len| u32::from_be_bytes(*len)) as usize;
         let flags = frame.get(2..).and_then(|rest| rest.first_chunk());
         let flags = flags.map_or(flag::END, |flags| u16::from_be_bytes(*flags));
         Self {
@@ -42,6 +46,7 @@ impl<'a> Peek<'a> {
             path: frame
                 .get(HEADER_LEN..HEADER_LEN + usize::from(path_len))
                 .unwrap_or_default(),
+            head_len: frame.len().saturating_sub(message_len),
         }
     }
 

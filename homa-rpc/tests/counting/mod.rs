@@ -1,6 +1,7 @@
-//! Counts the allocations of calls, client and server together.
+//! Counts the allocations of calls, client and server together, and the bytes that are held.
 //!
 //! The count is that of the whole process, so a file that uses this has one test only.
+#![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(unreachable_pub, reason = "a module of a test")]
 
 #[allow(unsafe_code, reason = "an allocator is unsafe to write")]
@@ -15,6 +16,11 @@ use self::sys::Counting;
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting::new();
+
+/// Bytes of the heap of this process that are in use.
+pub fn held() -> u64 {
+    ALLOCATOR.held()
+}
 
 const ROUNDS: usize = 150;
 /// Few, since the slots of timers, one for each millisecond, still grow now and then when calls become

@@ -200,7 +200,12 @@ impl<S: CallService + Sync> Accept for Dispatcher<S> {
             Kind::Part | Kind::Pull => return self.shared.go_on(peer, frame, reply),
             Kind::Cancel => return self.cancel(peer, frame, reply),
         }
-        let entered = match self.shared.enter(peer, frame.len()) {
+        let len = match peek.is_whole {
+            true => frame.len(),
+            // What it has of the request is counted with what follows, as long as it is held.
+            false => peek.head_len,
+        };
+        let entered = match self.shared.enter(peer, len) {
             Ok(entered) => entered,
             Err(refusal) => return self.shared.refuse(reply, refusal),
         };
