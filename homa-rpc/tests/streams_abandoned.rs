@@ -27,8 +27,9 @@ impl Drop for Dropped {
     }
 }
 
-/// Opens calls that then do nothing, and measures how long their handlers live.
-async fn abandoned(open: impl AsyncFn(&Peer, u64)) -> Duration {
+/// Opens calls that then do nothing, and measures how long their handlers live. `is_broken` if that breaks off a
+/// request.
+async fn abandoned(is_broken: bool, open: impl AsyncFn(&Peer, u64)) -> Duration {
     const CALLS: u64 = 100;
     let (told, mut dropped) = mpsc::channel(1_000);
     let closures = Closures::default()
@@ -66,6 +67,8 @@ async fn abandoned(open: impl AsyncFn(&Peer, u64)) -> Duration {
     }
     sleep(Duration::from_secs(1)).await;
     assert_eq!(peer.stats().calls_in_progress, 1, "the stream beside");
+    let broken = if is_broken { CALLS } else { 0 };
+    assert_eq!(peer.stats().calls_broken, broken);
     beside.goes_on().await;
     beside.end().await;
     for id in 1..=CALLS {
@@ -85,7 +88,7 @@ fn assert_about(lasted: Duration, secs: u64) {
 /// The reply after 15 s says that nobody is there: no further frame comes for 10 s.
 #[tokio::test(start_paused = true)]
 async fn a_call_that_was_opened_and_left_alone_is_gone_after_25_seconds() {
-    let lasted = abandoned(async |peer, id| {
+    let lasted = abandoned(false, async |peer, id| {
         peer.send(Raw::open(id, RECORD, 1_000)).await;
     });
     assert_about(lasted.await, 25);
@@ -93,7 +96,7 @@ async fn a_call_that_was_opened_and_left_alone_is_gone_after_25_seconds() {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_whose_client_never_pulls_is_gone_after_10_seconds() {
-    let lasted = abandoned(async |peer, id| {
+    let lasted = abandoned(false, async |peer, id| {
         let call = Raw {
             flags: frames::MESSAGE | frames::END,
             ..Raw::open(id, LIST, 1_000)
@@ -106,7 +109,7 @@ async fn a_call_whose_client_never_pulls_is_gone_after_10_seconds() {
 
 #[tokio::test(start_paused = true)]
 async fn a_message_that_was_begun_and_left_alone_is_gone_after_10_seconds() {
-    let lasted = abandoned(async |peer, id| {
+    let lasted = abandoned(true, async |peer, id| {
         let call = peer.send(Raw::open(id, RECORD, 1_000)).await;
         let ack = peer.ask(Raw::fragment(id, 1, &[0; 10], 0, 2_000_000)).await;
         assert_eq!(ack.code, OK);
@@ -121,7 +124,7 @@ async fn a_message_that_was_begun_and_left_alone_is_gone_after_10_seconds() {
 
 #[tokio::test(start_paused = true)]
 async fn a_gap_that_is_never_filled_is_gone_after_10_seconds() {
-    let lasted = abandoned(async |peer, id| {
+    let lasted = abandoned(true, async |peer, id| {
         peer.send(Raw::open(id, RECORD, 1_000)).await;
         let ack = peer.ask(Raw::items(id, 5, &[EMPTY])).await;
         assert_eq!(ack.code, OK);
