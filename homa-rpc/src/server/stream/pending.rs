@@ -6,6 +6,7 @@
 //! goes.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
 use std::net::{IpAddr, SocketAddr};
 
 /// A call, as the server names it.
@@ -90,10 +91,12 @@ impl Pending {
         let Some(Account { held, message }) = self.accounts.remove(&key) else {
             return Message::None;
         };
+        shrink(&mut self.accounts);
         if let Some(of_client) = self.of_client.get_mut(&key.0.ip()) {
             *of_client -= held;
             if *of_client == 0 {
                 self.of_client.remove(&key.0.ip());
+                shrink(&mut self.of_client);
             }
         }
         match message {
@@ -124,6 +127,13 @@ impl Pending {
 
     fn of_client(&self, key: Key) -> usize {
         self.of_client.get(&key.0.ip()).copied().unwrap_or_default()
+    }
+}
+
+/// Gives room back that a burst has left.
+fn shrink<K: Eq + Hash, V>(table: &mut HashMap<K, V>) {
+    if table.capacity() > 4 * table.len() + 64 {
+        table.shrink_to_fit();
     }
 }
 
@@ -194,5 +204,6 @@ mod tests {
         assert_eq!((pending.promised, pending.shared), (0, 0));
         assert!(pending.partial.is_empty() && pending.of_client.is_empty());
         assert!(pending.accounts.is_empty());
+        assert!(pending.accounts.capacity() <= 100 && pending.of_client.capacity() <= 100);
     }
 }
