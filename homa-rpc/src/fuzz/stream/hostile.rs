@@ -99,18 +99,7 @@ pub(super) fn to_server(source: &mut Source<'_>) {
     while !source.is_empty() {
         match source.byte() % 16 {
             0..=8 => {
-                let content = content(source, &mut at);
-                let end = source.chance(8);
-                let carries = end || content != Content::None;
-                let credit = if source.chance(128) { source.long() } else { 0 };
-                let part = Part {
-                    is_pull: !carries || credit > 0,
-                    carries,
-                    sequence: number(source, &mut next),
-                    credit,
-                    content,
-                    end,
-                };
+                let part = part(source, &mut next, &mut at);
                 let result = server.handle(now, part, ());
                 is_broken |= result.is_err();
                 if result.is_err() && !source.chance(64) {
@@ -150,6 +139,22 @@ pub(super) fn to_server(source: &mut Source<'_>) {
         if server.is_read() && !is_cut {
             assert!(read.is_whole(), "an item was cut off");
         }
+    }
+}
+
+/// A PART or PULL.
+fn part(source: &mut Source<'_>, next: &mut u32, at: &mut u32) -> Part {
+    let content = content(source, at);
+    let end = source.chance(8);
+    let carries = end || content != Content::None;
+    let credit = if source.chance(128) { source.long() } else { 0 };
+    Part {
+        is_pull: !carries || credit > 0,
+        carries,
+        sequence: number(source, next),
+        credit,
+        content,
+        end,
     }
 }
 
