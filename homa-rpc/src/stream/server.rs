@@ -471,6 +471,16 @@ impl<R> ServerCall<R> {
     pub(crate) const fn buffered(&self) -> usize {
         self.inbox.buffered()
     }
+
+    /// Bytes of the request that came, modulo 2^32.
+    pub(crate) const fn received(&self) -> u32 {
+        self.inbox.received()
+    }
+
+    /// A frame has not come that those behind it had to come after.
+    pub(crate) fn has_gap(&self) -> bool {
+        self.inbox.has_gap()
+    }
 }
 
 /// What a CALL frame says for this.

@@ -9,6 +9,7 @@ use http::HeaderMap;
 use super::{BUFFERED_MAX, CONTENT_MAX, Items, item_len, put_item, start};
 use crate::frame::{Content, Part, Reply, ReplyPart};
 use crate::message::status::Status;
+use crate::stream::FIRST_CREDIT;
 use crate::stream::client::{ClientCall, ClientFrame};
 use crate::stream::server::{Ending, First, ServerCall};
 
@@ -63,8 +64,9 @@ fn content(source: &mut Source<'_>, at: &mut u32) -> Content {
 fn number(source: &mut Source<'_>, next: &mut u32) -> u32 {
     match source.byte() {
         0..=7 => source.long(),
-        8..=31 => next.wrapping_add(u32::from(source.byte() % 70)),
-        32..=47 => next.wrapping_sub(u32::from(source.byte())),
+        8..=15 => next.wrapping_add(u32::from(source.byte() % 70)),
+        16..=47 => next.wrapping_add(u32::from(source.byte() % 4)),
+        48..=63 => next.wrapping_sub(u32::from(source.byte())),
         _ => {
             let number = *next;
             *next = number.wrapping_add(1);
@@ -84,6 +86,7 @@ pub(super) fn to_server(source: &mut Source<'_>) {
         credit: source.long(),
         single: source.chance(64),
     };
+    let is_whole = first.end;
     number(source, &mut next);
     let Ok(mut server) = ServerCall::open_at(first, (), CONTENT_MAX, starts.0, starts.1) else {
         return;
@@ -91,22 +94,14 @@ pub(super) fn to_server(source: &mut Source<'_>) {
     let mut read = Items::default();
     let mut now = Duration::ZERO;
     let mut is_cut = false;
+    let mut is_broken = false;
+    let mut told = starts.1.wrapping_add(FIRST_CREDIT);
     while !source.is_empty() {
         match source.byte() % 16 {
             0..=8 => {
-                let content = content(source, &mut at);
-                let end = source.chance(8);
-                let carries = end || content != Content::None;
-                let credit = if source.chance(128) { source.long() } else { 0 };
-                let part = Part {
-                    is_pull: !carries || credit > 0,
-                    carries,
-                    sequence: number(source, &mut next),
-                    credit,
-                    content,
-                    end,
-                };
+                let part = part(source, &mut next, &mut at);
                 let result = server.handle(now, part, ());
+                is_broken |= result.is_err();
                 if result.is_err() && !source.chance(64) {
                     // What a driver does.
                     server.abort(Status::internal("a rule was broken"));
@@ -133,19 +128,43 @@ pub(super) fn to_server(source: &mut Source<'_>) {
             }
             _ => now += Duration::from_millis(u64::from(source.short()) / 4),
         }
-        settle(&mut server, now);
+        if !is_whole && !is_broken {
+            let left = told.wrapping_sub(server.received()).cast_signed();
+            assert!(left >= 0, "more came than the client was told");
+        }
+        settle(&mut server, now, &mut told);
+        if !server.has_ready() && !server.has_gap() && !is_broken {
+            assert_eq!(server.buffered(), 0, "nothing is there to read");
+        }
         if server.is_read() && !is_cut {
             assert!(read.is_whole(), "an item was cut off");
         }
     }
 }
 
+/// A PART or PULL.
+fn part(source: &mut Source<'_>, next: &mut u32, at: &mut u32) -> Part {
+    let content = content(source, at);
+    let end = source.chance(8);
+    let carries = end || content != Content::None;
+    let credit = if source.chance(128) { source.long() } else { 0 };
+    Part {
+        is_pull: !carries || credit > 0,
+        carries,
+        sequence: number(source, next),
+        credit,
+        content,
+        end,
+    }
+}
+
 /// Sends what is due. Then either time has to pass or the call is to end.
-fn settle(server: &mut ServerCall<()>, now: Duration) {
+fn settle(server: &mut ServerCall<()>, now: Duration, told: &mut u32) {
     assert!(server.parked().count() <= 17);
     let mut replies = 0;
     while let Some(reply) = server.poll_reply(now).unwrap() {
         replies += 1;
+        *told = reply.part.credit;
         assert!(replies <= 18, "it answers frames that were not there");
         assert!(reply.content.cost_to_send() <= CONTENT_MAX);
     }
