@@ -142,7 +142,9 @@ impl<L> ServerBuilder<L> {
 
     /// Bytes of the requests of all calls in progress at most, those of up to 4,096 bytes not counted;
     /// further ones are refused with RESOURCE_EXHAUSTED before dispatch. So slow handlers cannot fill
-    /// the memory with requests. Default: 1 GiB.
+    /// the memory with requests. As many again are held of requests in several frames, half of that for one
+    /// client address; one for which there is no room fails with RESOURCE_EXHAUSTED, in the middle if need be.
+    /// Default: 1 GiB.
     #[must_use]
     pub const fn request_bytes_limit(mut self, bytes: usize) -> Self {
         self.request_bytes_limit = bytes;
