@@ -386,7 +386,8 @@ impl ClientCall {
 
     /// When to look at [`poll_transmit`](Self::poll_transmit) again if nothing happens.
     pub(crate) fn next_timeout(&self) -> Option<Duration> {
-        self.again.front().map(|(due, _)| *due)
+        let next = self.again.front().filter(|_| self.unknown.is_none());
+        next.map(|(due, _)| *due)
     }
 }
 

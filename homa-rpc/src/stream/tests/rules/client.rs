@@ -109,6 +109,26 @@ fn a_part_that_overtakes_its_call_goes_again() {
     assert!(client.is_over() && client.outcome().unwrap().status.is_none());
 }
 
+/// Its driver would run again and again for a frame that does not go.
+#[test]
+fn a_part_that_is_to_go_again_waits_for_nothing_once_the_call_is_unknown() {
+    let (mut client, call) = called();
+    client.write(run(&[10]));
+    let part = frames(&mut client, NOW).remove(0);
+    let mut headers = reply(0, Content::None);
+    headers.part.headers = true;
+    client.handle(NOW, call, headers).unwrap();
+    client.stop_deferring();
+    let pull = frames(&mut client, NOW).remove(0);
+    client.write(run(&[10]));
+    let _second = frames(&mut client, NOW).remove(0);
+    client.handle(NOW, part, unknown()).unwrap();
+    assert!(client.next_timeout().is_some());
+    client.handle(NOW, pull, unknown()).unwrap();
+    assert!(frames(&mut client, secs(1)).is_empty());
+    assert_eq!(client.next_timeout(), None);
+}
+
 /// Just before.
 fn before(time: Duration) -> Duration {
     time - Duration::from_micros(1)
