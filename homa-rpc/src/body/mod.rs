@@ -46,6 +46,7 @@ pub use service::CallService;
 pub(crate) use status::{failed, failure_in_parts, read_status, reconcile, says_success, trailers};
 pub(crate) use streaming::StreamDeadline;
 pub use streaming::{BoxRequestStream, BoxStream, Streaming};
+pub(crate) use unary::http_request;
 pub use unary::{UnaryCall, UnaryFuture, UnaryReply};
 
 use prefix::PREFIX_LEN;

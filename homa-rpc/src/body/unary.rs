@@ -62,14 +62,24 @@ impl UnaryCall {
     pub(crate) fn into_http(self) -> http::Request<Body> {
         let mut body = Body::request(self.message);
         *body.info_mut() = self.info;
-        let mut request = http::Request::new(body);
-        *request.method_mut() = http::Method::POST;
-        *request.version_mut() = http::Version::HTTP_2;
-        *request.uri_mut() = self.path.into();
-        *request.headers_mut() = self.headers;
+        let mut request = http_request(self.path, self.headers, body);
         *request.extensions_mut() = self.extensions;
         request
     }
+}
+
+/// The request of a call as layers see it.
+pub(crate) fn http_request(
+    path: PathAndQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> http::Request<Body> {
+    let mut request = http::Request::new(body);
+    *request.method_mut() = http::Method::POST;
+    *request.version_mut() = http::Version::HTTP_2;
+    *request.uri_mut() = path.into();
+    *request.headers_mut() = headers;
+    request
 }
 
 /// A response: at most one message and how the call ended, and what travels beside it.

@@ -163,11 +163,8 @@ impl Prepared {
         mut body: Body,
     ) -> Result<http::Response<Body>, Status> {
         *body.info_mut() = self.info;
-        let mut request = http::Request::new(body);
-        *request.method_mut() = http::Method::POST;
-        *request.version_mut() = http::Version::HTTP_2;
-        *request.uri_mut() = path(method)?.into();
-        *request.headers_mut() = self.metadata.into_headers();
+        let headers = self.metadata.into_headers();
+        let mut request = body::http_request(path(method)?, headers, body);
         *request.extensions_mut() = self.extensions;
         let failed = |error: T::CallError| Status::from_error(error.into());
         poll_fn(|cx| service.poll_ready(cx)).await.map_err(failed)?;

@@ -14,7 +14,7 @@ use http::uri::PathAndQuery;
 use tokio::time::Instant;
 
 use super::attempt::{Answer, Attempt, PreparedCall};
-use super::resolver::Route;
+use super::resolver::{ADDRESSES_MAX, Route};
 use super::shared::Shared;
 use super::stream;
 use crate::body::{Body, UnaryCall, UnaryReply};
@@ -24,9 +24,6 @@ use crate::frame::Reply;
 use crate::message::BoxError;
 use crate::message::method::{CallInfo, MethodDescriptor};
 use crate::message::status::{Code, Status};
-
-/// Addresses of one host that a call tries at most.
-const ADDRESSES_MAX: usize = 8;
 
 pin_project_lite::pin_project! {
     /// Future of a call. Dropped before its end, the call is cancelled.

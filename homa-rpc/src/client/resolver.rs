@@ -22,6 +22,9 @@ const SILENCE: Duration = Duration::from_millis(10);
 /// Number of shorter ones in a row that count as one of these.
 const SHORT_SILENCES: u32 = 3;
 
+/// Addresses of one host that a call tries at most.
+pub(super) const ADDRESSES_MAX: usize = 8;
+
 /// The number of no route.
 const NO_ROUTE: u64 = u64::MAX;
 

@@ -17,7 +17,7 @@ use super::Call;
 use crate::body::Body;
 use crate::call::deadline::Timer;
 use crate::client::attempt::{CancelFrame, PreparedCall, next_call_id, read_reply};
-use crate::client::resolver::Route;
+use crate::client::resolver::{ADDRESSES_MAX, Route};
 use crate::frame::{self, CallHead, Kind, PartHead, Reply};
 use crate::message::status::Status;
 use crate::stream::client::{ClientCall, ClientFrame};
@@ -27,9 +27,6 @@ use crate::util::register;
 const UNSENT_MAX: usize = 65_536;
 /// After the end of a call its last frames may still be answered for so long.
 const LINGER: Duration = Duration::from_secs(1);
-/// Addresses of one host that a call tries at most.
-const ADDRESSES_MAX: usize = 8;
-
 /// A frame and what became of its RPC.
 type Answered = (ClientFrame, Result<Bytes, RpcError>);
 type Answering = Pin<Box<dyn Future<Output = Answered> + Send>>;
@@ -166,7 +163,7 @@ impl Driver {
                 Ok(false) => {}
                 Err(status) => return Poll::Ready(self.fail(status)),
             }
-            if let Some(step) = self.tell_reader(cx) {
+            if let Some(step) = self.tell_reader() {
                 return Poll::Ready(step);
             }
             if !self.wait_for_turn(cx) {
@@ -330,13 +327,12 @@ impl Driver {
     }
 
     /// Wakes the reader if there is something for it. Some if the call is over.
-    fn tell_reader(&mut self, cx: &mut Context<'_>) -> Option<Step> {
+    fn tell_reader(&mut self) -> Option<Step> {
         let mut state = self.call.lock();
         let is_over = state.machine.is_over();
         let has_news = is_over || state.machine.has_ready() || state.machine.has_headers();
         let reader = if has_news { state.reader.take() } else { None };
         let is_given_up = state.is_given_up;
-        register(&mut state.driver, cx);
         drop(state);
         if let Some(reader) = reader {
             reader.wake();

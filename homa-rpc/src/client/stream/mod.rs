@@ -153,15 +153,12 @@ impl Future for Opening {
             _ => None,
         };
         drop(state);
-        let call = self.call.take();
-        Poll::Ready(Ok(match (failed, call) {
-            (None, Some(call)) => response(headers, ResponseBody::new(call), self.info),
-            (Some(status), _) => without_items(headers, status, self.info),
-            (None, None) => without_items(
-                headers,
-                Status::internal("a call was polled twice"),
-                self.info,
-            ),
+        let body = ResponseBody::new(Arc::clone(call));
+        self.call = None;
+        Poll::Ready(Ok(match failed {
+            // The body gives up nothing: the call is over.
+            Some(status) => without_items(headers, status, self.info),
+            None => response(headers, body, self.info),
         }))
     }
 }

@@ -17,7 +17,7 @@ use super::super::stream::{Call as Stream, Registered, RequestBody, send, send_m
 use super::handle::respond;
 use super::race::{Outcome, race};
 use super::{Admitted, Dispatcher, Entered, Shared};
-use crate::body::{Body, CallService};
+use crate::body::{self, Body, CallService};
 use crate::call::context::{CallContext, DropReason};
 use crate::frame::{self, Call, FrameError, Request};
 use crate::message::method::CallInfo;
@@ -97,13 +97,8 @@ impl Shared {
         stream.count_bytes();
         let mut body = Body::new(RequestBody::new(Arc::clone(&stream)));
         *body.info_mut() = info;
-        let mut request = http::Request::new(body);
-        *request.method_mut() = http::Method::POST;
-        *request.version_mut() = http::Version::HTTP_2;
-        *request.uri_mut() = call.path.into();
-        *request.headers_mut() = call.metadata;
         Some(StreamedCall {
-            request,
+            request: body::http_request(call.path, call.metadata, body),
             info,
             stream,
             registered,

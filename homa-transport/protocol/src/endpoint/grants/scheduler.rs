@@ -10,6 +10,7 @@
 //!
 //! Source: homa_grant.c; Homa (SIGCOMM 2018), sections 3.3 to 3.5.
 
+mod limits;
 mod paper;
 
 use std::collections::{BTreeSet, HashMap};
@@ -17,7 +18,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::Config;
 use crate::endpoint::RpcKey;
 use crate::endpoint::grants::budget::{self, Incoming, LinkBudget};
 use crate::endpoint::grants::priority;
@@ -25,6 +25,7 @@ use crate::shrink::shrink;
 use crate::slab::SideTable;
 use crate::units::{Instant, Priority};
 
+pub(crate) use self::limits::GrantLimits;
 pub(in crate::endpoint) use self::paper::PaperGrants;
 
 /// A message's standing: fewest missing bytes first, then the older one.
@@ -56,49 +57,6 @@ pub(crate) struct Grant {
     pub(crate) rpc: RpcKey,
     pub(crate) offset: u32,
     pub(crate) priority: Priority,
-}
-
-/// Limits of the scheduler, from the configuration.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct GrantLimits {
-    /// Bytes granted and not received, over all messages.
-    pub(crate) max_incoming: u64,
-    /// The same per message; 0 shares `max_incoming`.
-    pub(crate) window: u32,
-    pub(crate) max_overcommit: usize,
-    /// Smallest step of a grant but the last.
-    pub(crate) increment: u32,
-    /// Thousandths of the granted bytes that go to the oldest message.
-    pub(crate) fifo_permille: u64,
-    /// Size of one such grant.
-    pub(crate) fifo_increment: u32,
-    /// Level of such a grant.
-    pub(crate) fifo_priority: Priority,
-    /// Highest level of the others.
-    pub(crate) scheduled_max: u8,
-    /// Rules of the published simulations instead; see [`crate::config::Experiment`].
-    pub(crate) paper: Option<PaperGrants>,
-}
-
-impl GrantLimits {
-    /// Those of a configuration. `scheduled_max`: the highest level of scheduled bytes.
-    pub(in crate::endpoint) fn of(
-        config: &Config,
-        scheduled_max: u8,
-        paper: Option<PaperGrants>,
-    ) -> Self {
-        Self {
-            max_incoming: u64::from(config.max_incoming_bytes),
-            window: config.window_bytes,
-            max_overcommit: config.max_overcommit,
-            increment: config.grant_increment_bytes,
-            fifo_permille: u64::from(config.grant_fifo_permille),
-            fifo_increment: config.fifo_grant_increment_bytes,
-            fifo_priority: config.fifo_priority(),
-            scheduled_max,
-            paper,
-        }
-    }
 }
 
 /// Least time between two grants beyond the ceiling to messages that are not the first in rank: in it
